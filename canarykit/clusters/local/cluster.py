@@ -1,0 +1,284 @@
+"""LocalCluster: the embedded default. Real model servers, a real gateway, one machine."""
+
+from __future__ import annotations
+
+import atexit
+import http.client
+import itertools
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from canarykit.clusters.local.envoy import Envoy, executable
+from canarykit.clusters.local.gateway import Endpoint
+from canarykit.clusters.local.processes import ONE_THREAD, Processes
+from canarykit.errors import ClusterError, PlanError
+from canarykit.model import ROLES, Role, Service, Version
+from canarykit.routers.envoy import EnvoyRouter
+from canarykit.serving import storage
+from canarykit.telemetry.envoy import EnvoyTelemetry
+from canarykit.wire import ROLE_HEADER
+
+__all__ = ["LocalCluster"]
+
+CRASHES = 3
+"""A version whose replicas ended this often by themselves is in trouble."""
+
+_SERVER = "canarykit.serving"
+_DRAIN = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Replica:
+    endpoint: Endpoint
+    ready: str
+
+
+class LocalCluster:
+    """Versions as processes of this machine behind an Envoy; all on the loopback address.
+
+    All of it ends with the process that made it, however that ends.
+
+    Parameters
+    ----------
+    ready_within : float
+        Seconds that a version may take until it is ready.
+
+    Raises
+    ------
+    ClusterError
+        There is no Envoy for this platform.
+    """
+
+    simulated = False
+
+    def __init__(self, *, ready_within: float = 60.0) -> None:
+        executable()
+        self._ready_within = ready_within
+        self._numbers = {role: itertools.count() for role in ROLES}
+        self._replicas: dict[Role, list[_Replica]] = {role: [] for role in ROLES}
+        self._processes: Processes | None = None
+        self._service: Service | None = None
+        self._envoy: Envoy | None = None
+
+    def deploy(self, service: Service) -> None:
+        """Bring up both versions, all traffic on stable; return when both are ready."""
+        if self._service is not None:
+            raise ClusterError("this cluster runs a service already: tear it down first, or connect to another one")
+        for role in ROLES:
+            if service.version(role).image is not None:
+                raise PlanError(
+                    f"version {service.version(role).name!r} is an image, and the local cluster runs no containers: "
+                    "give it model= or command="
+                )
+        self._processes = Processes(nursery=_SERVER)
+        atexit.register(self.teardown)
+        try:
+            self._bring_up(service)
+        except BaseException:
+            self.teardown()
+            raise
+        self._service = service
+
+    def _bring_up(self, service: Service) -> None:
+        self._service = service
+        begun = {role: self._start(role, service.version(role)) for role in ROLES}
+        self._envoy = Envoy(self._running, {role: service.version(role).ready for role in ROLES})
+        self._envoy.wait_ready()
+        for role in ROLES:
+            self._wait_ready(begun[role])
+        for role in ROLES:
+            self._replicas[role] = begun[role]
+            self._envoy.set_endpoints(role, [replica.endpoint for replica in begun[role]])
+        self._router = EnvoyRouter(self._envoy)
+        self._telemetry = EnvoyTelemetry(
+            self._envoy.access_log, reopen=lambda: self._gateway.admin("POST", "/reopen_logs")
+        )
+
+    @property
+    def url(self) -> str:
+        """Address of the gateway."""
+        return self._gateway.url
+
+    @property
+    def router(self) -> EnvoyRouter:
+        """Splits the traffic."""
+        assert self._gateway
+        return self._router
+
+    @property
+    def telemetry(self) -> EnvoyTelemetry:
+        """Counts it."""
+        assert self._gateway
+        return self._telemetry
+
+    def replicas(self, role: Role) -> tuple[Endpoint, ...]:
+        """Where the replicas of a version listen."""
+        return tuple(replica.endpoint for replica in self._replicas[role])
+
+    def warm(self, role: Role) -> None:
+        """Check that each replica of a version answers, and the gateway's way to it."""
+        trouble = self.trouble(role)
+        if trouble:
+            raise ClusterError(trouble)
+        replicas = self._replicas[role]
+        if not replicas:
+            raise ClusterError(f"{role} has no replicas: it was retired, or never deployed")
+        self._wait_ready(replicas, within=10.0)
+        for _ in replicas:
+            status = _get(self._gateway.port, replicas[0].ready, {ROLE_HEADER: role})
+            if status != 200:
+                raise ClusterError(f"{role} answers {status} to {replicas[0].ready} through the gateway")
+
+    def trouble(self, role: Role) -> str | None:
+        """Say that a version's replicas crash, with the last log lines."""
+        status = self._running.status()
+        names = [replica.endpoint.instance for replica in self._replicas[role]]
+        crashed = {name: status[name]["restarts"] for name in names if name in status and status[name]["restarts"]}
+        if sum(crashed.values()) < CRASHES:
+            return None
+        worst = max(crashed, key=lambda name: crashed[name])
+        return (
+            f"{role} crashed {sum(crashed.values())} times (last exit code {status[worst]['last_code']}); "
+            f"the log of {worst} ends with:\n{self._running.log(worst)}"
+        )
+
+    def promote(self) -> None:
+        """Replace stable's replicas by ones of the canary's version; the canary has all traffic meanwhile."""
+        service = self._deployed
+        begun = self._start("stable", service.canary)
+        try:
+            self._wait_ready(begun)
+        except ClusterError:
+            for replica in begun:
+                self._running.stop(replica.endpoint.instance, 1.0)
+            raise
+        old = self._replicas["stable"]
+        self._swap("stable", old, begun)
+        self._service = replace(service, stable=service.canary)
+
+    def retire_canary(self) -> None:
+        """Let the canary's replicas finish what they have, and end them."""
+        self._swap("canary", self._replicas["canary"], [])
+
+    def log(self, instance: str, lines: int = 20) -> str:
+        """Last lines that a replica (``"canary-0"``) or the gateway (``"envoy"``) wrote."""
+        return self._running.log(instance, lines)
+
+    def teardown(self) -> None:
+        """End all processes and remove all files. May be called again."""
+        atexit.unregister(self.teardown)
+        if self._processes is not None:
+            self._processes.close()
+        self._processes = self._service = self._envoy = None
+        self._replicas = {role: [] for role in ROLES}
+
+    @property
+    def _running(self) -> Processes:
+        if self._processes is None:
+            raise ClusterError("nothing runs here: deploy a service first")
+        return self._processes
+
+    @property
+    def _gateway(self) -> Envoy:
+        if self._envoy is None:
+            raise ClusterError("nothing runs here: deploy a service first")
+        return self._envoy
+
+    @property
+    def _deployed(self) -> Service:
+        if self._service is None:
+            raise ClusterError("nothing runs here: deploy a service first")
+        return self._service
+
+    def _start(self, role: Role, version: Version) -> list[_Replica]:
+        """Start as many replicas as the service asks for, without waiting."""
+        argv, listen, prefork = self._command(version)
+        env = {**ONE_THREAD, **self._deployed.env, **version.env}
+        begun = []
+        for _ in range(self._deployed.replicas):
+            name = f"{role}-{next(self._numbers[role])}"
+            facts = self._running.start(name, argv, env=env, listen=listen, prefork=prefork, restart=True)
+            begun.append(_Replica(Endpoint(name, version.name, facts["port"]), version.ready))
+        return begun
+
+    def _command(self, version: Version) -> tuple[list[str], str, bool]:
+        """How to start a version: words, what it listens on, and whether it can be forked."""
+        if version.command is not None:
+            return list(version.command), "port", False
+        model, trusted = self._model_file(version)
+        words = ["--model", str(model), "--name", self._deployed.name, "--version", version.name, "--fd", "{fd}"]
+        for name in trusted:
+            words += ["--trusted", name]
+        # A fork shares the environment of the process it came from, and forking after imports is safe on Linux only.
+        if sys.platform == "linux" and not version.env and not self._deployed.env:
+            return words, "fd", True
+        return [sys.executable, "-m", _SERVER, *words], "fd", False
+
+    def _model_file(self, version: Version) -> tuple[Path, Sequence[str]]:
+        if isinstance(version.model, str | Path):
+            path = Path(version.model).expanduser().resolve()
+            storage.load(path, version.trusted)  # a file that does not load fails here, with a clear error
+            return path, version.trusted
+        path = self._running.folder / f"{_file_name(version.name)}-{id(version.model):x}.skops"
+        if not path.exists():
+            storage.save(version.model, path)
+        # The file was written here a moment ago from a live object: its types are the user's own.
+        return path, storage.types_in(path)
+
+    def _wait_ready(self, replicas: Iterable[_Replica], within: float | None = None) -> None:
+        """Wait until each replica answers 200 on its ready path."""
+        bound = self._ready_within if within is None else within
+        end = time.monotonic() + bound
+        for replica in replicas:
+            name, answer = replica.endpoint.instance, None
+            while answer != 200:
+                answer = _get(replica.endpoint.port, replica.ready)
+                state = self._running.status()[name]
+                if state["restarts"] >= CRASHES or time.monotonic() > end:
+                    raise ClusterError(self._not_ready(replica, answer, state["restarts"], state["last_code"], bound))
+                if answer != 200:
+                    time.sleep(0.02)
+
+    def _not_ready(self, replica: _Replica, answer: int | None, restarts: int, code: int | None, bound: float) -> str:
+        name = replica.endpoint.instance
+        if restarts >= CRASHES:
+            what = f"ended {restarts} times by itself, last with exit code {code}"
+        elif answer is None:
+            what = f"does not listen on 127.0.0.1:{replica.endpoint.port} after {bound:g} s"
+        else:
+            what = f"answers {answer} to {replica.ready} after {bound:g} s"
+        return (
+            f"{name} (version {replica.endpoint.version!r}) {what}; its log ends with:\n{self._running.log(name)}\n"
+            "Check its command=, model= or ready=."
+        )
+
+    def _swap(self, role: Role, old: list[_Replica], new: list[_Replica]) -> None:
+        """Move a version to new replicas; the old ones finish what they have before they end."""
+        gateway = self._gateway
+        arriving = [replica.endpoint for replica in new]
+        leaving = [replace(replica.endpoint, draining=True) for replica in old]
+        gateway.set_endpoints(role, [*arriving, *leaving])
+        gateway.wait_drained(role, [endpoint.port for endpoint in leaving], _DRAIN)
+        gateway.set_endpoints(role, arriving)
+        self._replicas[role] = new
+        for endpoint in leaving:
+            self._running.stop(endpoint.instance, _DRAIN)
+
+
+def _get(port: int, path: str, headers: dict[str, str] | None = None) -> int | None:
+    """Status of a GET on the loopback address; None when nobody answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
+    try:
+        connection.request("GET", path, headers=headers or {})
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _file_name(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)

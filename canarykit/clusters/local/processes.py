@@ -1,0 +1,173 @@
+"""The kernel's end of the supervisor: start, stop and ask about processes."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
+from pathlib import Path
+from typing import Any, Literal
+
+from canarykit.errors import ClusterError
+
+__all__ = ["ONE_THREAD", "Processes", "tail"]
+
+# Several servers share few cores: threads of numerical libraries would fight over them.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+_ANSWER_WITHIN = 20.0
+
+
+def tail(path: Path, lines: int = 12) -> str:
+    """Last lines of a log, for an error message."""
+    try:
+        with path.open("rb") as log:
+            log.seek(0, 2)
+            log.seek(max(0, log.tell() - 16_384))
+            text = log.read().decode(errors="replace")
+    except OSError:
+        return "(no log)"
+    return "\n".join(text.splitlines()[-lines:]) or "(the log is empty)"
+
+
+class Processes:
+    """A private folder, and the processes that live and die with it.
+
+    Parameters
+    ----------
+    nursery : str
+        Module whose ``main(argv)`` a preforked process runs.
+
+    Raises
+    ------
+    ClusterError
+        The supervisor does not start.
+    """
+
+    def __init__(self, nursery: str) -> None:
+        # Not below $TMPDIR when that is long: the path of a Unix socket may have about 100 characters.
+        parent = tempfile.gettempdir() if len(tempfile.gettempdir()) < 60 else "/tmp"
+        self.folder = Path(tempfile.mkdtemp(prefix="canarykit-", dir=parent))
+        self._numbers = itertools.count()
+        self._waiting: dict[int, Future[dict[str, Any]]] = {}
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "canarykit.clusters.local.supervisor", str(self.folder), nursery],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **ONE_THREAD},
+            start_new_session=True,  # Ctrl-C is for the notebook, not for the servers
+        )
+        threading.Thread(target=self._read, name="canarykit-supervisor", daemon=True).start()
+        self._call(do="status")
+
+    def reserve(self, name: str) -> int:
+        """Reserve a port for a process that is started later, and return it."""
+        return int(self._call(do="reserve", name=name)["port"])
+
+    def start(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        listen: Literal["fd", "port"] | None = None,
+        prefork: bool = False,
+        restart: bool = False,
+    ) -> dict[str, Any]:
+        """Start a process; return its ``pid`` and ``port``.
+
+        Parameters
+        ----------
+        name : str
+            Unique; also the name of its log.
+        argv : sequence of str
+            ``{fd}`` stands for an inherited listening socket, ``{port}`` for a reserved port.
+        env : mapping, optional
+            Added to our own environment.
+        listen : {"fd", "port"}, optional
+            Which of the two it wants.
+        prefork : bool
+            Fork it from the process that has the imports already.
+        restart : bool
+            Start it again whenever it ends by itself.
+        """
+        return self._call(
+            do="start",
+            name=name,
+            argv=list(argv),
+            env=dict(env or {}),
+            listen=listen,
+            prefork=prefork,
+            restart=restart,
+        )
+
+    def stop(self, name: str, grace: float = 10.0) -> None:
+        """End a process: SIGTERM, and after `grace` seconds SIGKILL. Unknown names are fine."""
+        self._call(do="stop", name=name, grace=grace, timeout=grace + _ANSWER_WITHIN)
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        """Pid, port, ``running``, ``restarts`` and ``last_code`` of each process."""
+        children: dict[str, dict[str, Any]] = self._call(do="status")["children"]
+        return children
+
+    def log(self, name: str, lines: int = 12) -> str:
+        """Last lines that a process wrote."""
+        return tail(self.folder / "logs" / f"{name}.log", lines)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the supervisor runs."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End every process and remove the folder. May be called again."""
+        with contextlib.suppress(OSError, ValueError):
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _call(self, *, timeout: float = _ANSWER_WITHIN, **order: Any) -> dict[str, Any]:
+        number = next(self._numbers)
+        future: Future[dict[str, Any]] = Future()
+        self._waiting[number] = future
+        try:
+            with self._lock:
+                assert self._process.stdin is not None
+                self._process.stdin.write(json.dumps({"id": number, **order}).encode() + b"\n")
+                self._process.stdin.flush()
+            answer = future.result(timeout)
+        except (OSError, ValueError) as error:
+            raise ClusterError("the local cluster is gone: it was torn down or its supervisor was killed") from error
+        except TimeoutError as error:
+            raise ClusterError(f"the supervisor did not answer {order['do']!r} within {timeout:g} s") from error
+        finally:
+            self._waiting.pop(number, None)
+        if "error" in answer:
+            raise ClusterError(f"cannot {order['do']} {order.get('name', '')}: {answer['error']}")
+        return answer
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            answer = json.loads(line)
+            future = self._waiting.get(answer["id"])
+            if future is not None:
+                with contextlib.suppress(InvalidStateError):
+                    future.set_result(answer)
+        for future in list(self._waiting.values()):
+            with contextlib.suppress(InvalidStateError):
+                future.set_exception(OSError("the supervisor ended"))

@@ -1,0 +1,52 @@
+"""What can go wrong, and which error says so.
+
+::
+
+    CanaryError                 anything that canarykit itself reports
+    ├── PlanError               what a person wrote cannot be done: a weight, a guardrail, a version, a parameter
+    ├── ClusterError            a version does not come up, or does not stay up
+    ├── RoutingError            the gateway does not serve the split that was asked for
+    ├── TelemetryError          counts cannot be read
+    │   └── JournalError        the record of a rollout cannot be written or read
+    └── ReportError             a notebook cannot be run or turned into a report
+
+Each message says what was tried, on what, and what to do next.
+"""
+
+__all__ = [
+    "CanaryError",
+    "ClusterError",
+    "JournalError",
+    "PlanError",
+    "ReportError",
+    "RoutingError",
+    "TelemetryError",
+]
+
+
+class CanaryError(Exception):
+    """Base of every error that canarykit raises on purpose."""
+
+
+class PlanError(CanaryError, ValueError):
+    """What a person wrote cannot be done."""
+
+
+class ClusterError(CanaryError):
+    """A version does not come up, or does not stay up."""
+
+
+class RoutingError(CanaryError):
+    """The gateway does not serve the split that was asked for."""
+
+
+class TelemetryError(CanaryError):
+    """Counts cannot be read."""
+
+
+class JournalError(TelemetryError):
+    """The record of a rollout cannot be written or read."""
+
+
+class ReportError(CanaryError):
+    """A notebook cannot be run or turned into a report."""

@@ -1,0 +1,427 @@
+"""The values that travel between the rooms: all frozen, all plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from canarykit.errors import PlanError
+
+__all__ = [
+    "ROLES",
+    "Alarm",
+    "Comparison",
+    "Counts",
+    "Ending",
+    "Guardrail",
+    "Judgement",
+    "Metric",
+    "Outcome",
+    "Role",
+    "Service",
+    "TrafficSplit",
+    "Verdict",
+    "Version",
+    "Window",
+    "Word",
+]
+
+Role = Literal["stable", "canary"]
+ROLES: tuple[Role, Role] = ("stable", "canary")
+
+Word = Literal["pass", "fail", "inconclusive", "no data"]
+
+Outcome = Literal["promoted", "rolled back", "inconclusive", "no data", "failed"]
+
+Counts = npt.NDArray[np.int64]
+"""Requests per version and cell, shape (2, cells), stable first."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficSplit:
+    """Share of requests that the canary receives; stable has the rest.
+
+    Parameters
+    ----------
+    canary : float
+        Percent, 0 to 100. Fractions are allowed; a router that cannot serve them refuses.
+
+    Raises
+    ------
+    PlanError
+        The weight is not a number from 0 to 100.
+    """
+
+    canary: float = 0.0
+
+    def __post_init__(self) -> None:
+        try:
+            weight = float(self.canary)
+        except (TypeError, ValueError):
+            raise PlanError(f"canary weight must be a number of percent, not {self.canary!r}") from None
+        if not 0 <= weight <= 100:
+            raise PlanError(f"canary weight must be 0 to 100 percent, not {self.canary}")
+        object.__setattr__(self, "canary", weight)
+
+    @property
+    def stable(self) -> float:
+        """Percent of requests that stable receives."""
+        return 100 - self.canary
+
+    @property
+    def share(self) -> float:
+        """Share of requests that the canary receives, 0 to 1."""
+        return self.canary / 100
+
+    def __str__(self) -> str:
+        return f"{self.canary:g} %"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One build of an AI service, and where it comes from.
+
+    Parameters
+    ----------
+    name : str
+        What people call it, such as ``"v2"`` or ``"2026-11-23"``.
+    model : estimator or path, optional
+        A fitted scikit-learn estimator, or a ``.skops`` file that holds one. It is served over the
+        Open Inference Protocol by the kit's own server.
+    command : sequence of str, optional
+        A server of your own. ``{port}`` stands for the port it must listen on, which is also in the
+        environment as ``PORT``; it must listen on 127.0.0.1 or on all addresses.
+    image : str, optional
+        A container image, for clusters that run containers.
+    ready : str
+        Path that answers 200 when the version can serve.
+    env : mapping of str to str
+        Environment of the server, added to the service's own.
+    trusted : sequence of str
+        Full names of types in the model file that may be loaded although they are not scikit-learn's.
+
+    Raises
+    ------
+    PlanError
+        Not exactly one of ``model``, ``command`` and ``image`` is given, or ``command`` has no ``{port}``.
+    """
+
+    name: str
+    model: Any = None
+    command: Sequence[str] | None = None
+    image: str | None = None
+    ready: str = "/v2/health/ready"
+    env: Mapping[str, str] = field(default_factory=dict)
+    trusted: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        given = [source for source in ("model", "command", "image") if getattr(self, source) is not None]
+        if len(given) != 1:
+            raise PlanError(
+                f"version {self.name!r} needs exactly one of model=, command= and image=, "
+                f"not {' and '.join(given) or 'none of them'}"
+            )
+        if isinstance(self.command, str):
+            raise PlanError(f"command of version {self.name!r} must be a list of words, not one string")
+        if self.command is not None and not any("{port}" in word for word in self.command):
+            raise PlanError(
+                f"command of version {self.name!r} has no {{port}}: put it where your server takes its port, "
+                'for example ["python", "serve.py", "--port", "{port}"]'
+            )
+        if not self.ready.startswith("/"):
+            raise PlanError(f"ready of version {self.name!r} must be a path such as /healthz, not {self.ready!r}")
+
+
+@dataclass(frozen=True)
+class Service:
+    """Both versions of an AI service behind one address.
+
+    Parameters
+    ----------
+    name : str
+        Name of the service; also the name of the model that it serves.
+    stable, canary : Version
+        What serves now, and what may replace it.
+    replicas : int
+        Processes or pods per version. Two by default: with one each, the difference between two
+        *instances* looks like a difference between two *versions*.
+    env : mapping of str to str
+        Environment of both versions.
+    """
+
+    name: str
+    stable: Version
+    canary: Version
+    replicas: int = 2
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.name or not all(c.isalnum() or c in "-_." for c in self.name):
+            raise PlanError(f"service name may hold letters, digits, '-', '_' and '.', not {self.name!r}")
+        if self.replicas < 1:
+            raise PlanError(f"service {self.name!r} needs at least one replica per version, not {self.replicas}")
+
+    def version(self, role: Role) -> Version:
+        """Return the version in that role."""
+        return self.stable if role == "stable" else self.canary
+
+    def rehearsal(self) -> Service:
+        """Return the same service with the stable version in both roles.
+
+        Rolling it out shows how far two equal versions differ here, and so which slowdown to tolerate.
+        """
+        return replace(self, canary=self.stable)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """Something that is counted for both versions.
+
+    Parameters
+    ----------
+    name : str
+        What people call it: ``"error rate"``.
+    table : str
+        Which table of a `Window` it reads: ``"outcome"``.
+    kind : {"rate", "quantile"}
+        A share of requests that went badly, or a quantile of a histogram.
+    cells : tuple
+        From good to bad. Of a rate: two names. Of a histogram: the upper edge of each bucket in
+        `unit`; the last is infinity.
+    unit : str
+        Of the level: ``"s"``, or empty for a share.
+    quantile : float, optional
+        Which quantile, 0 to 1.
+    shown : {"bad", "good"}
+        Whether people read the share of bad cells (error rate) or of good ones (accuracy).
+    """
+
+    name: str
+    table: str
+    kind: Literal["rate", "quantile"]
+    cells: tuple[Any, ...]
+    unit: str = ""
+    quantile: float | None = None
+    shown: Literal["bad", "good"] = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Guardrail:
+    """What the canary must not do worse than stable, and by how much.
+
+    Parameters
+    ----------
+    metric : Metric
+        What is compared.
+    tolerate : float
+        Ratio canary / stable (of bad requests, or of the quantile) that is tolerated: alarm only when
+        the canary is shown to be worse than this.
+    margin : float
+        Promote only when the canary is shown to be no worse than this ratio.
+    ceiling : float, optional
+        Of a rate: "or below this share of requests anyway", for events so rare that a ratio says nothing.
+    mde : float, optional
+        The ratio that one wants to find, when it is known: the same guarantee from fewer requests.
+    weight : float
+        Share of the error budget, relative to the other guardrails.
+
+    Raises
+    ------
+    PlanError
+        Numbers that contradict each other.
+    """
+
+    metric: Metric
+    tolerate: float = 1.0
+    margin: float = 1.5
+    ceiling: float | None = None
+    mde: float | None = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.tolerate > 0:
+            raise PlanError(f"{self.name}: tolerate must be a ratio above 0, not {self.tolerate}")
+        if not self.margin > self.tolerate:
+            raise PlanError(
+                f"{self.name}: margin ({self.margin}) must be above tolerate ({self.tolerate}): "
+                "nothing can be shown to be no worse than what is tolerated exactly"
+            )
+        if self.ceiling is not None and not (self.metric.kind == "rate" and 0 < self.ceiling < 1):
+            raise PlanError(f"{self.name}: ceiling is a share between 0 and 1 of a rate, not {self.ceiling}")
+        if self.mde is not None and not self.mde > self.tolerate:
+            raise PlanError(f"{self.name}: mde ({self.mde}) must be above tolerate ({self.tolerate})")
+        if not self.weight > 0:
+            raise PlanError(f"{self.name}: weight must be above 0, not {self.weight}")
+
+    @property
+    def name(self) -> str:
+        """Name of the metric, which is also the guardrail's."""
+        return self.metric.name
+
+
+@dataclass(frozen=True)
+class Window:
+    """One interval of traffic, as tables of counts.
+
+    Parameters
+    ----------
+    start, end : float
+        Seconds since the epoch.
+    split : TrafficSplit
+        The weight that was configured during the whole interval.
+    counts : mapping of str to (2, cells) int array
+        Requests per table (``"outcome"``, ``"latency"``, ``"answers"``), version (stable first) and cell.
+        A table that a source could not deliver is absent: that is no data, not zero.
+    instances : mapping of str to (cells,) int array
+        Latency counts per replica, ``"stable-0"``, ``"canary-1"``, …: instances are not versions.
+    left_out : int
+        Requests that began under an earlier weight and ended in this window; counted in no table.
+    note : str
+        What is missing and why, in words.
+    """
+
+    start: float
+    end: float
+    split: TrafficSplit
+    counts: Mapping[str, Counts]
+    instances: Mapping[str, Counts] = field(default_factory=dict)
+    left_out: int = 0
+    note: str = ""
+
+    @property
+    def requests(self) -> tuple[int, int]:
+        """Finished requests of stable and canary."""
+        table = self.counts.get("outcome")
+        return (0, 0) if table is None else (int(table[0].sum()), int(table[1].sum()))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Canary against stable on one guardrail, from everything counted so far.
+
+    Parameters
+    ----------
+    metric : str
+        Name of the metric.
+    levels : tuple of float
+        Level of stable and canary in the metric's unit; NaN where nothing was counted.
+    events, requests : tuple of int
+        Bad requests (of a quantile: requests slower than stable's quantile) and all requests, stable first.
+    effect : float
+        Ratio canary / stable of bad requests, or of the quantile; NaN when unknown.
+    interval : tuple of float
+        95 % confidence sequence of that ratio: valid however often one looks.
+    log_e : float
+        Evidence, natural log, that the canary is worse than tolerated.
+    log_e_safe : float
+        Evidence, natural log, that it is no worse than the margin.
+    alarm_at : float
+        Value of E at which this guardrail alone would alarm (20 at an error budget of 5 %).
+    """
+
+    metric: str
+    levels: tuple[float, float]
+    events: tuple[int, int]
+    requests: tuple[int, int]
+    effect: float
+    interval: tuple[float, float]
+    log_e: float
+    log_e_safe: float
+    alarm_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """The first moment at which a guardrail was shown to be broken. It never uncrosses.
+
+    Parameters
+    ----------
+    guardrail : str
+        Which one.
+    time : float
+        End of the window that crossed the line, seconds since the epoch.
+    requests : tuple of int
+        Requests judged until then, stable first.
+    """
+
+    guardrail: str
+    time: float
+    requests: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one guardrail says, in a word, a sentence and the numbers.
+
+    Parameters
+    ----------
+    guardrail : str
+        Name of the guardrail.
+    word : {"pass", "fail", "inconclusive", "no data"}
+        Silence, NaN and missing data are "no data", never "pass".
+    sentence : str
+        For people.
+    comparison : Comparison
+        For machines.
+    """
+
+    guardrail: str
+    word: Word
+    sentence: str
+    comparison: Comparison
+
+    def __str__(self) -> str:
+        return f"{self.guardrail}: {self.word}: {self.sentence}"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """All guardrails together.
+
+    Parameters
+    ----------
+    word : {"pass", "fail", "inconclusive", "no data"}
+        fail when the family of guardrails alarmed, pass when every guardrail passes.
+    sentence : str
+        The one sentence a person needs.
+    verdicts : tuple of Verdict
+        One per guardrail, in the order given.
+    log_e : float
+        Evidence of the family (weighted mean of the guardrails' e-values), natural log.
+    alarm : Alarm, optional
+        Set once, kept for good.
+    """
+
+    word: Word
+    sentence: str
+    verdicts: tuple[Verdict, ...]
+    log_e: float
+    alarm: Alarm | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a rollout ended.
+
+    Parameters
+    ----------
+    outcome : {"promoted", "rolled back", "inconclusive", "no data", "failed"}
+        In a word.
+    sentence : str
+        And why.
+    """
+
+    outcome: Outcome
+    sentence: str
+
+    @property
+    def exit_code(self) -> int:
+        """What a command that ran the rollout exits with."""
+        return {"promoted": 0, "rolled back": 10, "inconclusive": 20, "no data": 30, "failed": 1}[self.outcome]
+
+    def __str__(self) -> str:
+        return f"{self.outcome}: {self.sentence}"

@@ -1,0 +1,193 @@
+"""The pure state machine of a rollout: where it is, and what to do next. No clock, no effects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from canarykit.model import Judgement, Outcome
+from canarykit.plan import RolloutPlan, Step
+
+__all__ = ["Action", "Decision", "Phase", "Rollout", "advance", "decide", "observe"]
+
+Phase = Literal["pending", "progressing", "promoted", "rolled back", "inconclusive", "no data", "failed"]
+Action = Literal["hold", "advance", "promote", "roll back", "stop"]
+
+_FINAL: tuple[Phase, ...] = ("promoted", "rolled back", "inconclusive", "no data", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A position in a plan.
+
+    Parameters
+    ----------
+    plan : RolloutPlan
+        What was written.
+    phase : str
+        Where it is.
+    step : int
+        Index of the present step; -1 before the first.
+    since : float
+        Time at which the present weight was in force, seconds on any clock.
+    data_since : float
+        Time at which every guardrail last had data.
+    requests : int
+        Finished canary requests at the present weight.
+    """
+
+    plan: RolloutPlan
+    phase: Phase = "pending"
+    step: int = -1
+    since: float = 0.0
+    data_since: float = 0.0
+    requests: int = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.phase in _FINAL
+
+    @property
+    def present(self) -> Step | None:
+        """The step that it is at."""
+        return self.plan.steps[self.step] if 0 <= self.step < len(self.plan.steps) else None
+
+    @property
+    def last(self) -> bool:
+        """Whether it is at the last step."""
+        return self.step == len(self.plan.steps) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do next, and why.
+
+    Parameters
+    ----------
+    action : {"hold", "advance", "promote", "roll back", "stop"}
+        "stop" ends the rollout without a verdict about the canary.
+    reason : str
+        A sentence.
+    weight : float, optional
+        The canary's weight after an advance, percent.
+    outcome : str, optional
+        How the rollout ends, when it does.
+    """
+
+    action: Action
+    reason: str
+    weight: float | None = None
+    outcome: Outcome | None = None
+
+
+def decide(
+    rollout: Rollout, judgement: Judgement | None, *, now: float, canary_trouble: str | None = None, doubt: str | None = None
+) -> Decision:
+    """Say what to do at this look.
+
+    Parameters
+    ----------
+    rollout : Rollout
+        Where it is.
+    judgement : Judgement or None
+        What the evidence says; None before the first window.
+    now : float
+        On the same clock as the rollout's times, seconds.
+    canary_trouble : str, optional
+        The canary crashes or is not ready.
+    doubt : str, optional
+        A reason not to believe the numbers: the gateway serves another split than it was told.
+
+    Returns
+    -------
+    Decision
+        The weight never rises after an alarm, without data at the present weight, or on doubt.
+    """
+    if rollout.finished:
+        return Decision("hold", f"the rollout has ended: {rollout.phase}")
+    if judgement is not None and judgement.alarm is not None:
+        return Decision("roll back", judgement.sentence, outcome="rolled back")
+    if canary_trouble:
+        return Decision("roll back", canary_trouble, outcome="rolled back")
+    if doubt:
+        return Decision("stop", doubt, outcome="inconclusive")
+    step = rollout.present
+    if step is None:
+        first = rollout.plan.steps[0].weight
+        return Decision("advance", f"first step: {first:g} % to the canary", weight=first)
+    return _at_step(rollout, step, judgement, now)
+
+
+def _at_step(rollout: Rollout, step: Step, judgement: Judgement | None, now: float) -> Decision:
+    missing = _missing(judgement)
+    silence = now - rollout.data_since
+    if silence >= rollout.plan.no_data_after:
+        cause = missing or "no request reached the canary"
+        return Decision("stop", f"no data for {silence:.0f} s: {cause}", outcome="no data")
+    if judgement is None or missing is not None:
+        return Decision("hold", f"waiting for data: {missing}")
+    held = now - rollout.since
+    if rollout.last and judgement.word != "pass" and held >= max(rollout.plan.budget, step.hold):
+        return Decision("stop", f"not shown to be safe within {held:.0f} s: {judgement.sentence}", outcome="inconclusive")
+    if rollout.requests < step.min_requests:
+        if held >= max(rollout.plan.budget, step.hold):
+            reason = f"only {rollout.requests} of {step.min_requests} canary requests in {held:.0f} s at {step.weight:g} %"
+            return Decision("stop", reason, outcome="inconclusive")
+        return Decision("hold", f"{rollout.requests} of {step.min_requests} canary requests at {step.weight:g} %")
+    if held < step.hold:
+        return Decision("hold", f"{held:.0f} of {step.hold:g} s at {step.weight:g} %")
+    if not rollout.last:
+        weight = rollout.plan.steps[rollout.step + 1].weight
+        return Decision("advance", f"no alarm after {rollout.requests} canary requests at {step.weight:g} %", weight=weight)
+    if judgement.word == "pass":
+        return Decision("promote", judgement.sentence, outcome="promoted")
+    return Decision("hold", judgement.sentence)
+
+
+def _missing(judgement: Judgement | None) -> str | None:
+    """Say which guardrail has no data; None when all have."""
+    if judgement is None:
+        return "nothing was counted yet"
+    silent = [verdict for verdict in judgement.verdicts if verdict.word == "no data"]
+    return "; ".join(f"{verdict.guardrail}: {verdict.sentence}" for verdict in silent) or None
+
+
+def advance(rollout: Rollout, decision: Decision, *, now: float) -> Rollout:
+    """Position after a decision was carried out.
+
+    Parameters
+    ----------
+    rollout : Rollout
+        Position before.
+    decision : Decision
+        What was done.
+    now : float
+        Time at which it was in force, on the same clock.
+    """
+    if decision.action == "advance":
+        return replace(
+            rollout, phase="progressing", step=rollout.step + 1, since=now, data_since=now, requests=0
+        )
+    if decision.action == "hold":
+        return rollout
+    assert decision.outcome is not None
+    return replace(rollout, phase=decision.outcome)
+
+
+def observe(rollout: Rollout, judgement: Judgement | None, *, canary_requests: int, now: float) -> Rollout:
+    """Position after a window: requests are added, and it is noted whether there was data.
+
+    Parameters
+    ----------
+    rollout : Rollout
+        Position before.
+    judgement : Judgement or None
+        What the evidence says after that window.
+    canary_requests : int
+        Finished canary requests in that window.
+    now : float
+        End of the window, on the same clock.
+    """
+    data_since = now if canary_requests and _missing(judgement) is None else rollout.data_since
+    return replace(rollout, requests=rollout.requests + canary_requests, data_since=data_since)

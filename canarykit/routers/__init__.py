@@ -1,0 +1,1 @@
+"""How traffic is split between the versions: one file for each kind of gateway."""
