@@ -1,0 +1,5 @@
+"""Arrays in, evidence out: no clock, no input or output."""
+
+from canarykit.analysis.judge import Judge
+
+__all__ = ["Judge"]
