@@ -100,7 +100,7 @@ class Nursery:
             socket.send_fds(self._writer, [request], [child.listener.fileno()])
             answer = await self._answers.get()
             if "pid" not in answer:
-                raise RuntimeError(f"the process that forks replicas ended; its log is {self._log}")
+                raise RuntimeError(f"the process that forks replicas ended:\n{self._log.read_text()[-2000:]}")
             return int(answer["pid"])
 
     async def wait(self, pid: int) -> int:

@@ -1,0 +1,7 @@
+"""Serve one model."""
+
+import sys
+
+from canarykit.serving import main
+
+sys.exit(main())

@@ -1,0 +1,180 @@
+"""The model server: routes, metrics, drain."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import socket
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from canarykit.errors import PlanError
+from canarykit.serving import protocol, storage
+
+__all__ = ["ModelServer", "main"]
+
+_LOG = logging.getLogger("canarykit.serving")
+_BUCKETS = [1e-4 * 2 ** (i / 8) for i in range(155)]
+_DRAIN_WITHIN = 20
+
+
+class ModelServer:
+    """Serves one model.
+
+    Parameters
+    ----------
+    model : estimator
+        Has ``predict``.
+    name, version : str
+        What the protocol calls it.
+    """
+
+    def __init__(self, model: Any, name: str, version: str) -> None:
+        self.model, self.name, self.version = model, name, version
+        self.ready = True
+        self._features = getattr(model, "n_features_in_", None)
+        # One prediction at a time, beside the loop: health checks are answered meanwhile.
+        self._worker = ThreadPoolExecutor(1)
+        self.registry = CollectorRegistry()
+        self._duration = Histogram(
+            "canarykit_request_duration_seconds", "Time of an inference", buckets=_BUCKETS, registry=self.registry
+        )
+        self._requests = Counter("canarykit_requests", "Inferences", ["code"], registry=self.registry)
+        self._in_flight = Gauge("canarykit_in_flight", "Inferences under way", registry=self.registry)
+
+    def app(self) -> Starlette:
+        """Return the ASGI application."""
+        routes = [
+            Route("/v2", self._server),
+            Route("/v2/health/live", self._live),
+            Route("/v2/health/ready", self._ready),
+            Route("/metrics", self._metrics),
+        ]
+        for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            routes += [
+                Route(prefix, self._metadata),
+                Route(f"{prefix}/ready", self._model_ready),
+                Route(f"{prefix}/infer", self._infer, methods=["POST"]),
+            ]
+        return Starlette(routes=routes, exception_handlers={HTTPException: _error, Exception: _crash})
+
+    async def _server(self, request: Request) -> Response:
+        return JSONResponse({"name": "canarykit", "version": self.version, "extensions": []})
+
+    async def _live(self, request: Request) -> Response:
+        return Response(status_code=200)
+
+    async def _ready(self, request: Request) -> Response:
+        return Response(status_code=200 if self.ready else 503)
+
+    async def _metrics(self, request: Request) -> Response:
+        return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def _metadata(self, request: Request) -> Response:
+        self._known(request)
+        return JSONResponse(protocol.metadata(self.name, self.version, self._features))
+
+    async def _model_ready(self, request: Request) -> Response:
+        self._known(request)
+        return JSONResponse({"name": self.name, "ready": self.ready}, status_code=200 if self.ready else 503)
+
+    async def _infer(self, request: Request) -> Response:
+        start = time.perf_counter()
+        code = 500
+        with self._in_flight.track_inprogress():
+            try:
+                self._known(request)
+                response = await self._answer(request)
+                code = response.status_code
+                return response
+            except HTTPException as error:
+                code = error.status_code
+                raise
+            finally:
+                self._duration.observe(time.perf_counter() - start)
+                self._requests.labels(str(code)).inc()
+
+    async def _answer(self, request: Request) -> Response:
+        try:
+            asked = json.loads(await request.body())
+            images = protocol.read_inputs(asked, self._features)
+        except ValueError as error:  # a BadRequest, or no JSON
+            raise HTTPException(400, str(error)) from error
+        try:
+            labels = await asyncio.get_running_loop().run_in_executor(self._worker, self.model.predict, images)
+        except Exception as error:
+            _LOG.exception("the model failed")
+            return JSONResponse({"error": f"the model failed: {type(error).__name__}: {error}"}, status_code=500)
+        return JSONResponse(protocol.answer(self.name, self.version, asked.get("id"), labels))
+
+    def _known(self, request: Request) -> None:
+        model, version = request.path_params["model"], request.path_params.get("version", self.version)
+        if (model, version) != (self.name, self.version):
+            raise HTTPException(404, f"no model {model!r} version {version!r} here, only {self.name!r} {self.version!r}")
+
+
+async def _error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, status_code=error.status_code)
+
+
+async def _crash(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "internal error; the log has the details"}, status_code=500)
+
+
+class _Server(uvicorn.Server):
+    """Says "not ready" as soon as it is asked to end, and finishes what it has."""
+
+    def __init__(self, config: uvicorn.Config, service: ModelServer) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        self._service.ready = False
+        super().handle_exit(sig, frame)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve a model until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m canarykit.serving", description=main.__doc__)
+    parser.add_argument("--model", required=True, type=Path, help="a .skops file")
+    parser.add_argument("--name", required=True, help="name of the model")
+    parser.add_argument("--version", required=True, help="version of the model")
+    parser.add_argument("--trusted", action="append", default=[], help="a type in the file that may be loaded")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--fd", type=int, help="number of an inherited listening socket")
+    where.add_argument("--port", type=int, help="port on the loopback address")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server takes it over
+    try:
+        service = ModelServer(storage.load(options.model, options.trusted), options.name, options.version)
+    except PlanError as error:
+        print(f"cannot serve: {error}", file=sys.stderr)
+        return 1
+    config = uvicorn.Config(
+        service.app(),
+        host="127.0.0.1",
+        port=options.port or 0,
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=75,  # the gateway closes idle connections first
+        timeout_graceful_shutdown=_DRAIN_WITHIN,
+    )
+    sockets = None if options.fd is None else [socket.socket(fileno=options.fd)]
+    _Server(config, service).run(sockets=sockets)
+    return 0
