@@ -84,6 +84,7 @@ class Nursery:
     def __init__(self, module: str, log: Path) -> None:
         self._module, self._log = module, log
         self._writer: socket.socket | None = None
+        self._kept: asyncio.StreamWriter | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._lock = asyncio.Lock()
@@ -100,7 +101,7 @@ class Nursery:
             socket.send_fds(self._writer, [request], [child.listener.fileno()])
             answer = await self._answers.get()
             if "pid" not in answer:
-                raise RuntimeError(f"the process that forks replicas ended:\n{self._log.read_text()[-2000:]}")
+                raise RuntimeError(f"the process that forks replicas ended (exit code {self._process.returncode}):\n{self._log.read_text()[-2000:]}")
             return int(answer["pid"])
 
     async def wait(self, pid: int) -> int:
@@ -120,7 +121,8 @@ class Nursery:
                 preexec_fn=_mortal(),
             )
         self._writer = ours
-        reader, _ = await asyncio.open_connection(sock=ours.dup())
+        # The writer must be kept although nothing is written to it: a forgotten one closes the connection.
+        reader, self._kept = await asyncio.open_connection(sock=ours.dup())
         self._reading = asyncio.create_task(self._read(reader))
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
