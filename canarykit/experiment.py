@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from canarykit import metrics
 from canarykit.analysis import Judge
 from canarykit.analysis.checks import SplitCheck
 from canarykit.clusters import Cluster, connect
-from canarykit.errors import CanaryError, ClusterError, PlanError
+from canarykit.errors import CanaryError, ClusterError, JournalError, PlanError
 from canarykit.history import History, replay
 from canarykit.interrupts import uninterrupted
 from canarykit.journal import Journal
@@ -30,6 +30,7 @@ __all__ = ["Experiment"]
 
 _TELL_EVERY = 5.0
 _EPSILON = 1e-6
+_SEE_OUT = 2.0
 
 
 class Experiment:
@@ -79,12 +80,13 @@ class Experiment:
         self.journal = Journal(journal)
         self.ending: Ending | None = None
         self.load: Load | None = None
+        self._loads = 0
         self._judge = Judge(self.guardrails, alpha=alpha)
         self._split_check = SplitCheck(alpha=alpha)
         self._rollout = Rollout(plan or RolloutPlan.of(5, 25, 50))
         self._split = TrafficSplit(0)
         self._served = (0, 0)
-        self._deployed = False
+        self._deployed = self._giving_up = False
         self._tell, self._told, self._began = tell, 0.0, time.time()
 
     # Life ------------------------------------------------------------------------------------------------------------
@@ -98,7 +100,7 @@ class Experiment:
             A version does not come up; says why, with its last log lines. Nothing is left behind.
         """
         start = time.perf_counter()
-        self.journal.begin(self._facts())
+        self.journal.begin(self._facts(), self.guardrails)
         self.cluster.deploy(self.service)
         self._deployed = True
         self.cluster.telemetry.begin(self._split, time.time())
@@ -117,7 +119,9 @@ class Experiment:
         """
         self._need_deployment()
         self.stop_sending()
+        options.setdefault("path", f"/v2/models/{self.service.name}/infer")
         self.load = Load(self.cluster.url, rate=rate, **options).start()
+        self._loads += 1
         self._note("traffic", f"sending {rate if isinstance(rate, str) else f'{rate:g}/s'}")
         return self.load
 
@@ -126,6 +130,7 @@ class Experiment:
         if self.load is None:
             return
         self.load.stop()
+        time.sleep(self.cluster.telemetry.delay)
         self._look()
         self.load = None
 
@@ -215,6 +220,7 @@ class Experiment:
                 self._return_to_stable()
                 self._end(Ending("failed", f"promotion failed, traffic is back on {self.service.stable.name}: {error}"))
                 raise
+            self._look()
             self._in_force(TrafficSplit(0), self.cluster.router.apply(TrafficSplit(0)))
             self.cluster.retire_canary()
             self._end(Ending("promoted", f"{self.service.canary.name} is stable now: {sentence}"))
@@ -344,22 +350,29 @@ class Experiment:
             self._rollout = advance(self._rollout, decision, now=time.time())
         elif decision.action == "promote":
             self.promote()
-            self.stop_sending()
+            self._see_out()
         elif decision.action == "roll back":
             self.abort(decision.reason)
-            self.stop_sending()
+            self._see_out()
         elif decision.action == "stop":
             assert decision.outcome is not None
             keep = self._rollout.plan.on_inconclusive == "hold" and self._doubt() is None
             if not keep:
                 self._return_to_stable()
             self._end(Ending(decision.outcome, decision.reason))
-            self.stop_sending()
+            self._see_out()
+
+    def _see_out(self) -> None:
+        """Watch the last split being served for a moment, then end the traffic."""
+        if self.load is not None:
+            time.sleep(_SEE_OUT)
+        self.stop_sending()
 
     def _give_up(self, ending: Ending) -> None:
         """After an interruption or an error: traffic to stable first, then the record."""
         if self.ending is not None:
             return
+        self._giving_up = True
         try:
             with uninterrupted():
                 took = self._return_to_stable()
@@ -373,24 +386,33 @@ class Experiment:
         """Take in everything since the last look."""
         load = self.load
         if load is not None:
-            answers = load.answers()
-            self.cluster.telemetry.label((a.request_id, a.right) for a in answers if a.right is not None)
-        window = self.cluster.telemetry.read(time.time())
-        self.journal.add_window(window)
-        if load is not None:
-            self.journal.add_load(window.end, asdict(load.summary))
-        self._judge.update(window)
-        self._split_check.update(window)
+            self.cluster.telemetry.label((a.request_id, a.right) for a in load.answers() if a.right is not None)
+        # After the end the roles may have changed hands: such a window is kept, and says nothing about the canary.
+        window = replace(self.cluster.telemetry.read(time.time()), judged=self.ending is None)
         stable, canary = window.requests
         self._served = (self._served[0] + stable, self._served[1] + canary)
-        self._rollout = observe(self._rollout, self._judge.judgement, canary_requests=canary, now=window.end)
+        if window.judged:
+            self._judge.update(window)
+            self._split_check.update(window)
+            self._rollout = observe(self._rollout, self.judge(), canary_requests=canary, now=window.end)
+        self._record(lambda: self.journal.add_window(window))
+        if load is not None:
+            self._record(lambda: self.journal.set_load(self._loads, load.summary.record()))
         return window
 
+    def _record(self, write: Callable[[], None]) -> None:
+        """Write to the journal; once we are giving up, a journal that fails no longer stops us."""
+        try:
+            write()
+        except JournalError:
+            if not self._giving_up:
+                raise
+
     def _in_force(self, split: TrafficSplit, took: float) -> None:
-        now = time.time()
+        now, before = time.time(), self._split.canary
         self.cluster.telemetry.begin(split, now)
-        self.journal.add_weight(now, split.canary, took, before=self._split.canary)
         self._split, self._served = split, (0, 0)
+        self._record(lambda: self.journal.add_weight(now, split.canary, took, before))
 
     def _return_to_stable(self) -> float:
         """All traffic to stable; return the seconds it took."""
@@ -413,7 +435,7 @@ class Experiment:
     def _end(self, ending: Ending) -> None:
         self.ending = ending
         self._rollout = advance(self._rollout, Decision("stop", ending.sentence, outcome=ending.outcome), now=time.time())
-        self.journal.end(ending.outcome, ending.sentence, ending.exit_code)
+        self._record(lambda: self.journal.end(ending, time.time()))
 
     def _requests(self) -> tuple[int, int]:
         verdicts = self._judge.judgement.verdicts
@@ -424,7 +446,6 @@ class Experiment:
             "service": self.service.name,
             "versions": {"stable": self.service.stable.name, "canary": self.service.canary.name},
             "replicas": self.service.replicas,
-            "guardrails": [asdict(guardrail) for guardrail in self.guardrails],
             "alpha": self.alpha,
             "plan": self._rollout.plan.model_dump(),
             "where": type(self.cluster).__name__,
@@ -436,7 +457,8 @@ class Experiment:
             raise ClusterError("nothing is deployed: call deploy() first")
 
     def _note(self, kind: str, text: str) -> None:
-        self.journal.add_event(time.time(), kind, text)
+        now = time.time()
+        self._record(lambda: self.journal.add_event(now, kind, text))
         self._say(text)
 
     def _say(self, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = [
     "Judgement",
     "Metric",
     "Outcome",
+    "SYMBOLS",
     "Role",
     "Service",
     "TrafficSplit",
@@ -36,6 +38,12 @@ ROLES: tuple[Role, Role] = ("stable", "canary")
 Word = Literal["pass", "fail", "inconclusive", "no data"]
 
 Outcome = Literal["promoted", "rolled back", "inconclusive", "no data", "failed"]
+
+SYMBOLS: Mapping[str, str] = {
+    "pass": "✓", "fail": "✗", "inconclusive": "?", "no data": "–",
+    "promoted": "✓", "rolled back": "✗", "failed": "!",
+}  # fmt: skip
+"""A sign beside each word, so that nothing is said by colour alone."""
 
 Counts = npt.NDArray[np.int64]
 """Requests per version and cell, shape (2, cells), stable first."""
@@ -282,6 +290,8 @@ class Window:
         Requests that began under an earlier weight and ended in this window; counted in no table.
     note : str
         What is missing and why, in words.
+    judged : bool
+        False after the end of a rollout: after a promotion, stable is another version.
     """
 
     start: float
@@ -291,6 +301,7 @@ class Window:
     instances: Mapping[str, Counts] = field(default_factory=dict)
     left_out: int = 0
     note: str = ""
+    judged: bool = True
 
     @property
     def requests(self) -> tuple[int, int]:
@@ -367,12 +378,15 @@ class Verdict:
         For people.
     comparison : Comparison
         For machines.
+    cells : mapping of str to str
+        The numbers in words, one per column of a table: stable, canary, effect, evidence.
     """
 
     guardrail: str
     word: Word
     sentence: str
     comparison: Comparison
+    cells: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.guardrail}: {self.word}: {self.sentence}"
@@ -402,6 +416,19 @@ class Judgement:
     log_e: float
     alarm: Alarm | None = None
 
+    def __str__(self) -> str:
+        return "\n".join([f"{self.word}: {self.sentence}", *(f"  {verdict}" for verdict in self.verdicts)])
+
+    def _repr_html_(self) -> str:
+        rows = [
+            {"guardrail": verdict.guardrail, **verdict.cells, "verdict": f"{SYMBOLS[verdict.word]} {verdict.word}"}
+            for verdict in self.verdicts
+        ]
+        head = "".join(f"<th scope='col'>{escape(column)}</th>" for column in rows[0])
+        body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row.values()) + "</tr>" for row in rows)
+        verdict = f"<p><strong>{SYMBOLS[self.word]} {self.word}</strong>: {escape(self.sentence)}</p>"
+        return f"{verdict}<table class='judgement'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -425,3 +452,6 @@ class Ending:
 
     def __str__(self) -> str:
         return f"{self.outcome}: {self.sentence}"
+
+    def _repr_html_(self) -> str:
+        return f"<p><strong>{SYMBOLS[self.outcome]} {escape(self.outcome)}</strong>: {escape(self.sentence)}</p>"

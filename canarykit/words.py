@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from canarykit.model import Comparison, Metric
 
-__all__ = ["level", "odds", "ratio_range"]
+__all__ = ["all_passed", "cells", "effect", "failed", "level", "levels", "odds", "passed", "undecided"]
+
+ALWAYS = "95 %, however often you look"
 
 
 def level(value: float, metric: Metric) -> str:
@@ -21,17 +24,22 @@ def level(value: float, metric: Metric) -> str:
     return f"{scaled:.3g} {unit}"
 
 
-def ratio_range(comparison: Comparison, metric: Metric) -> str:
-    """Interval of the effect: ``1.3 to 2.1 times``, or ``3 % to 18 % slower`` for a quantile."""
+def levels(comparison: Comparison, metric: Metric) -> str:
+    """Levels of both versions: ``41 ms → 44 ms``."""
+    stable, canary = (level(value, metric) for value in comparison.levels)
+    return f"{stable} → {canary}"
+
+
+def effect(comparison: Comparison, metric: Metric) -> str:
+    """Interval of the effect: ``1.3 to 2.1 times``, or ``+3 % to +18 %`` for a quantile; ``unknown`` without one."""
     low, high = comparison.interval
     if low <= 0 and math.isinf(high):
         return "unknown"
     if metric.kind == "quantile":
+        low_text, high_text = f"{100 * (low - 1):+.0f} %", f"{100 * (high - 1):+.0f} %"
         if math.isinf(high):
-            return f"at least {100 * (low - 1):+.0f} %"
-        if low <= 0:
-            return f"at most {100 * (high - 1):+.0f} %"
-        return f"{100 * (low - 1):+.0f} % to {100 * (high - 1):+.0f} %"
+            return f"at least {low_text}"
+        return f"at most {high_text}" if low <= 0 else f"{low_text} to {high_text}"
     if math.isinf(high):
         return f"at least {low:.2g} times"
     return f"at most {high:.2g} times" if low <= 0 else f"{low:.2g} to {high:.2g} times"
@@ -41,3 +49,66 @@ def odds(log_e: float, alarm_at: float) -> str:
     """Evidence beside its alarm line: ``3.2 of 20``."""
     e = math.exp(min(log_e, 50.0))
     return f"{e:,.1f} of {alarm_at:g}" if e < 1e4 else f"over 10,000 of {alarm_at:g}"
+
+
+def cells(comparison: Comparison, metric: Metric) -> dict[str, str]:
+    """Columns of a table of verdicts."""
+    stable, canary = (level(value, metric) for value in comparison.levels)
+    return {
+        "stable": f"{stable} of {comparison.requests[0]:,}",
+        "canary": f"{canary} of {comparison.requests[1]:,}",
+        "effect, 95 %": effect(comparison, metric),
+        "evidence": odds(comparison.log_e, comparison.alarm_at),
+    }
+
+
+def failed(comparison: Comparison, metric: Metric) -> str:
+    """Sentence of a guardrail that alarmed."""
+    stable, canary = comparison.requests
+    found = (
+        f"{metric.name} {levels(comparison, metric)}, shown after {stable + canary:,} requests, "
+        f"{canary:,} of them to the canary"
+    )
+    return f"{_against(comparison, metric)} ({ALWAYS}); {found}"
+
+
+def passed(comparison: Comparison, metric: Metric, margin: float, ceiling: float | None) -> str:
+    """Sentence of a guardrail that is cleared."""
+    bound = f"{_bad(metric)} no more than ×{margin:g} of stable's"
+    if ceiling is not None:
+        bound += f", or under {100 * ceiling:g} % anyway"
+    return f"{metric.name} {levels(comparison, metric)}: {bound} ({ALWAYS})"
+
+
+def all_passed(found: Sequence[tuple[Comparison, Metric]]) -> str:
+    """Sentence of guardrails that are all cleared."""
+    stable, canary = max((comparison.requests for comparison, _ in found), key=sum)
+    changes = ", ".join(f"{metric.name} {levels(comparison, metric)}" for comparison, metric in found)
+    return (
+        f"no guardrail worse than its margin ({ALWAYS}) after {stable + canary:,} requests, "
+        f"{canary:,} of them to the canary: {changes}"
+    )
+
+
+def undecided(comparison: Comparison, metric: Metric) -> str:
+    """Sentence of a guardrail that is neither."""
+    if effect(comparison, metric) == "unknown":
+        stable, canary = comparison.requests
+        return f"{metric.name}: not enough data yet: {stable + canary:,} requests, {canary:,} of them to the canary"
+    return f"{metric.name}: not enough data yet: {_against(comparison, metric)} ({ALWAYS})"
+
+
+def _bad(metric: Metric) -> str:
+    return "wrong answers" if metric.shown == "good" else metric.name
+
+
+def _against(comparison: Comparison, metric: Metric) -> str:
+    text = effect(comparison, metric)
+    if metric.kind == "quantile":
+        if comparison.interval[0] >= 1 or 0 < comparison.interval[1] <= 1:
+            worse = "slower" if comparison.interval[0] >= 1 else "faster"
+            return f"the canary's {metric.name} is {text.replace('+', '').replace('-', '')} {worse} than stable's"
+        return f"the canary's {metric.name} is {text} against stable's"
+    if metric.shown == "good":
+        return f"the canary gives {text} as many wrong answers as stable"
+    return f"the canary's {metric.name} is {text} stable's"

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from canarykit import words
 from canarykit.analysis.evidence import CeilingEvidence, QuantileEvidence, RateEvidence
 from canarykit.errors import PlanError, TelemetryError
 from canarykit.model import Alarm, Comparison, Counts, Guardrail, Judgement, TrafficSplit, Verdict, Window, Word
-from canarykit.words import level, ratio_range
 
 __all__ = ["Judge", "quantile_of"]
 
@@ -191,7 +191,17 @@ class Judge:
             guilty = max(self._watches, key=lambda watch: watch.log_e)
             comparison = guilty.comparison(self.alpha)
             self._alarm = Alarm(guilty.metric.name, window.end, comparison.requests)
-            self._alarm_sentence = _failed(guilty, comparison)
+            self._alarm_sentence = words.failed(comparison, guilty.metric)
+
+    @property
+    def calm(self) -> bool:
+        """Whether nothing has alarmed."""
+        return self._alarm is None
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Canary against stable on each guardrail, so far."""
+        return tuple(watch.comparison(self.alpha) for watch in self._watches)
 
     @property
     def log_e(self) -> float:
@@ -202,65 +212,34 @@ class Judge:
     def judgement(self) -> Judgement:
         """What the evidence shows so far."""
         verdicts = tuple(self._verdict(watch) for watch in self._watches)
-        words = {verdict.word for verdict in verdicts}
+        said = {verdict.word for verdict in verdicts}
         word: Word
         if self._alarm is not None:
             word, sentence = "fail", self._alarm_sentence
-        elif "no data" in words:
+        elif "no data" in said:
             word, sentence = "no data", _join(verdicts, "no data")
-        elif words == {"pass"}:
-            word, sentence = "pass", "; ".join(verdict.sentence for verdict in verdicts)
+        elif said == {"pass"}:
+            found = [(verdict.comparison, watch.metric) for verdict, watch in zip(verdicts, self._watches, strict=True)]
+            word, sentence = "pass", words.all_passed(found)
         else:
             word, sentence = "inconclusive", _join(verdicts, "inconclusive")
         return Judgement(word, sentence, verdicts, self.log_e, self._alarm)
 
     def _verdict(self, watch: _Watch) -> Verdict:
-        comparison = watch.comparison(self.alpha)
-        name = watch.metric.name
+        comparison, metric = watch.comparison(self.alpha), watch.metric
+        word: Word = "inconclusive"
         missing = watch.missing()
-        if self._alarm is not None and self._alarm.guardrail == name:
-            return Verdict(name, "fail", self._alarm_sentence, comparison)
-        if missing is not None:
-            return Verdict(name, "no data", missing, comparison)
-        if watch.log_e >= math.log(1 / self.alpha):
-            return Verdict(name, "fail", _failed(watch, comparison), comparison)
-        if watch.log_e_safe >= math.log(1 / self.beta):
-            return Verdict(name, "pass", _passed(watch, comparison), comparison)
-        text = f"{_subject(watch)}: not enough data yet: {_effect(watch, comparison)}"
-        return Verdict(name, "inconclusive", text, comparison)
-
-
-def _subject(watch: _Watch) -> str:
-    return "wrong answers" if watch.metric.shown == "good" else watch.metric.name
-
-
-def _effect(watch: _Watch, comparison: Comparison) -> str:
-    range_ = ratio_range(comparison, watch.metric)
-    if range_ == "unknown":
-        return f"{sum(comparison.requests):,} requests, {comparison.requests[1]:,} of them to the canary"
-    what = "against stable's" if watch.metric.kind == "quantile" else "as frequent as stable's"
-    return f"{range_} {what} (95 %, however often you look)"
-
-
-def _levels(watch: _Watch, comparison: Comparison) -> str:
-    stable, canary = (level(value, watch.metric) for value in comparison.levels)
-    return f"{watch.metric.name} {stable} → {canary}"
-
-
-def _failed(watch: _Watch, comparison: Comparison) -> str:
-    stable, canary = comparison.requests
-    return (
-        f"{_subject(watch)} of the canary: {_effect(watch, comparison)}; {_levels(watch, comparison)}; "
-        f"shown after {stable + canary:,} requests, {canary:,} of them to the canary"
-    )
-
-
-def _passed(watch: _Watch, comparison: Comparison) -> str:
-    ceiling = watch.guardrail.ceiling
-    bound = f"no more than ×{watch.guardrail.margin:g} of stable's"
-    if ceiling is not None:
-        bound += f", or under {100 * ceiling:g} % anyway"
-    return f"{_levels(watch, comparison)}: {_subject(watch)} {bound} (95 %)"
+        if self._alarm is not None and self._alarm.guardrail == metric.name:
+            word, sentence = "fail", self._alarm_sentence
+        elif missing is not None:
+            word, sentence = "no data", missing
+        elif watch.log_e >= math.log(1 / self.alpha):
+            word, sentence = "fail", words.failed(comparison, metric)
+        elif watch.log_e_safe >= math.log(1 / self.beta):
+            word, sentence = "pass", words.passed(comparison, metric, watch.guardrail.margin, watch.guardrail.ceiling)
+        else:
+            sentence = words.undecided(comparison, metric)
+        return Verdict(metric.name, word, sentence, comparison, words.cells(comparison, metric))
 
 
 def _join(verdicts: Sequence[Verdict], word: Word) -> str:

@@ -13,6 +13,11 @@ __all__ = ["Telemetry"]
 class Telemetry(Protocol):
     """Reads what happened to requests, one window at a time."""
 
+    @property
+    def delay(self) -> float:
+        """Seconds after which a finished request is surely in what is read."""
+        ...
+
     def begin(self, split: TrafficSplit, since: float) -> None:
         """Count from now on only requests that began after `since`, under this split.
 

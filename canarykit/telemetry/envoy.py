@@ -57,6 +57,8 @@ class EnvoyTelemetry:
         Has Envoy open the log anew.
     """
 
+    delay = 0.15  # the gateway writes its log every 50 ms
+
     def __init__(self, log: Path, reopen: Callable[[], object]) -> None:
         self._tail = LogTail(log, reopen)
         self._counter = RequestCounter()

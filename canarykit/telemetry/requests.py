@@ -116,7 +116,7 @@ class RequestCounter:
         for (role, instance), seconds in durations.items():
             cells = latency_cells(seconds)
             counts["latency"][ROLES.index(role)] += cells
-            instances[instance or role] = cells
+            instances[instance or f"{role}-unknown"] = cells
         if self._labelled:
             counts["answers"] = self._answers
         start = self._opened if self._opened is not None else now

@@ -1,0 +1,54 @@
+"""Chart: a picture with its sentence, that shows exactly once."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Chart"]
+
+
+class Chart:
+    """A figure and the sentence that says what it shows.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        Made without pyplot, so that no notebook shows it a second time.
+    alt : str
+        For whoever cannot see it; kept in notebooks and in reports made of them.
+    """
+
+    DPI = 144
+
+    def __init__(self, figure: Figure, alt: str) -> None:
+        self.figure, self.alt = figure, alt
+
+    def png(self) -> bytes:
+        """Return the picture as PNG."""
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format="png", dpi=self.DPI, metadata={"Description": self.alt})
+        return buffer.getvalue()
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the picture in the format that the path's ending names; return the path."""
+        target = Path(path)
+        self.figure.savefig(target, dpi=self.DPI)
+        return target
+
+    def __repr__(self) -> str:
+        return f"Chart: {self.alt}"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        picture = base64.b64encode(self.png()).decode()
+        alt = html.escape(self.alt, quote=True)
+        width = round(self.figure.get_figwidth() * 96)
+        image = f'<img alt="{alt}" src="data:image/png;base64,{picture}" style="width:{width}px; max-width:100%">'
+        return {"text/html": image, "text/plain": self.alt}

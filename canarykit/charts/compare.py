@@ -1,0 +1,86 @@
+"""Lay out both versions side by side."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from canarykit.charts.chart import Chart
+from canarykit.charts.draw import draw_effect, draw_evidence, draw_levels, draw_weight
+from canarykit.charts.style import GREY, INK
+from canarykit.words import effect, levels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from canarykit.history import History
+
+__all__ = ["compare", "finding"]
+
+_WIDTH, _ROW, _HEAD = 12.0, 1.75, 1.9
+
+
+def finding(history: History) -> str:
+    """Say in a few words what was found."""
+    names = history.facts.get("versions", {})
+    canary = names.get("canary", "canary")
+    judgement, ending = history.judgement, history.ending
+    so_far = ending.outcome if ending is not None else f"{judgement.word} so far"
+    stable, to_canary = history.requests
+    counted = f"{stable + to_canary:,} requests, {to_canary:,} of them to the canary"
+    if judgement.alarm is not None:
+        number = [guardrail.name for guardrail in history.guardrails].index(judgement.alarm.guardrail)
+        metric, verdict = history.guardrails[number].metric, judgement.verdicts[number]
+        return f"{canary} {so_far}: {metric.name} {levels(verdict.comparison, metric)} after {counted}"
+    return f"{canary} {so_far}: no guardrail alarmed in {counted}"
+
+
+def compare(history: History) -> Chart:
+    """Draw levels, effect and evidence of every guardrail, with the canary's weight on top.
+
+    Parameters
+    ----------
+    history : History
+        What was counted and judged; may be empty.
+    """
+    from matplotlib.figure import Figure
+
+    rows = len(history.guardrails)
+    figure = Figure(figsize=(_WIDTH, _HEAD + _ROW * rows), layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # type: ignore[union-attr]
+    title = textwrap.fill(finding(history), 110)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK)
+    axes = figure.subplots(rows + 1, 3, sharex=True, squeeze=False, height_ratios=[0.45] + [1] * rows, width_ratios=[1.5, 1.1, 0.9])
+    draw_weight(axes[0, 0], history.steps())
+    notes = ("Effect with its 95 % interval,\nvalid at every look", "Odds against “no difference”;\nabove the line it is shown")
+    for ax, note in zip(axes[0, 1:], notes, strict=True):
+        ax.axis("off")
+        ax.text(0, 0, note, transform=ax.transAxes, fontsize=9, color=GREY, va="bottom")
+    table, effects = history.levels(), history.effects()
+    for row, guardrail in zip(axes[1:], history.guardrails, strict=True):
+        draw_levels(row[0], table, metric=guardrail.metric)
+        draw_effect(row[1], effects, guardrail=guardrail)
+        draw_evidence(row[2], effects, metric=guardrail.metric, alarm_at=1 / float(history.facts.get("alpha", 0.05)))
+        for ax in row:
+            for change in history.weights:
+                ax.axvline(change["time"] - history.began, color=GREY, linewidth=0.5, alpha=0.35)
+    for ax in axes[-1]:
+        ax.set_xlabel("seconds", fontsize=8.5, color=INK)
+    if history.simulated:
+        _watermark(figure)
+    return Chart(figure, alt(history))
+
+
+def alt(history: History) -> str:
+    """Say what the picture shows."""
+    lines = [
+        f"{verdict.guardrail} {levels(verdict.comparison, guardrail.metric)}, effect "
+        f"{effect(verdict.comparison, guardrail.metric)}, {verdict.word}"
+        for guardrail, verdict in zip(history.guardrails, history.judgement.verdicts, strict=True)
+    ]
+    kind = "Simulated: s" if history.simulated else "S"
+    return f"{finding(history)}. {kind}table and canary over time: {'; '.join(lines)}."
+
+
+def _watermark(figure: Figure) -> None:
+    figure.text(0.5, 0.5, "simulated", fontsize=60, color=GREY, alpha=0.15, ha="center", va="center", rotation=25)

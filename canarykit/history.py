@@ -1,0 +1,288 @@
+"""History: a journal judged again from its first window, as tables to read and to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from canarykit.analysis import Judge, quantile_of
+from canarykit.analysis.instances import remarks
+from canarykit.journal import Journal
+from canarykit.metrics import LATENCY_EDGES
+from canarykit.model import ROLES, Comparison, Counts, Ending, Guardrail, Judgement, Metric, Window
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["History", "Look", "replay"]
+
+_LOOKS = 150
+"""A longer history is drawn with about this many looks; its evidence still comes from every window."""
+
+_BINS = 60
+_ENOUGH = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was known at one moment.
+
+    Parameters
+    ----------
+    time : float
+        Seconds since the epoch.
+    comparisons : tuple of Comparison
+        One per guardrail.
+    log_e : float
+        Evidence of the family, natural log.
+    """
+
+    time: float
+    comparisons: tuple[Comparison, ...]
+    log_e: float
+
+
+@dataclass
+class Bin:
+    """Some windows under one weight, added up."""
+
+    start: float
+    end: float
+    weight: float
+    counts: dict[str, Counts] = field(default_factory=dict)
+
+    def add(self, window: Window) -> None:
+        """Add one more."""
+        self.end = window.end
+        for name, table in window.counts.items():
+            self.counts[name] = self.counts[name] + table if name in self.counts else table
+
+    def level(self, metric: Metric, row: int) -> float:
+        """Level of one version; NaN with too few requests to mean anything, so that gaps stay gaps."""
+        table = self.counts.get(metric.table)
+        if table is None or table[row].sum() < _ENOUGH:
+            return float("nan")
+        if metric.quantile is not None:
+            return quantile_of(table[row], metric.cells, metric.quantile)
+        return float(table[row][0 if metric.shown == "good" else 1] / table[row].sum())
+
+
+@dataclass(frozen=True)
+class History:
+    """Everything that a journal holds, judged.
+
+    Parameters
+    ----------
+    facts : dict
+        What was compared, and how.
+    guardrails : tuple of Guardrail
+        Under which it was judged.
+    judgement : Judgement
+        At the end.
+    looks : tuple of Look
+        On the way.
+    bins : tuple of Bin
+        Counts over time, coarse enough to draw.
+    instances : dict of str to (cells,) int array
+        Latency counts of each replica while both versions had traffic.
+    weights : list of dict
+        Changes of weight, with `served`, the canary's share in percent, and `requests` until the next change.
+    events, loads : list of dict
+        As in `Journal`.
+    ending : Ending or None
+        How it ended.
+    """
+
+    facts: dict[str, Any]
+    guardrails: tuple[Guardrail, ...]
+    judgement: Judgement
+    looks: tuple[Look, ...]
+    bins: tuple[Bin, ...]
+    instances: dict[str, Counts]
+    weights: list[dict[str, float]]
+    events: list[dict[str, Any]]
+    loads: list[dict[str, Any]]
+    ending: Ending | None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether nothing in it was measured."""
+        return bool(self.facts.get("simulated"))
+
+    @property
+    def began(self) -> float:
+        """First moment, seconds since the epoch; NaN when nothing was recorded."""
+        times = [bin_.start for bin_ in self.bins[:1]] + [event["time"] for event in self.events[:1]]
+        return min(times, default=float("nan"))
+
+    @property
+    def ended(self) -> float:
+        """Last moment, seconds since the epoch; NaN when nothing was recorded."""
+        times = [bin_.end for bin_ in self.bins[-1:]] + [event["time"] for event in self.events[-1:]]
+        return max(times, default=float("nan"))
+
+    @property
+    def requests(self) -> tuple[int, int]:
+        """Requests of stable and canary that were judged."""
+        first = self.judgement.verdicts[0].comparison.requests if self.judgement.verdicts else (0, 0)
+        return max((verdict.comparison.requests for verdict in self.judgement.verdicts), key=sum, default=first)
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """Lost requests by cause."""
+        causes: dict[str, int] = {}
+        for load in self.loads:
+            for cause, count in load["lost"].items():
+                causes[cause] = causes.get(cause, 0) + count
+        return causes
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether a sender was too slow for its own schedule."""
+        return any(load.get("overloaded") for load in self.loads)
+
+    def remarks(self) -> list[str]:
+        """What must be known before a difference in latency is believed."""
+        quantile = next((g.metric.quantile for g in self.guardrails if g.metric.quantile is not None), 0.95)
+        return remarks(self.instances, LATENCY_EDGES, quantile)
+
+    def levels(self) -> pd.DataFrame:
+        """Levels over time, tidy: one row per interval, metric and version."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {
+                    "start": pd.to_datetime(bin_.start, unit="s", utc=True),
+                    "seconds": bin_.end - self.began,
+                    "weight": bin_.weight,
+                    "metric": guardrail.name,
+                    "version": role,
+                    "requests": int(bin_.counts[guardrail.metric.table][row].sum()),
+                    "level": bin_.level(guardrail.metric, row),
+                }
+                for bin_ in self.bins
+                for guardrail in self.guardrails
+                if guardrail.metric.table in bin_.counts
+                for row, role in enumerate(ROLES)
+            ],
+            columns=["start", "seconds", "weight", "metric", "version", "requests", "level"],
+        )
+
+    def effects(self) -> pd.DataFrame:
+        """Effect, interval and evidence at each look, tidy: one row per look and metric."""
+        import pandas as pd
+
+        rows = [
+            (look.time - self.began, c.metric, c.effect, *c.interval, c.log_e, c.log_e_safe)
+            for look in self.looks
+            for c in look.comparisons
+        ]
+        return pd.DataFrame(rows, columns=["seconds", "metric", "effect", "low", "high", "log_e", "log_e_safe"])
+
+    def steps(self) -> pd.DataFrame:
+        """Weight of the canary over time, percent."""
+        import pandas as pd
+
+        rows = [(bin_.start - self.began, bin_.weight) for bin_ in self.bins]
+        rows += [(bin_.end - self.began, bin_.weight) for bin_ in self.bins[-1:]]
+        return pd.DataFrame(rows, columns=["seconds", "weight"])
+
+    def splits(self) -> pd.DataFrame:
+        """Changes of weight: asked, served, requests, and the time until each was in force."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {
+                    "at": f"{change['time'] - self.began:.1f} s",
+                    "canary asked": f"{change['asked']:g} %",
+                    "canary served": "–" if np.isnan(change["served"]) else f"{change['served']:.1f} %",
+                    "requests": int(change["requests"]),
+                    "in force after": f"{1000 * change['seconds']:.1f} ms",
+                }
+                for change in self.weights
+            ]
+        )
+
+    def timeline(self) -> pd.DataFrame:
+        """What happened when."""
+        import pandas as pd
+
+        rows = [{"at": f"{e['time'] - self.began:.1f} s", "what": e["kind"], "why": e["text"]} for e in self.events]
+        return pd.DataFrame(rows, columns=["at", "what", "why"])
+
+
+def replay(
+    journal: Journal, *, guardrails: Sequence[Guardrail] | None = None, alpha: float | None = None
+) -> History:
+    """Judge a journal from its first window.
+
+    Parameters
+    ----------
+    journal : Journal
+        May still be written.
+    guardrails : sequence of Guardrail, optional
+        Others than those of the rollout: other margins, other ceilings.
+    alpha : float, optional
+        Another error budget.
+
+    Raises
+    ------
+    JournalError
+        It holds no rollout.
+    """
+    facts = journal.facts
+    chosen = journal.guardrails if guardrails is None else tuple(guardrails)
+    judge = Judge(chosen, alpha=facts.get("alpha", 0.05) if alpha is None else alpha)
+    windows = list(journal.windows())
+    every = max(1, len(windows) // _LOOKS)
+    width = (windows[-1].end - windows[0].start) / _BINS if windows else 0.0
+    looks: list[Look] = []
+    bins: list[Bin] = []
+    instances: dict[str, Counts] = {}
+    for number, window in enumerate(windows):
+        _put(bins, window, width)
+        if not window.judged:
+            continue
+        calm = judge.calm
+        judge.update(window)
+        if 0 < window.split.share < 1:
+            for name, cells in window.instances.items():
+                instances[name] = instances.get(name, 0) + cells
+        if number % every == 0 or number == len(windows) - 1 or judge.calm != calm:
+            looks.append(Look(window.end, judge.comparisons, judge.log_e))
+    return History(
+        facts, chosen, judge.judgement, tuple(looks), tuple(bins), instances, _served(journal.weights(), windows),
+        journal.events(), journal.loads(), journal.ending,
+    )  # fmt: skip
+
+
+def _put(bins: list[Bin], window: Window, width: float) -> None:
+    """Add a window to the last bin, or begin a new one when that is full or the weight has changed."""
+    last = bins[-1] if bins else None
+    if last is None or last.weight != window.split.canary or (last.end - last.start >= width and _full(last)):
+        bins.append(last := Bin(window.start, window.end, window.split.canary))
+    last.add(window)
+
+
+def _full(bin_: Bin) -> bool:
+    table = bin_.counts.get("outcome")
+    if table is None or not 0 < bin_.weight < 100:
+        return True
+    return bool(table[1].sum() >= _ENOUGH)
+
+
+def _served(weights: list[dict[str, float]], windows: Sequence[Window]) -> list[dict[str, float]]:
+    """Add to each change of weight what was served until the next one."""
+    for number, change in enumerate(weights):
+        end = weights[number + 1]["time"] if number + 1 < len(weights) else float("inf")
+        # A window begins when its weight is in force, and no window holds two weights.
+        within = [window.requests for window in windows if change["time"] <= window.start < end]
+        stable, canary = (sum(requests[row] for requests in within) for row in (0, 1))
+        change["requests"] = stable + canary
+        change["served"] = 100 * canary / (stable + canary) if stable + canary else float("nan")
+    return weights

@@ -1,0 +1,181 @@
+"""The process that sends: open loop, so that a slow server cannot slow down the traffic that measures it.
+
+It reads one JSON object from its standard input (what to send), then sends until the input says ``stop`` or closes.
+For each request it writes a JSON list to its standard output: id, time it was due, seconds from then to the last
+byte of the answer, seconds that it was sent too late, status, version that answered, whether it was right, and why
+it was lost. The last line says how many were sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import sys
+import time
+from typing import Any
+
+import aiohttp
+
+from canarykit.load.shapes import arrivals
+from canarykit.wire import FLAGS_HEADER, REQUEST_ID_HEADER, ROLE_HEADER
+
+__all__ = ["lost_by", "main"]
+
+_FLUSH = 0.05
+_PARENT_POLL = 0.2
+_CONNECTIONS = 512
+
+
+def lost_by(status: int, flags: str | None) -> str | None:
+    """Say why a request was lost, though there is an answer; None when the server itself answered.
+
+    Parameters
+    ----------
+    status : int
+        Of the answer.
+    flags : str, optional
+        What the gateway says went wrong; None when no gateway of ours answered.
+    """
+    if status < 500:
+        return None
+    by_gateway = status in (502, 503, 504) if flags is None else flags != "-"
+    return f"gateway {status}" if by_gateway else None
+
+
+class Generator:
+    """Sends requests at the times they are due.
+
+    Parameters
+    ----------
+    spec : dict
+        url, rate, duration, shape, seed, timeout (seconds), bodies (of JSON text) and labels.
+    """
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self._spec = spec
+        self._bodies = [body.encode() for body in spec["bodies"]]
+        self._labels = spec["labels"]
+        self._prefix = secrets.token_hex(6)
+        self._sent = 0
+        self._lines: list[str] = []
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Send until it is time to stop, then wait for what is under way."""
+        timeout = aiohttp.ClientTimeout(total=self._spec["timeout"])
+        connector = aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=30)
+        writing = asyncio.create_task(self._write_regularly())
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            under_way: set[asyncio.Task[None]] = set()
+            start, start_epoch = time.perf_counter(), time.time()
+            spec = self._spec
+            for number, due in enumerate(arrivals(spec["rate"], spec["shape"], spec["duration"], spec["seed"])):
+                await self._sleep_until(start + due, stop)
+                if stop.is_set():
+                    break
+                task = asyncio.create_task(self._send(session, number, start + due, start_epoch + due))
+                self._sent += 1
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+            if under_way:
+                await asyncio.wait(under_way)
+        writing.cancel()
+        self._lines.append(json.dumps({"sent": self._sent}))
+        self._write()
+
+    async def _sleep_until(self, due: float, stop: asyncio.Event) -> None:
+        left = due - time.perf_counter()
+        if left <= 0:
+            await asyncio.sleep(0)  # behind schedule: send at once, but let answers in
+            return
+        if left < 0.1:
+            await asyncio.sleep(left)
+            return
+        try:
+            await asyncio.wait_for(stop.wait(), left)
+        except asyncio.TimeoutError:
+            return
+
+    async def _send(self, session: aiohttp.ClientSession, number: int, due: float, due_epoch: float) -> None:
+        behind = time.perf_counter() - due
+        request_id = f"{self._prefix}-{number}"
+        which = number % len(self._bodies)
+        headers = {REQUEST_ID_HEADER: request_id, "content-type": "application/json"}
+        status, role, right, lost = 0, "", None, None
+        try:
+            async with session.post(self._spec["url"], data=self._bodies[which], headers=headers) as response:
+                body = await response.read()
+                status, role = response.status, response.headers.get(ROLE_HEADER, "")
+                lost = lost_by(status, response.headers.get(FLAGS_HEADER))
+                if status == 200:
+                    right = _right(body, self._labels[which])
+        except asyncio.TimeoutError:
+            lost = "timed out"
+        except aiohttp.ClientConnectorError:
+            lost = "refused"
+        except (aiohttp.ClientError, OSError):
+            lost = "reset"
+        line = [request_id, due_epoch, time.perf_counter() - due, behind, status, role, right, lost]
+        self._lines.append(json.dumps(line))
+
+    async def _write_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(_FLUSH)
+            self._write()
+
+    def _write(self) -> None:
+        if self._lines:
+            text = "\n".join(self._lines) + "\n"
+            self._lines.clear()
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+
+def _right(body: bytes, label: Any) -> bool | None:
+    if label is None:
+        return None
+    try:
+        return bool(json.loads(body)["outputs"][0]["data"][0] == label)
+    except (ValueError, LookupError, TypeError):
+        return False
+
+
+async def _listen(reader: asyncio.StreamReader, stop: asyncio.Event) -> None:
+    """Stop when asked to; end at once when the notebook's kernel is gone."""
+    if await reader.readline():
+        stop.set()
+    else:
+        os._exit(1)
+
+
+async def _watch_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        await asyncio.sleep(_PARENT_POLL)
+    os._exit(1)
+
+
+async def _run() -> None:
+    reader = asyncio.StreamReader(limit=1 << 28)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    spec = json.loads(await reader.readline())
+    stop = asyncio.Event()
+    watching = [asyncio.create_task(_listen(reader, stop)), asyncio.create_task(_watch_parent(os.getppid()))]
+    await Generator(spec).run(stop)
+    for task in watching:
+        task.cancel()
+
+
+def main() -> None:
+    """Send what standard input asks for."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        asyncio.run(_run())
+    except BrokenPipeError:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
