@@ -21,7 +21,7 @@ _HOMES = {
 _MODULES = {"errors", "metrics"}
 
 __version__ = "0.1.0"
-__all__ = sorted([*_HOMES, *_MODULES])  # noqa: PLE0605
+__all__ = sorted([*_HOMES, *_MODULES])
 
 
 def __getattr__(name: str) -> Any:

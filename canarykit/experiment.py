@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from canarykit import metrics
@@ -17,7 +19,7 @@ from canarykit.history import History, replay
 from canarykit.interrupts import uninterrupted
 from canarykit.journal import Journal
 from canarykit.load import Load
-from canarykit.model import Ending, Guardrail, Judgement, Service, TrafficSplit, Window
+from canarykit.model import SYMBOLS, Ending, Guardrail, Judgement, Service, TrafficSplit, Window
 from canarykit.plan import RolloutPlan, seconds
 from canarykit.rollout import Decision, Rollout, advance, decide, observe
 
@@ -176,22 +178,14 @@ class Experiment:
         """
         split = TrafficSplit(weight)
         self._need_deployment()
-        alarm = self._judge.judgement.alarm
+        self._look()
+        alarm = self.judge().alarm
         if alarm is not None and split.canary > self._split.canary:
             raise PlanError(
                 f"{alarm.guardrail} has alarmed, so the canary's weight does not rise from {self._split} to {split}: "
                 "abort(), or begin a new experiment"
             )
-        self._look()
-        if split.canary:
-            self.cluster.warm("canary")
-        if split.stable and not self._split.stable:
-            self.cluster.warm("stable")
-        with uninterrupted():
-            took = self.cluster.router.apply(split)
-            self._in_force(split, took)
-        self._say(f"{split} to the canary, in force after {1000 * took:.0f} ms")
-        return self.cluster.router.observed()
+        return self._apply(split)
 
     def promote(self) -> Ending:
         """Make the canary's version the stable one, with nothing lost, and retire the canary.
@@ -211,8 +205,10 @@ class Experiment:
             if self.ending.outcome == "promoted":
                 return self.ending
             raise PlanError(f"nothing to promote: the rollout has ended, {self.ending}")
-        sentence = self._judge.judgement.sentence
-        self.shift(100)
+        judgement = self.judge()
+        if judgement.alarm is not None:
+            raise PlanError(f"nothing to promote: {judgement.sentence}")
+        self._apply(TrafficSplit(100))
         with uninterrupted():
             try:
                 self.cluster.promote()
@@ -223,7 +219,7 @@ class Experiment:
             self._look()
             self._in_force(TrafficSplit(0), self.cluster.router.apply(TrafficSplit(0)))
             self.cluster.retire_canary()
-            self._end(Ending("promoted", f"{self.service.canary.name} is stable now: {sentence}"))
+            self._end(Ending("promoted", f"{self.service.canary.name} is stable now: {judgement.sentence}"))
         assert self.ending is not None
         return self.ending
 
@@ -346,7 +342,7 @@ class Experiment:
             self._note(decision.action, decision.reason)
         if decision.action == "advance":
             assert decision.weight is not None
-            self.shift(decision.weight)
+            self._apply(TrafficSplit(decision.weight))
             self._rollout = advance(self._rollout, decision, now=time.time())
         elif decision.action == "promote":
             self.promote()
@@ -397,7 +393,7 @@ class Experiment:
             self._rollout = observe(self._rollout, self.judge(), canary_requests=canary, now=window.end)
         self._record(lambda: self.journal.add_window(window))
         if load is not None:
-            self._record(lambda: self.journal.set_load(self._loads, load.summary.record()))
+            self._record(lambda: self.journal.set_load(self._loads, {**load.summary.record(), "asked": load.asked}))
         return window
 
     def _record(self, write: Callable[[], None]) -> None:
@@ -407,6 +403,18 @@ class Experiment:
         except JournalError:
             if not self._giving_up:
                 raise
+
+    def _apply(self, split: TrafficSplit) -> TrafficSplit:
+        """Change the weight; what was not looked at before is left out, so that no window holds two weights."""
+        if split.canary:
+            self.cluster.warm("canary")
+        if split.stable and not self._split.stable:
+            self.cluster.warm("stable")
+        with uninterrupted():
+            took = self.cluster.router.apply(split)
+            self._in_force(split, took)
+        self._say(f"{split} to the canary, in force after {1000 * took:.0f} ms")
+        return self.cluster.router.observed()
 
     def _in_force(self, split: TrafficSplit, took: float) -> None:
         now, before = time.time(), self._split.canary
@@ -450,6 +458,11 @@ class Experiment:
             "plan": self._rollout.plan.model_dump(),
             "where": type(self.cluster).__name__,
             "simulated": self.cluster.simulated,
+            "software": {
+                "canarykit": version("canarykit"),
+                "python": platform.python_version(),
+                "system": platform.platform(),
+            },
         }
 
     def _need_deployment(self) -> None:
@@ -471,4 +484,5 @@ class Experiment:
         stable, canary = self._served
         served = f"{100 * canary / (stable + canary):.1f} % served, " if stable + canary else ""
         lost = f", {self.load.summary.lost_total} lost" if self.load is not None else ""
-        self._say(f"{self._split} asked, {served}{stable + canary:,} requests{lost}; {self._judge.judgement.sentence}")
+        words = ", ".join(f"{verdict.guardrail} {SYMBOLS[verdict.word]}" for verdict in self.judge().verdicts)
+        self._say(f"{self._split} asked, {served}{stable + canary:,} requests{lost}; {words}")

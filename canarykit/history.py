@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,9 @@ __all__ = ["History", "Look", "replay"]
 _LOOKS = 150
 """A longer history is drawn with about this many looks; its evidence still comes from every window."""
 
-_BINS = 60
-_ENOUGH = 20
+_BINS = 40
+_ENOUGH = 30
+"""Canary requests below which a level over time is noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +54,27 @@ class Bin:
     start: float
     end: float
     weight: float
+    judged: bool = True
     counts: dict[str, Counts] = field(default_factory=dict)
 
-    def add(self, window: Window) -> None:
-        """Add one more."""
-        self.end = window.end
-        for name, table in window.counts.items():
+    def add(self, more: Window | Bin) -> None:
+        """Add what came after it."""
+        self.end = more.end
+        for name, table in more.counts.items():
             self.counts[name] = self.counts[name] + table if name in self.counts else table
+
+    def same_as(self, other: Bin) -> bool:
+        """Whether both hold the same versions under the same weight."""
+        return (self.weight, self.judged) == (other.weight, other.judged)
+
+    @property
+    def full(self) -> bool:
+        """Whether each version that has weight has requests enough to say something."""
+        table = self.counts.get("outcome")
+        if table is None:
+            return False
+        enough = table.sum(axis=1) >= _ENOUGH
+        return bool((enough[0] or self.weight == 100) and (enough[1] or self.weight == 0))
 
     def level(self, metric: Metric, row: int) -> float:
         """Level of one version; NaN with too few requests to mean anything, so that gaps stay gaps."""
@@ -94,6 +110,8 @@ class History:
         As in `Journal`.
     ending : Ending or None
         How it ended.
+    windows : int
+        How many were recorded.
     """
 
     facts: dict[str, Any]
@@ -106,6 +124,7 @@ class History:
     events: list[dict[str, Any]]
     loads: list[dict[str, Any]]
     ending: Ending | None
+    windows: int
 
     @property
     def simulated(self) -> bool:
@@ -157,7 +176,7 @@ class History:
             [
                 {
                     "start": pd.to_datetime(bin_.start, unit="s", utc=True),
-                    "seconds": bin_.end - self.began,
+                    "seconds": (bin_.start + bin_.end) / 2 - self.began,
                     "weight": bin_.weight,
                     "metric": guardrail.name,
                     "version": role,
@@ -165,6 +184,7 @@ class History:
                     "level": bin_.level(guardrail.metric, row),
                 }
                 for bin_ in self.bins
+                if bin_.judged
                 for guardrail in self.guardrails
                 if guardrail.metric.table in bin_.counts
                 for row, role in enumerate(ROLES)
@@ -208,6 +228,22 @@ class History:
             ]
         )
 
+    def method(self) -> pd.DataFrame:
+        """How it was judged: all that is needed to judge it again."""
+        import pandas as pd
+
+        rows = [("chance of a false alarm", f"{100 * float(self.facts.get('alpha', 0.05)):g} %, however often one looks")]
+        for guardrail in self.guardrails:
+            numbers = f"alarm when shown above ×{guardrail.tolerate:g}, pass when shown below ×{guardrail.margin:g}"
+            ceiling = "" if guardrail.ceiling is None else f" or under {100 * guardrail.ceiling:g} %"
+            rows.append((guardrail.name, numbers + ceiling))
+        steps = self.facts.get("plan", {}).get("steps", [])
+        rows.append(("steps", ", ".join(f"{step['weight']:g} % for {step['hold']:g} s" for step in steps)))
+        rows.append(("windows", f"{self.windows:,}, compared by the split that each really had"))
+        rows += [(name, str(version)) for name, version in self.facts.get("software", {}).items()]
+        rows += [("traffic", json.dumps(load["asked"])) for load in self.loads if "asked" in load]
+        return pd.DataFrame(rows, columns=["what", "value"])
+
     def timeline(self) -> pd.DataFrame:
         """What happened when."""
         import pandas as pd
@@ -216,9 +252,7 @@ class History:
         return pd.DataFrame(rows, columns=["at", "what", "why"])
 
 
-def replay(
-    journal: Journal, *, guardrails: Sequence[Guardrail] | None = None, alpha: float | None = None
-) -> History:
+def replay(journal: Journal, *, guardrails: Sequence[Guardrail] | None = None, alpha: float | None = None) -> History:
     """Judge a journal from its first window.
 
     Parameters
@@ -257,23 +291,22 @@ def replay(
             looks.append(Look(window.end, judge.comparisons, judge.log_e))
     return History(
         facts, chosen, judge.judgement, tuple(looks), tuple(bins), instances, _served(journal.weights(), windows),
-        journal.events(), journal.loads(), journal.ending,
+        journal.events(), journal.loads(), journal.ending, len(windows),
     )  # fmt: skip
 
 
 def _put(bins: list[Bin], window: Window, width: float) -> None:
     """Add a window to the last bin, or begin a new one when that is full or the weight has changed."""
+    new = Bin(window.start, window.end, window.split.canary, window.judged)
     last = bins[-1] if bins else None
-    if last is None or last.weight != window.split.canary or (last.end - last.start >= width and _full(last)):
-        bins.append(last := Bin(window.start, window.end, window.split.canary))
-    last.add(window)
-
-
-def _full(bin_: Bin) -> bool:
-    table = bin_.counts.get("outcome")
-    if table is None or not 0 < bin_.weight < 100:
-        return True
-    return bool(table[1].sum() >= _ENOUGH)
+    if last is not None and last.same_as(new) and not (last.full and last.end - last.start >= width):
+        last.add(window)
+        return
+    if last is not None and not last.same_as(new) and len(bins) > 1 and bins[-2].same_as(last) and not last.full:
+        bins.pop()
+        bins[-1].add(last)  # what is left of a step is too little for a bin of its own
+    new.add(window)
+    bins.append(new)
 
 
 def _served(weights: list[dict[str, float]], windows: Sequence[Window]) -> list[dict[str, float]]:

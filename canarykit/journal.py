@@ -15,6 +15,7 @@ It can be opened while it is written, and judged again later under other margins
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -101,22 +102,24 @@ class Journal:
         journal = cls.__new__(cls)
         journal.path, journal._lock, journal._sizes = file, threading.RLock(), {}
         with journal._errors("read"):
-            uri = f"{file.resolve().as_uri()}?mode=ro"
-            journal._db = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
+            journal._open_to_read()
             (version,) = journal._db.execute("PRAGMA user_version").fetchone()
         if version != _FORMAT:
             journal._db.close()
             raise JournalError(f"{file} is no journal of this version of canarykit (format {version}, not {_FORMAT})")
         return journal
 
+    def _open_to_read(self) -> None:
+        assert self.path is not None
+        uri = f"{self.path.resolve().as_uri()}?mode=ro"
+        self._db = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
+
     # Writing -----------------------------------------------------------------------------------------------------------
 
     def begin(self, facts: Mapping[str, Any], guardrails: Sequence[Guardrail]) -> None:
         """Record what is compared, and how."""
         written = {**facts, "guardrails": [_written(guardrail) for guardrail in guardrails]}
-        self._write(
-            "INSERT OR REPLACE INTO facts VALUES (?, ?)", [(key, json.dumps(value)) for key, value in written.items()]
-        )
+        self._write("INSERT OR REPLACE INTO facts VALUES (?, ?)", [(key, json.dumps(value)) for key, value in written.items()])
 
     def add_window(self, window: Window) -> None:
         """Append a window with all its counts."""
@@ -125,7 +128,7 @@ class Journal:
                 "INSERT INTO windows (start, end, weight, left_out, note, judged) VALUES (?, ?, ?, ?, ?, ?)",
                 (window.start, window.end, window.split.canary, window.left_out, window.note, window.judged),
             )
-            rows = [
+            rows: list[tuple[int | None, str, str, str]] = [
                 (cursor.lastrowid, name, who, _sparse(cells))
                 for name, table in window.counts.items()
                 for who, cells in zip(ROLES, table, strict=True)
@@ -151,17 +154,15 @@ class Journal:
         self._write("INSERT OR REPLACE INTO facts VALUES ('ending', ?)", [(json.dumps({**asdict(ending), "time": time}),)])
 
     def close(self) -> None:
-        """Leave one file that holds all. May be called again; can be read no more when it was in memory."""
+        """Write no more, and leave one file that holds all. It can still be read. May be called again."""
         if self.path is None:
-            return  # a notebook still wants to look at it
+            return
         with self._lock, self._errors("close"):
-            try:
+            # Someone else may read it just now: then the last reader tidies up.
+            with contextlib.suppress(sqlite3.OperationalError):
                 self._db.execute("PRAGMA journal_mode = DELETE")
-            except sqlite3.OperationalError:
-                pass  # someone else reads it just now: the last reader will tidy up
-            except sqlite3.ProgrammingError:
-                return  # closed before
             self._db.close()
+            self._open_to_read()
 
     # Reading -----------------------------------------------------------------------------------------------------------
 

@@ -82,9 +82,7 @@ def accuracy(*, tolerate: float = 1.0, margin: float = 1.5, mde: float | None = 
     return Guardrail(metric, tolerate=tolerate, margin=margin, mde=mde)
 
 
-def latency(
-    quantile: float = 0.95, *, tolerate: float = 1.2, margin: float = 1.5, mde: float | None = None
-) -> Guardrail:
+def latency(quantile: float = 0.95, *, tolerate: float = 1.2, margin: float = 1.5, mde: float | None = None) -> Guardrail:
     """Time from the request's arrival at the gateway to the end of its answer, at a quantile.
 
     Two *instances* of one version easily differ by some percent, so a slowdown below `tolerate`

@@ -14,6 +14,7 @@ from canarykit.errors import PlanError
 
 __all__ = [
     "ROLES",
+    "SYMBOLS",
     "Alarm",
     "Comparison",
     "Counts",
@@ -22,7 +23,6 @@ __all__ = [
     "Judgement",
     "Metric",
     "Outcome",
-    "SYMBOLS",
     "Role",
     "Service",
     "TrafficSplit",

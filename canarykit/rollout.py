@@ -82,7 +82,12 @@ class Decision:
 
 
 def decide(
-    rollout: Rollout, judgement: Judgement | None, *, now: float, canary_trouble: str | None = None, doubt: str | None = None
+    rollout: Rollout,
+    judgement: Judgement | None,
+    *,
+    now: float,
+    canary_trouble: str | None = None,
+    doubt: str | None = None,
 ) -> Decision:
     """Say what to do at this look.
 
@@ -166,9 +171,7 @@ def advance(rollout: Rollout, decision: Decision, *, now: float) -> Rollout:
         Time at which it was in force, on the same clock.
     """
     if decision.action == "advance":
-        return replace(
-            rollout, phase="progressing", step=rollout.step + 1, since=now, data_since=now, requests=0
-        )
+        return replace(rollout, phase="progressing", step=rollout.step + 1, since=now, data_since=now, requests=0)
     if decision.action == "hold":
         return rollout
     assert decision.outcome is not None

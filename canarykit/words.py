@@ -31,12 +31,12 @@ def levels(comparison: Comparison, metric: Metric) -> str:
 
 
 def effect(comparison: Comparison, metric: Metric) -> str:
-    """Interval of the effect: ``1.3 to 2.1 times``, or ``+3 % to +18 %`` for a quantile; ``unknown`` without one."""
+    """Interval of the effect: ``1.3 to 2.1 times``, or ``−3 % to +18 %`` for a quantile; ``unknown`` without one."""
     low, high = comparison.interval
     if low <= 0 and math.isinf(high):
         return "unknown"
     if metric.kind == "quantile":
-        low_text, high_text = f"{100 * (low - 1):+.0f} %", f"{100 * (high - 1):+.0f} %"
+        low_text, high_text = (f"{100 * (ratio - 1):+.0f} %".replace("-", "−") for ratio in (low, high))
         if math.isinf(high):
             return f"at least {low_text}"
         return f"at most {high_text}" if low <= 0 else f"{low_text} to {high_text}"
@@ -57,8 +57,9 @@ def cells(comparison: Comparison, metric: Metric) -> dict[str, str]:
     return {
         "stable": f"{stable} of {comparison.requests[0]:,}",
         "canary": f"{canary} of {comparison.requests[1]:,}",
-        "effect, 95 %": effect(comparison, metric),
-        "evidence": odds(comparison.log_e, comparison.alarm_at),
+        "effect, 95 %": effect(comparison, metric).replace("unknown", "too few events"),
+        "evidence: worse": odds(comparison.log_e, comparison.alarm_at),
+        "evidence: no worse": odds(comparison.log_e_safe, comparison.alarm_at),
     }
 
 
@@ -107,7 +108,7 @@ def _against(comparison: Comparison, metric: Metric) -> str:
     if metric.kind == "quantile":
         if comparison.interval[0] >= 1 or 0 < comparison.interval[1] <= 1:
             worse = "slower" if comparison.interval[0] >= 1 else "faster"
-            return f"the canary's {metric.name} is {text.replace('+', '').replace('-', '')} {worse} than stable's"
+            return f"the canary's {metric.name} is {text.replace('+', '').replace('−', '')} {worse} than stable's"
         return f"the canary's {metric.name} is {text} against stable's"
     if metric.shown == "good":
         return f"the canary gives {text} as many wrong answers as stable"

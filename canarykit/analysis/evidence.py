@@ -12,7 +12,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import logsumexp
 
-__all__ = ["EFFECTS", "Array", "CeilingEvidence", "QuantileEvidence", "RateEvidence", "log_prior", "log_wealth", "mixture"]
+__all__ = [
+    "EFFECTS",
+    "Array",
+    "CeilingEvidence",
+    "QuantileEvidence",
+    "RateEvidence",
+    "log_prior",
+    "log_wealth",
+    "mixture",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -157,7 +166,7 @@ class QuantileEvidence:
     def __init__(self, edges: tuple[float, ...], quantile: float, tolerate: float, margin: float) -> None:
         self.quantile = quantile
         self._log_growth = float(np.log(edges[1] / edges[0]))
-        self._reach = int(np.ceil(np.log(4.0) / self._log_growth))
+        self._reach = int(np.ceil(np.log(max(4.0, 2 * margin)) / self._log_growth))
         self._shifts = np.arange(-self._reach, self._reach + 1)
         self._alarm = self._reach + int(np.ceil(np.log(tolerate) / self._log_growth - 1e-9))
         self._clear = self._reach + int(np.floor(np.log(margin) / self._log_growth + 1e-9))

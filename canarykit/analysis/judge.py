@@ -68,6 +68,11 @@ class _Watch:
             return
         counts = self._checked(table)
         self.silent_because = ""
+        if not 0 < window.split.share < 1:
+            # One version alone is no comparison; it only teaches where stable's quantile lies.
+            if self._quantile is not None:
+                self._quantile.update(counts[0].astype(float), np.zeros(counts.shape[1]))
+            return
         if self._pending_split != window.split:
             self.uninformative += int(self._pending.sum())
             self._pending = np.zeros_like(counts)

@@ -44,15 +44,22 @@ def compare(history: History) -> Chart:
         What was counted and judged; may be empty.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.ticker import MaxNLocator
 
     rows = len(history.guardrails)
-    figure = Figure(figsize=(_WIDTH, _HEAD + _ROW * rows), layout="constrained", facecolor="white")
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # type: ignore[union-attr]
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
+    figure = Figure(figsize=(_WIDTH, _HEAD + _ROW * rows), layout=layout, facecolor="white")
     title = textwrap.fill(finding(history), 110)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK)
-    axes = figure.subplots(rows + 1, 3, sharex=True, squeeze=False, height_ratios=[0.45] + [1] * rows, width_ratios=[1.5, 1.1, 0.9])
+    axes = figure.subplots(
+        rows + 1, 3, sharex=True, squeeze=False, height_ratios=[0.45] + [1] * rows, width_ratios=[1.5, 1.1, 0.9]
+    )
     draw_weight(axes[0, 0], history.steps())
-    notes = ("Effect with its 95 % interval,\nvalid at every look", "Odds against “no difference”;\nabove the line it is shown")
+    notes = (
+        "Effect with its 95 % interval,\nvalid at every look",
+        "Odds against “no difference”;\nabove the line it is shown",
+    )
     for ax, note in zip(axes[0, 1:], notes, strict=True):
         ax.axis("off")
         ax.text(0, 0, note, transform=ax.transAxes, fontsize=9, color=GREY, va="bottom")
@@ -64,6 +71,7 @@ def compare(history: History) -> Chart:
         for ax in row:
             for change in history.weights:
                 ax.axvline(change["time"] - history.began, color=GREY, linewidth=0.5, alpha=0.35)
+    axes[-1, 0].xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for ax in axes[-1]:
         ax.set_xlabel("seconds", fontsize=8.5, color=INK)
     if history.simulated:

@@ -19,7 +19,8 @@ __all__ = ["draw_effect", "draw_evidence", "draw_levels", "draw_weight"]
 
 _ALARM = 20.0
 _LEAST_E, _MOST_E = 1e-3, 1e6
-_RATIO_TICKS = (0.1, 0.2, 0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0)
+_RATIO_TICKS = {True: (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0), False: (0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0)}
+_WIDE = 4.0
 
 
 def draw_levels(ax: Axes, table: pd.DataFrame, *, metric: Metric) -> Axes:
@@ -50,7 +51,7 @@ def draw_levels(ax: Axes, table: pd.DataFrame, *, metric: Metric) -> Axes:
         _say_nothing(ax, "nothing was counted")
         return ax
     if metric.shown == "good":
-        ax.set_ylim(top=100)
+        ax.set_ylim(top=100 + 0.02 * (100 - ax.get_ylim()[0]))  # a share of good ones is read from the top
     else:
         ax.set_ylim(bottom=0, top=None if ax.dataLim.y1 > 0 else 1.0)
     label_ends(ax, ends)
@@ -77,11 +78,12 @@ def draw_effect(ax: Axes, table: pd.DataFrame, *, guardrail: Guardrail) -> Axes:
     ax.set_yscale("log")
     bottom, top = _ratio_limits(low, high, guardrail)
     ax.set_ylim(bottom, top)
-    ax.set_yticks(ticks := [tick for tick in _RATIO_TICKS if bottom <= tick <= top], [f"×{tick:g}" for tick in ticks])
+    ticks = [tick for tick in _RATIO_TICKS[top / bottom > _WIDE] if bottom <= tick <= top]
+    ax.set_yticks(ticks, [f"×{tick:g}" for tick in ticks])
     ax.minorticks_off()
     known = np.isfinite(high) | (low > 0)
     if not known.any():
-        _say_nothing(ax, "no interval yet")
+        _say_nothing(ax, "too few events for a ratio")
     else:
         ax.fill_between(
             rows["seconds"], np.clip(low, bottom, top), np.clip(high, bottom, top), where=known, color=COLOURS["canary"], **BAND
@@ -120,7 +122,10 @@ def draw_evidence(ax: Axes, table: pd.DataFrame, *, metric: Metric, alarm_at: fl
     ax.minorticks_off()
     ax.axhline(alarm_at, color=INK, linewidth=0.8, linestyle="--")
     ends = [(0.0, alarm_at, f"decides at {alarm_at:g}", INK)]
-    for column, text, colour, style in (("log_e", "worse", COLOURS["canary"], "-"), ("log_e_safe", "no worse", SAFE, ":")):
+    for column, text, colour, style in (
+        ("log_e", "worse", COLOURS["canary"], "-"),
+        ("log_e_safe", "no worse", SAFE, ":"),
+    ):
         if len(rows):
             values = np.exp(np.clip(rows[column].to_numpy(dtype=float), math.log(_LEAST_E), math.log(_MOST_E)))
             ax.plot(rows["seconds"], values, color=colour, linestyle=style, linewidth=1.8, label=text)

@@ -16,7 +16,7 @@ __all__ = ["BAND", "COLOURS", "GREY", "INK", "LINES", "SAFE", "clean", "label_en
 COLOURS: dict[Role, str] = {"stable": "#0072B2", "canary": "#D55E00"}
 LINES: dict[Role, str] = {"stable": "-", "canary": (0, (4, 1.5))}  # type: ignore[dict-item]
 INK, GREY, SAFE = "#222222", "#767676", "#00734C"
-BAND = {"alpha": 0.2, "linewidth": 0}
+BAND: dict[str, Any] = {"alpha": 0.2, "linewidth": 0}
 SMALL = 8.5
 
 _CLOSEST = 0.11

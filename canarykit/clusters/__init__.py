@@ -22,7 +22,7 @@ def connect(where: str = "local") -> Cluster:
         Nothing is known by that name.
     """
     if where == "local":
-        from canarykit.clusters.local import LocalCluster
+        from canarykit.clusters.local.cluster import LocalCluster
 
         return LocalCluster()
     raise PlanError(f'no cluster is known as {where!r}: use "local"')

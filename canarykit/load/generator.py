@@ -95,7 +95,7 @@ class Generator:
             return
         try:
             await asyncio.wait_for(stop.wait(), left)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return
 
     async def _send(self, session: aiohttp.ClientSession, number: int, due: float, due_epoch: float) -> None:
@@ -111,7 +111,7 @@ class Generator:
                 lost = lost_by(status, response.headers.get(FLAGS_HEADER))
                 if status == 200:
                     right = _right(body, self._labels[which])
-        except asyncio.TimeoutError:
+        except TimeoutError:
             lost = "timed out"
         except aiohttp.ClientConnectorError:
             lost = "refused"

@@ -247,6 +247,11 @@ class Load:
         return self.stop()
 
     @property
+    def asked(self) -> dict[str, Any]:
+        """What was asked for: rate, shape, duration, seed."""
+        return {name: self._spec[name] for name in ("rate", "shape", "duration", "seed")}
+
+    @property
     def running(self) -> bool:
         """Whether it sends."""
         return self._process is not None and self._process.poll() is None

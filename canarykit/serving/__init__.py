@@ -18,7 +18,7 @@ def preload() -> None:
     import sklearn.linear_model
     import sklearn.neighbors
     import sklearn.pipeline
-    import sklearn.svm
+    import sklearn.svm  # noqa: F401
 
     import canarykit.serving.faults
     import canarykit.serving.server

@@ -97,7 +97,5 @@ def answer(name: str, version: str, request_id: str | None, labels: Any) -> dict
     body: dict[str, Any] = {"model_name": name, "model_version": version}
     if request_id is not None:
         body["id"] = request_id
-    body["outputs"] = [
-        {"name": "label", "datatype": datatype, "shape": list(values.shape), "data": values.ravel().tolist()}
-    ]
+    body["outputs"] = [{"name": "label", "datatype": datatype, "shape": list(values.shape), "data": values.ravel().tolist()}]
     return body

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from canarykit.clusters.local.envoy import Envoy, executable
 from canarykit.clusters.local.gateway import Endpoint
@@ -93,9 +94,7 @@ class LocalCluster:
             self._replicas[role] = begun[role]
             self._envoy.set_endpoints(role, [replica.endpoint for replica in begun[role]])
         self._router = EnvoyRouter(self._envoy)
-        self._telemetry = EnvoyTelemetry(
-            self._envoy.access_log, reopen=lambda: self._gateway.admin("POST", "/reopen_logs")
-        )
+        self._telemetry = EnvoyTelemetry(self._envoy.access_log, reopen=lambda: self._gateway.admin("POST", "/reopen_logs"))
 
     @property
     def url(self) -> str:
@@ -204,7 +203,7 @@ class LocalCluster:
             begun.append(_Replica(Endpoint(name, version.name, facts["port"]), version.ready))
         return begun
 
-    def _command(self, version: Version) -> tuple[list[str], str, bool]:
+    def _command(self, version: Version) -> tuple[list[str], Literal["fd", "port"], bool]:
         """How to start a version: words, what it listens on, and whether it can be forked."""
         if version.command is not None:
             return list(version.command), "port", False

@@ -171,7 +171,9 @@ class Envoy:
 
     def _hosts(self, role: Role) -> dict[int, dict[str, Any]]:
         statuses = json.loads(self.admin("GET", "/clusters?format=json")).get("cluster_statuses", [])
-        hosts = next((status.get("host_statuses", []) for status in statuses if status["name"] == role), [])
+        hosts: list[dict[str, Any]] = next(
+            (status.get("host_statuses", []) for status in statuses if status["name"] == role), []
+        )
         return {host["address"]["socket_address"]["port_value"]: host for host in hosts}
 
     def _write_endpoints(self, role: Role, replicas: Iterable[Endpoint]) -> None:

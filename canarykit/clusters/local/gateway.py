@@ -92,9 +92,7 @@ def endpoints(role: Role, replicas: Iterable[Endpoint]) -> str:
                     {
                         "endpoint": {"address": _address(replica.port)},
                         "health_status": "DRAINING" if replica.draining else "UNKNOWN",
-                        "metadata": {
-                            "filter_metadata": {METADATA: {"instance": replica.instance, "version": replica.version}}
-                        },
+                        "metadata": {"filter_metadata": {METADATA: {"instance": replica.instance, "version": replica.version}}},
                     }
                     for replica in replicas
                 ]

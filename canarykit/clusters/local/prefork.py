@@ -45,11 +45,11 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
     while True:
-        readable, _, _ = select.select([channel, wake], [], [])
+        readable = select.select([channel.fileno(), wake], [], [])[0]
         if wake in readable:
             os.read(wake, 4096)
             _report_ended(channel)
-        if channel in readable and not _serve(channel, module, close=(wake, signalled)):
+        if channel.fileno() in readable and not _serve(channel, module, close=(wake, signalled)):
             return 0
 
 

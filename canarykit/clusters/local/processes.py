@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from canarykit.errors import ClusterError
 
-__all__ = ["ONE_THREAD", "Processes", "tail"]
+__all__ = ["ONE_THREAD", "Processes", "short_temporary", "tail"]
 
 # Several servers share few cores: threads of numerical libraries would fight over them.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -38,6 +38,11 @@ def tail(path: Path, lines: int = 12) -> str:
     return "\n".join(text.splitlines()[-lines:]) or "(the log is empty)"
 
 
+def short_temporary() -> str:
+    """Folder for temporary files; not $TMPDIR when that is long, as the path of a Unix socket may have 100 characters."""
+    return tempfile.gettempdir() if len(tempfile.gettempdir()) < 40 else "/tmp"
+
+
 class Processes:
     """A private folder, and the processes that live and die with it.
 
@@ -53,9 +58,7 @@ class Processes:
     """
 
     def __init__(self, nursery: str) -> None:
-        # Not below $TMPDIR when that is long: the path of a Unix socket may have about 100 characters.
-        parent = tempfile.gettempdir() if len(tempfile.gettempdir()) < 60 else "/tmp"
-        self.folder = Path(tempfile.mkdtemp(prefix="canarykit-", dir=parent))
+        self.folder = Path(tempfile.mkdtemp(prefix="canarykit-", dir=short_temporary()))
         self._numbers = itertools.count()
         self._waiting: dict[int, Future[dict[str, Any]]] = {}
         self._lock = threading.Lock()
@@ -132,6 +135,7 @@ class Processes:
         """End every process and remove the folder. May be called again."""
         with contextlib.suppress(OSError, ValueError):
             assert self._process.stdin is not None
+            self._process.stdin.write(b'{"do": "quit"}\n')
             self._process.stdin.close()
         try:
             self._process.wait(10)

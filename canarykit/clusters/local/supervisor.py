@@ -101,7 +101,7 @@ class Nursery:
             socket.send_fds(self._writer, [request], [child.listener.fileno()])
             answer = await self._answers.get()
             if "pid" not in answer:
-                raise RuntimeError(f"the process that forks replicas ended (exit code {self._process.returncode}):\n{self._log.read_text()[-2000:]}")
+                raise RuntimeError(f"the process that forks replicas ended:\n{self._log.read_text()[-2000:]}")
             return int(answer["pid"])
 
     async def wait(self, pid: int) -> int:
@@ -295,8 +295,8 @@ def _socket(listen: str) -> socket.socket:
     return listener
 
 
-async def _orders(supervisor: Supervisor) -> None:
-    """Serve the kernel until it is gone or says quit."""
+async def _orders(supervisor: Supervisor) -> bool:
+    """Serve the kernel until it is gone or says quit; return whether it said so."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=1 << 22)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -313,26 +313,37 @@ async def _orders(supervisor: Supervisor) -> None:
     while line := await reader.readline():
         order = json.loads(line)
         if order.get("do") == "quit":
-            return
+            return True
         task = asyncio.create_task(serve(order))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+    return False
 
 
-async def _orphaned(parent: int) -> None:
+async def _orphaned(parent: int) -> bool:
     """Return when the kernel is gone, even if something it forked keeps the pipe open."""
     while os.getppid() == parent:
         await asyncio.sleep(PARENT_POLL)
+    return False
 
 
 async def _run(folder: Path, nursery_module: str) -> None:
     supervisor = Supervisor(folder, nursery_module)
     watch = [asyncio.create_task(_orders(supervisor)), asyncio.create_task(_orphaned(os.getppid()))]
     try:
-        await asyncio.wait(watch, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(watch, return_when=asyncio.FIRST_COMPLETED)
+        if not any(task.result() for task in done):
+            _remove_runtime()
     finally:
         supervisor.kill_all()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_runtime() -> None:
+    """Remove the folder with the connection file of a kernel that `canarykit report` ran, when both were killed."""
+    runtime = os.environ.get("CANARYKIT_RUNTIME", "")
+    if Path(runtime).name.startswith("canarykit-report-"):
+        shutil.rmtree(runtime, ignore_errors=True)
 
 
 def main(arguments: list[str]) -> int:

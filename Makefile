@@ -1,0 +1,34 @@
+# Each target sets up .venv by itself, with uv when it is there and pip when not, and is quick when nothing changed.
+PYTHON ?= python3
+CANARY ?= good
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test lab lint bench clean
+
+$(READY): pyproject.toml
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv venv --quiet --allow-existing .venv && uv pip install --quiet --python $(BIN)/python -e '.[dev]'; \
+	else \
+	  $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
+	fi
+	@touch $@
+
+demo: $(READY) ## A whole rollout with real traffic; CANARY=good, slow, failing, wrong or stable
+	@exec $(BIN)/canarykit report notebooks/rollout-report.ipynb --out build/demo --die-with-parent \
+	  -p canary $(CANARY) --expect $(if $(filter slow failing wrong,$(CANARY)),"rolled back",promoted)
+
+test: $(READY) ## All tests
+	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+lab: $(READY) ## The notebooks in JupyterLab
+	@exec $(BIN)/jupyter lab notebooks/01-first-canary.ipynb
+
+lint: $(READY) ## Style and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: $(READY) ## The figures of the README
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean: ## Remove what the other targets made
+	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

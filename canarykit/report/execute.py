@@ -1,0 +1,219 @@
+"""Run a notebook through papermill: parameters checked first, Ctrl-C handed on to the notebook."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+import papermill
+import yaml
+from nbformat.reader import NotJSONError
+from nbformat.validator import ValidationError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.exceptions import PapermillException, PapermillExecutionError
+from traitlets.config import Config
+
+from canarykit.clusters.local.processes import short_temporary
+from canarykit.errors import PlanError, ReportError
+
+__all__ = ["checked", "execute", "known_parameters"]
+
+_ENGINE = "canarykit"
+_RUNTIME = "canarykit-report-"
+_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+
+
+class _Client(PapermillNotebookClient):  # type: ignore[misc]
+    def papermill_execute_cells(self) -> None:
+        with _handing_on_interrupts(self.km.provisioner.pid):
+            super().papermill_execute_cells()
+
+
+class _Engine(NBClientEngine):  # type: ignore[misc]
+    """papermill's own engine, whose notebooks hear of Ctrl-C.
+
+    A kernel is in a session of its own, so that Ctrl-C in the terminal never reaches it: the rollout would be killed
+    instead of returning its traffic to stable.
+    """
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
+        return _Client(
+            nb_man,
+            kernel_name=kernel_name,
+            stdout_file=options.get("stdout_file"),
+            stderr_file=options.get("stderr_file"),
+            startup_timeout=options.get("start_timeout", 60),
+            timeout=None,
+            config=Config({"KernelManager": {"transport": "ipc"}}),  # sockets in a private folder: no port, no stranger
+        ).execute()
+
+
+@contextmanager
+def _handing_on_interrupts(pid: int) -> Iterator[None]:
+    """Send the first SIGINT or SIGTERM to the notebook's kernel as a Ctrl-C; the second one is for us."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        os.kill(pid, signal.SIGINT)
+
+    for number in before:
+        signal.signal(number, hand_on)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def known_parameters(notebook: Path) -> dict[str, dict[str, Any]]:
+    """Parameters that a notebook takes: default, type and help of each.
+
+    Raises
+    ------
+    ReportError
+        There is no such notebook, or it is none.
+    """
+    if not notebook.is_file():
+        raise ReportError(f"there is no notebook {notebook}")
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it logs that a notebook without parameters has none
+    try:
+        parameters: dict[str, dict[str, Any]] = papermill.inspect_notebook(str(notebook))
+    except (PapermillException, NotJSONError, ValidationError, ValueError, AttributeError) as error:
+        raise ReportError(f"{notebook} is not a notebook: {error}") from error
+    return parameters
+
+
+def checked(notebook: Path, given: Mapping[str, str]) -> dict[str, Any]:
+    """Parameters as values.
+
+    Parameters
+    ----------
+    notebook : Path
+        Says which it takes, and of which type.
+    given : mapping of str to str
+        As written on a command line.
+
+    Raises
+    ------
+    PlanError
+        The notebook has no such parameter, or a value is of another type.
+    """
+    known = known_parameters(notebook)
+    values: dict[str, Any] = {}
+    for name, text in given.items():
+        if name not in known:
+            raise PlanError(f"{notebook.name} has no parameter {name!r}; it takes {', '.join(sorted(known)) or 'none'}")
+        declared = known[name]["inferred_type_name"]
+        value: Any = text if declared == "str" else yaml.safe_load(text)
+        if declared in _TYPES and (not isinstance(value, _TYPES[declared]) or (declared != "bool" and value is True)):
+            raise PlanError(f"parameter {name!r} of {notebook.name} is {declared}, and {text!r} is not")
+        values[name] = value
+    return values
+
+
+def execute(
+    notebook: Path,
+    target: Path,
+    parameters: Mapping[str, Any],
+    *,
+    folder: Path | None = None,
+    stream: IO[str] | None = None,
+) -> str | None:
+    """Run a notebook, and write it down as it went.
+
+    Parameters
+    ----------
+    notebook, target : Path
+        What is run, and the executed copy.
+    parameters : mapping
+        Values for its parameters.
+    folder : Path, optional
+        Where it runs; our own working directory by default.
+    stream : file, optional
+        Where its printed lines go as they come.
+
+    Returns
+    -------
+    str or None
+        What went wrong in the cell that failed; None when none did.
+
+    Raises
+    ------
+    ReportError
+        No cell could be run at all.
+    """
+    papermill_engines.register(_ENGINE, _Engine)
+    try:
+        with _private_runtime():
+            papermill.execute_notebook(
+                str(notebook),
+                str(target),
+                dict(parameters),
+                engine_name=_ENGINE,
+                kernel_name="python3",
+                progress_bar=False,
+                stdout_file=stream,
+                stderr_file=stream,
+                cwd=None if folder is None else str(folder),
+            )
+    except PapermillExecutionError as error:
+        return f"cell {error.exec_count} failed: {error.ename}: {error.evalue}"
+    except KeyboardInterrupt:
+        return "interrupted twice: the notebook was ended at once, and everything that it ran with it"
+    except Exception as error:
+        raise ReportError(f"cannot run {notebook}: {type(error).__name__}: {error}") from error
+    return None
+
+
+@contextmanager
+def _private_runtime() -> Iterator[None]:
+    """Keep the kernel's connection file in a folder of our own.
+
+    The name says whose it is: what supervises the cluster removes it when we are killed and cannot.
+    """
+    folder = tempfile.mkdtemp(prefix=f"{_RUNTIME}{os.getpid()}-", dir=short_temporary())
+    _sweep(Path(folder).parent)
+    names = ("JUPYTER_RUNTIME_DIR", "CANARYKIT_RUNTIME")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, folder))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove such folders of runs that were killed before anything supervised them."""
+    for folder in parent.glob(f"{_RUNTIME}*"):
+        owner = folder.name.removeprefix(_RUNTIME).partition("-")[0]
+        if not owner.isdigit() or _lives(int(owner)):
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # another user's
+    return True

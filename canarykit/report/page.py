@@ -1,0 +1,94 @@
+"""The page that a person reads: the verdict first, then what the notebook shows. Needs no network."""
+
+from __future__ import annotations
+
+import html
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from canarykit.model import SYMBOLS
+
+__all__ = ["page"]
+
+_HIDDEN = ("parameters", "injected-parameters", "check", "progress", "verdict", "panel", "papermill-error-cell-tag")
+"""Tags of cells that a report leaves out; the page says the verdict itself."""
+
+
+def page(executed: Path, found: dict[str, Any]) -> str:
+    """Return the whole page.
+
+    Parameters
+    ----------
+    executed : Path
+        The executed notebook.
+    found : dict
+        What `canarykit.report.verdict.verdict` gives.
+    """
+    import nbformat
+
+    notebook = nbformat.read(executed, as_version=4)
+    title = _title(notebook)
+    style = files("canarykit.report").joinpath("report.css").read_text()
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(found['outcome'])}: {html.escape(title)}</title>\n<style>\n{style}</style>\n</head>\n"
+        f"<body>\n<main>\n{_head(title, found)}\n{_body(notebook)}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _title(notebook: Any) -> str:
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("# "):
+            return str(cell.source.splitlines()[0][2:])
+    return "Rollout"
+
+
+def _head(title: str, found: dict[str, Any]) -> str:
+    outcome, versions = found["outcome"], found["versions"]
+    facts = {}
+    if versions:
+        facts["compared"] = f"{versions['stable']} (stable) with {versions['canary']} (canary)"
+        reached = max((step["asked"] for step in found["steps"]), default=0)
+        facts["weight reached"] = f"{reached:g} %"
+        stable, canary = found["requests"]["stable"], found["requests"]["canary"]
+        facts["requests judged"] = f"{stable + canary:,}, {canary:,} of them by the canary"
+        causes = ", ".join(f"{count:,} {cause}" for cause, count in found["lost_by_cause"].items())
+        facts["requests lost"] = f"{found['lost']:,}" + (f" ({causes})" if causes else "")
+    if found["duration_s"] is not None:
+        facts["duration"] = f"{found['duration_s']:.0f} s"
+    if found["simulated"]:
+        facts["simulated"] = "yes: nothing here was measured"
+    if found["sender_overloaded"]:
+        facts["warning"] = "the sender of the traffic fell behind its own schedule: do not believe latencies"
+    rows = "".join(f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in facts.items())
+    sentence, _, rest = found["sentence"].partition("\n")
+    quoted = f"<pre>{html.escape(rest)}</pre>" if rest else ""
+    kind = outcome.replace(" ", "-")
+    return (
+        f"<header>\n<h1>{html.escape(title)}</h1>\n"
+        f'<section class="verdict {kind}" aria-label="Verdict"><p class="word">{SYMBOLS[outcome]} {outcome}</p>\n'
+        f'<p class="sentence">{html.escape(sentence)}</p>{quoted}</section>\n<dl>{rows}</dl>\n</header>'
+    )
+
+
+def _body(notebook: Any) -> str:
+    from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import TagRemovePreprocessor
+    from traitlets.config import Config
+
+    shown = notebook.copy()
+    shown.cells = [_without_title(cell) for cell in notebook.cells]
+    exporter = HTMLExporter(config=Config({"HTMLExporter": {"exclude_input": True}}), template_name="basic")
+    exporter.register_preprocessor(TagRemovePreprocessor(remove_cell_tags=_HIDDEN), enabled=True)
+    body, _ = exporter.from_notebook_node(shown)
+    return str(body)
+
+
+def _without_title(cell: Any) -> Any:
+    if cell.cell_type != "markdown" or not cell.source.startswith("# "):
+        return cell
+    rest = cell.copy()
+    rest.source = cell.source.partition("\n")[2].strip()
+    return rest
