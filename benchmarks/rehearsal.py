@@ -48,7 +48,10 @@ def main():
                 ratios.append(ratio)
             lost_total += lost
             why = judgement.alarm.guardrail if judgement.alarm else ""
-            print(f"| {kind} | {run + 1} | {ending.outcome} | {sum(comparison.requests):,} | {ratio:.2f} | {lost} | {why} |", flush=True)
+            print(
+                f"| {kind} | {run + 1} | {ending.outcome} | {sum(comparison.requests):,} | {ratio:.2f} | {lost} | {why} |",
+                flush=True,
+            )
     false = outcomes["stable"].count("rolled back")
     caught = sum(ending == "rolled back" for kind, endings in outcomes.items() if kind != "stable" for ending in endings)
     bad = sum(len(endings) for kind, endings in outcomes.items() if kind != "stable")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -14,11 +13,11 @@ from canarykit import metrics
 from canarykit.analysis import Judge
 from canarykit.analysis.checks import SplitCheck
 from canarykit.clusters import Cluster, connect
+from canarykit.clusters.base import Traffic
 from canarykit.errors import CanaryError, ClusterError, JournalError, PlanError
 from canarykit.history import History, replay
 from canarykit.interrupts import uninterrupted
 from canarykit.journal import Journal
-from canarykit.load import Load
 from canarykit.model import SYMBOLS, Ending, Guardrail, Judgement, Service, TrafficSplit, Window
 from canarykit.plan import RolloutPlan, seconds
 from canarykit.rollout import Decision, Rollout, advance, decide, observe
@@ -81,7 +80,7 @@ class Experiment:
         self.alpha = alpha
         self.journal = Journal(journal)
         self.ending: Ending | None = None
-        self.load: Load | None = None
+        self.load: Traffic | None = None
         self._loads = 0
         self._judge = Judge(self.guardrails, alpha=alpha)
         self._split_check = SplitCheck(alpha=alpha)
@@ -89,7 +88,8 @@ class Experiment:
         self._split = TrafficSplit(0)
         self._served = (0, 0)
         self._deployed = self._giving_up = False
-        self._tell, self._told, self._began = tell, 0.0, time.time()
+        self._now, self._sleep = self.cluster.clock.now, self.cluster.clock.sleep
+        self._tell, self._told, self._began = tell, 0.0, self._now()
 
     # Life ------------------------------------------------------------------------------------------------------------
 
@@ -101,15 +101,15 @@ class Experiment:
         ClusterError
             A version does not come up; says why, with its last log lines. Nothing is left behind.
         """
-        start = time.perf_counter()
+        start = self._now()
         self.journal.begin(self._facts(), self.guardrails)
         self.cluster.deploy(self.service)
         self._deployed = True
-        self.cluster.telemetry.begin(self._split, time.time())
-        took = time.perf_counter() - start
+        self.cluster.telemetry.begin(self._split, self._now())
+        took = self._now() - start
         self._note("deploy", f"{self.service.name}: both versions ready in {took:.1f} s at {self.cluster.url}")
 
-    def send(self, rate: float | str = 100.0, **options: Any) -> Load:
+    def send(self, rate: float | str = 100.0, **options: Any) -> Traffic:
         """Start traffic to the service, in a process of its own.
 
         Parameters
@@ -121,20 +121,20 @@ class Experiment:
         """
         self._need_deployment()
         self.stop_sending()
-        options.setdefault("path", f"/v2/models/{self.service.name}/infer")
-        self.load = Load(self.cluster.url, rate=rate, **options).start()
+        self.load = self.cluster.send(rate, **options)
         self._loads += 1
         self._note("traffic", f"sending {rate if isinstance(rate, str) else f'{rate:g}/s'}")
         return self.load
 
-    def stop_sending(self) -> None:
-        """End the traffic that `send` started, and count what it lost. May be called again."""
+    def stop_sending(self) -> object:
+        """End the traffic that `send` started; return what became of all of it. May be called again."""
         if self.load is None:
-            return
-        self.load.stop()
-        time.sleep(self.cluster.telemetry.delay)
+            return None
+        summary = self.load.stop()
+        self._sleep(self.cluster.telemetry.delay)
         self._look()
         self.load = None
+        return summary
 
     def teardown(self) -> None:
         """End the traffic, both versions and the gateway. May be called again."""
@@ -257,10 +257,10 @@ class Experiment:
             Tidy: one row per interval, guardrail and version.
         """
         self._need_deployment()
-        end = time.monotonic() + seconds(duration)
+        end = self._now() + seconds(duration)
         self._look()
-        while (left := end - time.monotonic()) > 0:
-            time.sleep(min(self._rollout.plan.interval, left))
+        while (left := end - self._now()) > 0:
+            self._sleep(min(self._rollout.plan.interval, left))
             self._look()
             self._tell_progress()
         return self.history().levels()
@@ -296,7 +296,7 @@ class Experiment:
         decision = decide(
             self._rollout,
             self._judge.judgement,
-            now=time.time(),
+            now=self._now(),
             canary_trouble=self.cluster.trouble("canary") if self._split.canary else None,
             doubt=self._doubt(),
         )
@@ -325,7 +325,7 @@ class Experiment:
             while self.ending is None:
                 if self.advance().action == "hold":
                     self._tell_progress()
-                    time.sleep(self._rollout.plan.interval)
+                    self._sleep(self._rollout.plan.interval)
         except KeyboardInterrupt:
             self._give_up(Ending("inconclusive", f"interrupted after {sum(self._requests()):,} requests"))
         except CanaryError as error:
@@ -343,7 +343,7 @@ class Experiment:
         if decision.action == "advance":
             assert decision.weight is not None
             self._apply(TrafficSplit(decision.weight))
-            self._rollout = advance(self._rollout, decision, now=time.time())
+            self._rollout = advance(self._rollout, decision, now=self._now())
         elif decision.action == "promote":
             self.promote()
             self._see_out()
@@ -361,7 +361,7 @@ class Experiment:
     def _see_out(self) -> None:
         """Watch the last split being served for a moment, then end the traffic."""
         if self.load is not None:
-            time.sleep(_SEE_OUT)
+            self._sleep(_SEE_OUT)
         self.stop_sending()
 
     def _give_up(self, ending: Ending) -> None:
@@ -384,7 +384,7 @@ class Experiment:
         if load is not None:
             self.cluster.telemetry.label((a.request_id, a.right) for a in load.answers() if a.right is not None)
         # After the end the roles may have changed hands: such a window is kept, and says nothing about the canary.
-        window = replace(self.cluster.telemetry.read(time.time()), judged=self.ending is None)
+        window = replace(self.cluster.telemetry.read(self._now()), judged=self.ending is None)
         stable, canary = window.requests
         self._served = (self._served[0] + stable, self._served[1] + canary)
         if window.judged:
@@ -393,7 +393,7 @@ class Experiment:
             self._rollout = observe(self._rollout, self.judge(), canary_requests=canary, now=window.end)
         self._record(lambda: self.journal.add_window(window))
         if load is not None:
-            self._record(lambda: self.journal.set_load(self._loads, {**load.summary.record(), "asked": load.asked}))
+            self._record(lambda: self.journal.set_load(self._loads, {**load.record(), "asked": load.asked}))
         return window
 
     def _record(self, write: Callable[[], None]) -> None:
@@ -417,21 +417,21 @@ class Experiment:
         return self.cluster.router.observed()
 
     def _in_force(self, split: TrafficSplit, took: float) -> None:
-        now, before = time.time(), self._split.canary
+        now, before = self._now(), self._split.canary
         self.cluster.telemetry.begin(split, now)
         self._split, self._served = split, (0, 0)
         self._record(lambda: self.journal.add_weight(now, split.canary, took, before))
 
     def _return_to_stable(self) -> float:
         """All traffic to stable; return the seconds it took."""
-        start = time.perf_counter()
+        start = self._now()
         try:
             self.cluster.warm("stable")
         except ClusterError as error:
             self._note("problem", f"returning traffic to stable although it is in trouble: {error}")
         took = self.cluster.router.apply(TrafficSplit(0))
         self._in_force(TrafficSplit(0), took)
-        return time.perf_counter() - start
+        return self._now() - start
 
     def _doubt(self) -> str | None:
         """Say why the numbers must not be believed; None when nothing speaks against them."""
@@ -442,8 +442,8 @@ class Experiment:
 
     def _end(self, ending: Ending) -> None:
         self.ending = ending
-        self._rollout = advance(self._rollout, Decision("stop", ending.sentence, outcome=ending.outcome), now=time.time())
-        self._record(lambda: self.journal.end(ending, time.time()))
+        self._rollout = advance(self._rollout, Decision("stop", ending.sentence, outcome=ending.outcome), now=self._now())
+        self._record(lambda: self.journal.end(ending, self._now()))
 
     def _requests(self) -> tuple[int, int]:
         verdicts = self._judge.judgement.verdicts
@@ -470,19 +470,19 @@ class Experiment:
             raise ClusterError("nothing is deployed: call deploy() first")
 
     def _note(self, kind: str, text: str) -> None:
-        now = time.time()
+        now = self._now()
         self._record(lambda: self.journal.add_event(now, kind, text))
         self._say(text)
 
     def _say(self, text: str) -> None:
-        self._told = time.time()
+        self._told = self._now()
         self._tell(f"{self._told - self._began:6.1f} s  {text}")
 
     def _tell_progress(self) -> None:
-        if time.time() - self._told < _TELL_EVERY:
+        if self._now() - self._told < _TELL_EVERY:
             return
         stable, canary = self._served
         served = f"{100 * canary / (stable + canary):.1f} % served, " if stable + canary else ""
-        lost = f", {self.load.summary.lost_total} lost" if self.load is not None else ""
+        lost = f", {self.load.record()['lost_total']} lost" if self.load is not None else ""
         words = ", ".join(f"{verdict.guardrail} {SYMBOLS[verdict.word]}" for verdict in self.judge().verdicts)
         self._say(f"{self._split} asked, {served}{stable + canary:,} requests{lost}; {words}")

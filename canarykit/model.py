@@ -319,7 +319,8 @@ class Comparison:
     metric : str
         Name of the metric.
     levels : tuple of float
-        Level of stable and canary in the metric's unit; NaN where nothing was counted.
+        Level of stable and canary in the metric's unit; NaN where nothing was counted. Stable's requests are
+        weighted as the canary's in each window, so that what changes over time is no difference.
     events, requests : tuple of int
         Bad requests (of a quantile: requests slower than stable's quantile) and all requests, stable first.
     effect : float

@@ -41,8 +41,12 @@ def effect(comparison: Comparison, metric: Metric) -> str:
             return f"at least {low_text}"
         return f"at most {high_text}" if low <= 0 else f"{low_text} to {high_text}"
     if math.isinf(high):
-        return f"at least {low:.2g} times"
-    return f"at most {high:.2g} times" if low <= 0 else f"{low:.2g} to {high:.2g} times"
+        return f"at least {_two_digits(low)} times"
+    return f"at most {_two_digits(high)} times" if low <= 0 else f"{_two_digits(low)} to {_two_digits(high)} times"
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.2g}" if value < 100 else f"{value:,.0f}"
 
 
 def odds(log_e: float, alarm_at: float) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import logsumexp
 
 __all__ = [
     "EFFECTS",
@@ -34,7 +33,7 @@ _GRID: Array = np.linspace(-6.0, 6.0, 481)
 def log_prior(effects: Array) -> Array:
     """Logarithm of a half-normal prior over log ratios, summing to one."""
     raw = -0.5 * effects**2
-    return np.asarray(raw - logsumexp(raw), dtype=float)
+    return np.asarray(raw - _log_sum(raw), dtype=float)
 
 
 def log_wealth(canary: float, total: float, share: float, log_ratios: Array) -> Array:
@@ -58,7 +57,13 @@ def log_wealth(canary: float, total: float, share: float, log_ratios: Array) -> 
 
 def mixture(wealth: Array, prior: Array) -> float:
     """Log wealth of the mixture of bets: logsumexp over bets of wealth + log prior."""
-    return float(logsumexp(wealth + prior))
+    return float(_log_sum(wealth + prior))
+
+
+def _log_sum(values: Array) -> Array:
+    """Logarithm of a sum of exponentials over the last axis (scipy's does the same at ten times the overhead)."""
+    most = values.max(axis=-1, keepdims=True)
+    return np.asarray(most[..., 0] + np.log(np.exp(values - most).sum(axis=-1)))
 
 
 class RateEvidence:
@@ -193,21 +198,34 @@ class QuantileEvidence:
 
     @property
     def _up(self) -> Array:
-        return np.asarray(logsumexp(self._wealth[:, : len(EFFECTS)] + self._prior, axis=1))
+        return _log_sum(self._wealth[:, : len(EFFECTS)] + self._prior)
 
     @property
     def _down(self) -> Array:
-        return np.asarray(logsumexp(self._wealth[:, len(EFFECTS) :] + self._prior, axis=1))
+        return _log_sum(self._wealth[:, len(EFFECTS) :] + self._prior)
 
     @property
     def log_e(self) -> float:
         """Evidence that the quantile's ratio is above `tolerate`."""
-        return float(self._up[self._alarm])
+        return mixture(self._wealth[self._alarm, : len(EFFECTS)], self._prior)
 
     @property
     def log_e_safe(self) -> float:
         """Evidence that it is below `margin`."""
-        return float(self._down[self._clear])
+        return mixture(self._wealth[self._clear, len(EFFECTS) :], self._prior)
+
+    @property
+    def effect(self) -> float:
+        """The ratio that speaks as much for "slower" as for "faster"; NaN before any bet."""
+        balance = self._up - self._down
+        rejected = np.flatnonzero(balance < 0)
+        if not balance.any() or not len(rejected):
+            return float("nan")
+        first = int(rejected[0])
+        if first == 0:
+            return float(np.exp(self._shifts[0] * self._log_growth))
+        inside = balance[first - 1] / (balance[first - 1] - balance[first])
+        return float(np.exp((self._shifts[first - 1] + inside) * self._log_growth))
 
     def interval(self, alpha: float) -> tuple[float, float]:
         """Confidence sequence of the quantile's ratio, α/2 for each side."""

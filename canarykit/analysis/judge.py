@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from canarykit import words
-from canarykit.analysis.evidence import CeilingEvidence, QuantileEvidence, RateEvidence
+from canarykit.analysis.evidence import Array, CeilingEvidence, QuantileEvidence, RateEvidence
 from canarykit.errors import PlanError, TelemetryError
 from canarykit.model import Alarm, Comparison, Counts, Guardrail, Judgement, TrafficSplit, Verdict, Window, Word
 
@@ -18,13 +18,13 @@ _MERGE_REQUESTS, _MERGE_CANARY = 20, 3
 _NONE = (float("nan"), float("nan"))
 
 
-def quantile_of(cells: Counts, edges: Sequence[float], quantile: float) -> float:
+def quantile_of(cells: Counts | Array, edges: Sequence[float], quantile: float) -> float:
     """Quantile of a histogram, log-linear inside its bucket; NaN when it is empty.
 
     Parameters
     ----------
-    cells : (cells,) int array
-        Requests per bucket.
+    cells : (cells,) array
+        Requests per bucket, weighted or not.
     edges : sequence of float
         Upper edge of each bucket.
     quantile : float
@@ -47,6 +47,8 @@ class _Watch:
     def __init__(self, guardrail: Guardrail, alarm_at: float) -> None:
         self.guardrail, self.metric, self.alarm_at = guardrail, guardrail.metric, alarm_at
         self.totals = np.zeros((2, len(self.metric.cells)), dtype=np.int64)
+        # Stable's requests weighted as the canary's: else a busy hour under one weight looks like a difference.
+        self._alike = np.zeros(self.totals.shape)
         self.uninformative = 0
         self.silent_because = "nothing was counted yet"
         self._pending = np.zeros_like(self.totals)
@@ -86,6 +88,7 @@ class _Watch:
 
     def _bet(self, counts: Counts) -> None:
         stable, canary = counts.sum(axis=1)
+        self._alike += counts * np.array([[canary / stable], [1.0]])
         if self._quantile is not None:
             events = self._quantile.update(counts[0].astype(float), counts[1].astype(float))
             self._events += events or (0, 0)
@@ -120,9 +123,9 @@ class _Watch:
     def comparison(self, alpha: float) -> Comparison:
         """Summarise what was counted so far."""
         stable, canary = (int(n) for n in self.totals.sum(axis=1))
-        levels = tuple(self._level(row) for row in self.totals)
+        levels = tuple(self._level(row) for row in (self._alike if self._alike.any() else self.totals))
         if self._quantile is not None:
-            effect, interval = levels[1] / levels[0], self._quantile.interval(alpha)
+            effect, interval = self._quantile.effect, self._quantile.interval(alpha)
         else:
             effect, interval = self._rate.effect, self._rate.interval(alpha)
         return Comparison(
@@ -137,7 +140,7 @@ class _Watch:
             self.alarm_at,
         )
 
-    def _level(self, row: Counts) -> float:
+    def _level(self, row: Counts | Array) -> float:
         if not row.sum():
             return float("nan")
         if self.metric.quantile is not None:

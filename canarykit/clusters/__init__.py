@@ -14,7 +14,8 @@ def connect(where: str = "local") -> Cluster:
     Parameters
     ----------
     where : str
-        ``"local"``: processes of this machine behind an Envoy.
+        ``"local"``: processes of this machine behind an Envoy. ``"simulated"`` or ``"simulated:slow"``: random
+        numbers, in seconds, for teaching (scenarios in `canarykit.testing`).
 
     Raises
     ------
@@ -25,4 +26,8 @@ def connect(where: str = "local") -> Cluster:
         from canarykit.clusters.local.cluster import LocalCluster
 
         return LocalCluster()
-    raise PlanError(f'no cluster is known as {where!r}: use "local"')
+    if where.partition(":")[0] == "simulated":
+        from canarykit.testing import SimulatedCluster
+
+        return SimulatedCluster(where.partition(":")[2] or "good")
+    raise PlanError(f'no cluster is known as {where!r}: use "local" or "simulated"')

@@ -2,13 +2,74 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from canarykit.model import Role, Service
 from canarykit.routers.base import Router
 from canarykit.telemetry.base import Telemetry
 
-__all__ = ["Cluster"]
+__all__ = ["Answered", "Clock", "Cluster", "SystemClock", "Traffic"]
+
+
+class Clock(Protocol):
+    """What time it is where the versions run."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class SystemClock:
+    """The real time."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+class Answered(Protocol):
+    """One request that came to an end."""
+
+    @property
+    def request_id(self) -> str:
+        """As in the gateway's log."""
+        ...
+
+    @property
+    def right(self) -> bool | None:
+        """Whether the answer agrees with the label; None when nobody knows."""
+        ...
+
+
+class Traffic(Protocol):
+    """Requests that the kit sends itself."""
+
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        """What was asked for, to be written down."""
+        ...
+
+    def answers(self) -> Sequence[Answered]:
+        """Answers since the last call."""
+        ...
+
+    def record(self) -> Mapping[str, Any]:
+        """What became of all requests so far, to be written down; `lost_total` among it."""
+        ...
+
+    def stop(self) -> object:
+        """Send no more, wait for what is under way, say what became of all. May be called again."""
+        ...
 
 
 class Cluster(Protocol):
@@ -30,8 +91,23 @@ class Cluster(Protocol):
         ...
 
     @property
+    def clock(self) -> Clock:
+        """What time it is there."""
+        ...
+
+    @property
     def simulated(self) -> bool:
         """Whether nothing here is measured."""
+        ...
+
+    def send(self, rate: float | str, **options: Any) -> Traffic:
+        """Begin to send traffic to the service.
+
+        Raises
+        ------
+        PlanError
+            A rate or an option that it cannot send.
+        """
         ...
 
     def deploy(self, service: Service) -> None:

@@ -246,6 +246,10 @@ class Load:
             time.sleep(0.02)
         return self.stop()
 
+    def record(self) -> dict[str, Any]:
+        """What became of all requests so far, as plain data."""
+        return self.summary.record()
+
     @property
     def asked(self) -> dict[str, Any]:
         """What was asked for: rate, shape, duration, seed."""

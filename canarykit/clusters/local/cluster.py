@@ -10,12 +10,14 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from canarykit.clusters.base import SystemClock
 from canarykit.clusters.local.envoy import Envoy, executable
 from canarykit.clusters.local.gateway import Endpoint
 from canarykit.clusters.local.processes import ONE_THREAD, Processes
 from canarykit.errors import ClusterError, PlanError
+from canarykit.load import Load
 from canarykit.model import ROLES, Role, Service, Version
 from canarykit.routers.envoy import EnvoyRouter
 from canarykit.serving import storage
@@ -54,6 +56,7 @@ class LocalCluster:
     """
 
     simulated = False
+    clock = SystemClock()
 
     def __init__(self, *, ready_within: float = 60.0) -> None:
         executable()
@@ -112,6 +115,11 @@ class LocalCluster:
         """Counts it."""
         assert self._gateway
         return self._telemetry
+
+    def send(self, rate: float | str, **options: Any) -> Load:
+        """Begin to send traffic, from a process of its own; options as in `Load`."""
+        options.setdefault("path", f"/v2/models/{self._deployed.name}/infer")
+        return Load(self.url, rate=rate, **options).start()
 
     def replicas(self, role: Role) -> tuple[Endpoint, ...]:
         """Where the replicas of a version listen."""

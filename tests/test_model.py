@@ -1,0 +1,82 @@
+"""Values refuse what cannot be."""
+
+import pytest
+
+import canarykit as ck
+from canarykit.errors import PlanError
+
+
+@pytest.mark.parametrize("weight", [-0.1, 100.1, float("nan"), float("inf"), "many", None])
+def test_a_weight_outside_0_to_100_is_refused(weight):
+    """
+    A weight is a number of percent from 0 to 100.
+    """
+    with pytest.raises(PlanError, match="canary weight must be"):
+        ck.TrafficSplit(weight)
+
+
+def test_a_split_takes_fractions_and_adds_up():
+    """
+    Fractions of a percent are weights too, and stable has the rest.
+    """
+    split = ck.TrafficSplit(0.05)
+    assert (split.stable, split.share, str(split)) == (99.95, 0.0005, "0.05 %")
+
+
+@pytest.mark.parametrize(
+    ("sources", "complaint"),
+    [
+        ({}, "none of them"),
+        ({"model": object(), "image": "x"}, "model and image"),
+        ({"command": "serve {port}"}, "list of words"),
+        ({"command": ["serve"]}, r"no \{port\}"),
+        ({"image": "x", "ready": "healthz"}, "must be a path"),
+    ],
+)
+def test_a_version_comes_from_exactly_one_place(sources, complaint):
+    """
+    Zero or two sources, a command without a port, a ready path that is none: each is refused in words.
+    """
+    with pytest.raises(PlanError, match=complaint):
+        ck.Version("v1", **sources)
+
+
+def test_a_service_has_a_name_and_replicas():
+    """
+    A name that would not fit into a path, and no replicas, are refused.
+    """
+    version = ck.Version("v1", image="x")
+    with pytest.raises(PlanError, match="service name"):
+        ck.Service("a/b", version, version)
+    with pytest.raises(PlanError, match="at least one replica"):
+        ck.Service("a", version, version, replicas=0)
+    assert ck.Service("a", version, ck.Version("v2", image="y")).rehearsal().canary is version
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: ck.metrics.error_rate(margin=1.0), "margin"),
+        (lambda: ck.metrics.error_rate(tolerate=0), "tolerate"),
+        (lambda: ck.metrics.error_rate(ceiling=2), "ceiling"),
+        (lambda: ck.metrics.error_rate(mde=0.9), "mde"),
+        (lambda: ck.metrics.latency(95), "quantile between 0 and 1"),
+        (lambda: ck.metrics.latency(0.95, tolerate=1.5, margin=1.2), "margin"),
+    ],
+)
+def test_guardrails_that_contradict_themselves_are_refused(make, complaint):
+    """
+    A margin below what is tolerated cannot be shown, and so on.
+    """
+    with pytest.raises(PlanError, match=complaint):
+        make()
+
+
+def test_latency_cells_count_every_duration_once():
+    """
+    Zero goes to the first bucket, what never ended to the last, NaN to none.
+    """
+    cells = ck.metrics.latency_cells([0.0, 50e-6, 0.01, 1e9, float("inf")])
+    assert (cells.sum(), cells[0], cells[-1]) == (5, 2, 2)
+    with pytest.raises(ValueError, match="NaN"):
+        ck.metrics.latency_cells([float("nan")])
