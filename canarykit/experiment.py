@@ -362,6 +362,7 @@ class Experiment:
         """Watch the last split being served for a moment, then end the traffic."""
         if self.load is not None:
             self._sleep(_SEE_OUT)
+            self._look()
         self.stop_sending()
 
     def _give_up(self, ending: Ending) -> None:

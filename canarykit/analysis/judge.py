@@ -186,6 +186,7 @@ class Judge:
         self._watches = [_Watch(guardrail, 1 / alpha) for guardrail in guardrails]
         self._alarm: Alarm | None = None
         self._alarm_sentence = ""
+        self._said: Judgement | None = None
 
     def update(self, window: Window) -> None:
         """Take in one window.
@@ -195,6 +196,7 @@ class Judge:
         TelemetryError
             Counts that are none, or whose cells changed.
         """
+        self._said = None
         tables = [watch.checked(window) for watch in self._watches]  # all of it is good, or none is taken in
         for watch, table in zip(self._watches, tables, strict=True):
             watch.update(window, table)
@@ -222,6 +224,11 @@ class Judge:
     @property
     def judgement(self) -> Judgement:
         """What the evidence shows so far."""
+        if self._said is None:
+            self._said = self._judge()
+        return self._said
+
+    def _judge(self) -> Judgement:
         verdicts = tuple(self._verdict(watch) for watch in self._watches)
         said = {verdict.word for verdict in verdicts}
         word: Word

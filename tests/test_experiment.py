@@ -1,0 +1,322 @@
+"""The session object, on the simulated cluster: whole rollouts in seconds, and every way in which they end."""
+
+import os
+import signal
+
+import pytest
+
+import canarykit as ck
+from canarykit.errors import ClusterError, JournalError, PlanError, RoutingError
+from canarykit.testing import SCENARIOS, Scenario, SimulatedCluster
+
+GUARDRAILS = [ck.metrics.error_rate(), ck.metrics.latency(0.95), ck.metrics.accuracy()]
+PLAN = ck.RolloutPlan.of(5, 25, 50, hold="1min", budget="10min")
+
+
+@pytest.fixture
+def experiment(service):
+    """Make an experiment on a simulated cluster, with traffic."""
+    made = []
+
+    def make(scenario="good", *, rate=100, plan=PLAN, cluster=None, **options):
+        told = options.setdefault("tell", lambda line: None)
+        assert told
+        exp = ck.Experiment(service, cluster or SimulatedCluster(scenario), guardrails=GUARDRAILS, plan=plan, **options)
+        exp.deploy()
+        exp.send(rate)
+        made.append(exp)
+        return exp
+
+    yield make
+    for exp in made:
+        exp.teardown()
+
+
+@pytest.mark.parametrize(
+    ("scenario", "outcome", "why"),
+    [
+        ("same", "promoted", "v2 is stable now"),
+        ("good", "promoted", "v2 is stable now"),
+        ("slow", "rolled back", "p95 latency"),
+        ("failing", "rolled back", "error rate"),
+        ("wrong", "rolled back", "wrong answers"),
+        ("drifting", "promoted", "v2 is stable now"),
+        ("no-traffic", "no data", "no request reached the canary"),
+        ("lying-split", "inconclusive", "check the router"),
+    ],
+)
+def test_each_scenario_ends_as_it_should(experiment, scenario, outcome, why):
+    """
+    The better and the same version are promoted, each bad one is rolled back for its own reason, silence never promotes.
+    """
+    exp = experiment(scenario)
+    ending = exp.run()
+    assert ending.outcome == outcome
+    assert why in ending.sentence
+    assert exp.cluster.router.observed() == ck.TrafficSplit(0)
+    assert exp.journal.ending == ending
+    codes = {"promoted": 0, "rolled back": 10, "inconclusive": 20, "no data": 30}
+    assert ending.exit_code == codes[outcome]
+
+
+def test_a_bursty_canary_never_hangs(experiment):
+    """
+    Errors that come in bursts end in some outcome, and traffic is back on stable.
+    """
+    assert experiment("bursty").run().outcome in ("promoted", "rolled back", "inconclusive")
+
+
+def test_equal_versions_are_rarely_rolled_back(service):
+    """
+    Forty whole rehearsals from different seeds: no more false rollbacks than promised.
+    """
+    rolled_back = 0
+    for seed in range(40):
+        exp = ck.Experiment(
+            service, SimulatedCluster("same", seed=seed), guardrails=GUARDRAILS, plan=PLAN, tell=lambda line: None
+        )
+        exp.deploy()
+        exp.send(100)
+        rolled_back += exp.run().outcome == "rolled back"
+    assert rolled_back <= 6  # 5 % of 40 and three standard errors
+
+
+def test_steps_are_climbed_in_order_with_their_holds(experiment):
+    """
+    The weights are those of the plan, each held as long as it says, then 100 and back to stable's address.
+    """
+    exp = experiment("good")
+    exp.run()
+    weights = exp.history().weights
+    assert [change["asked"] for change in weights] == [5, 25, 50, 100, 0]
+    holds = [later["time"] - earlier["time"] for earlier, later in zip(weights[:3], weights[1:4], strict=True)]
+    assert min(holds) >= 60
+
+
+def test_served_and_asked_shares_agree_at_every_step(experiment):
+    """
+    The served split is verified: asked and served stand side by side.
+    """
+    exp = experiment("good")
+    exp.run()
+    for change in exp.history().weights:
+        assert change["served"] == pytest.approx(change["asked"], abs=2.5)
+
+
+def test_a_budget_that_is_used_up_is_inconclusive(experiment):
+    """
+    Cut short, a rollout was not shown to be safe: it ends inconclusive, with traffic on stable.
+    """
+    exp = experiment("same", rate=3, plan=ck.RolloutPlan.of(5, 50, hold="10s", min_requests=1, budget="30s"))
+    ending = exp.run()
+    assert ending.outcome == "inconclusive"
+    assert "not shown to be safe" in ending.sentence
+    assert exp.cluster.router.observed() == ck.TrafficSplit(0)
+
+
+def test_an_inconclusive_rollout_may_hold(experiment):
+    """
+    With on_inconclusive="hold" the canary keeps its share.
+    """
+    plan = ck.RolloutPlan.of(5, 50, hold="10s", min_requests=1, budget="30s", on_inconclusive="hold")
+    exp = experiment("same", rate=3, plan=plan)
+    assert exp.run().outcome == "inconclusive"
+    assert exp.cluster.router.observed() == ck.TrafficSplit(50)
+
+
+def test_a_crashing_canary_is_rolled_back(experiment):
+    """
+    What is wrong with its replicas is the reason.
+    """
+    cluster = SimulatedCluster(
+        "good", trouble=lambda role, now: "canary crashed 3 times" if role == "canary" and now > 1_750_000_100 else None
+    )
+    ending = experiment(cluster=cluster).run()
+    assert ending.outcome == "rolled back"
+    assert "crashed 3 times" in ending.sentence
+
+
+def test_a_foreign_weight_edit_stops_the_rollout(experiment):
+    """
+    Someone else changes the split: reported, nothing promoted, traffic to stable.
+    """
+    exp = experiment("good")
+    exp.advance()
+    exp.cluster.router.split = ck.TrafficSplit(77)
+    decision = exp.advance()
+    assert decision.outcome == "inconclusive"
+    assert "serves 77 %" in decision.reason
+    assert exp.cluster.router.observed() == ck.TrafficSplit(0)
+
+
+def test_weight_never_rises_after_an_alarm(experiment):
+    """
+    By hand, too: a higher weight and a promotion are refused, a lower weight is not.
+    """
+    exp = experiment("failing")
+    exp.shift(25)
+    while exp.judge().alarm is None:
+        exp.observe(1)
+    for rise in (lambda: exp.shift(50), exp.promote):
+        with pytest.raises(PlanError, match="error rate"):
+            rise()
+    assert exp.shift(10) == ck.TrafficSplit(10)
+
+
+@pytest.mark.parametrize("weight", [-1, 101, float("nan"), "half"])
+def test_a_weight_that_is_none_changes_nothing(experiment, weight):
+    """
+    The split stays as it was.
+    """
+    exp = experiment()
+    exp.shift(5)
+    with pytest.raises(PlanError, match="canary weight"):
+        exp.shift(weight)
+    assert exp.cluster.router.observed() == ck.TrafficSplit(5)
+
+
+def test_rollback_is_one_idempotent_call(experiment):
+    """
+    From any state, any number of times: the first ending stays.
+    """
+    exp = experiment()
+    exp.shift(50)
+    ending = exp.abort("I changed my mind")
+    assert ending.outcome == "rolled back"
+    assert "I changed my mind; all traffic was back on stable after" in ending.sentence
+    assert exp.abort("again") == ending
+    assert len(exp.journal.weights()) == 2
+    with pytest.raises(PlanError, match="nothing to promote"):
+        exp.promote()
+
+
+def test_promotion_twice_is_one_promotion(experiment):
+    """
+    The second call says what the first did.
+    """
+    exp = experiment()
+    exp.shift(50)
+    exp.observe("3min")
+    assert exp.promote() is exp.promote()
+    assert exp.abort("too late").outcome == "promoted"
+
+
+def test_an_interruption_returns_traffic_to_stable_and_says_so(experiment):
+    """
+    Ctrl-C in the middle of a rollout.
+    """
+    exp = experiment("good")
+    sleep, naps = exp._sleep, []
+
+    def nap(seconds):
+        naps.append(seconds)
+        if len(naps) == 90:
+            os.kill(os.getpid(), signal.SIGINT)
+        sleep(seconds)
+
+    exp._sleep = nap
+    ending = exp.run()
+    assert ending.outcome == "inconclusive"
+    assert "interrupted after" in ending.sentence
+    assert "all traffic was back on stable" in ending.sentence
+    assert exp.cluster.router.observed() == ck.TrafficSplit(0)
+    assert exp.journal.ending == ending
+
+
+def test_a_full_disk_returns_traffic_to_stable(experiment, tmp_path):
+    """
+    A journal that cannot be written ends the rollout as failed; what was written can be judged.
+    """
+    exp = experiment("good", journal=tmp_path / "journal.sqlite")
+    for _ in range(30):
+        exp.advance()
+        exp.cluster.clock.sleep(1)
+    pages = exp.journal._db.execute("PRAGMA page_count").fetchone()[0]
+    exp.journal._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(JournalError, match="disk full"):
+        exp.run()
+    assert exp.ending.outcome == "failed"
+    assert "all traffic was back on stable" in exp.ending.sentence
+    assert exp.cluster.router.observed() == ck.TrafficSplit(0)
+    assert ck.Journal.read(tmp_path / "journal.sqlite").weights()[0]["asked"] == 5
+
+
+def test_a_gateway_that_breaks_is_a_failure(experiment):
+    """
+    When traffic cannot be returned either, the ending says so.
+    """
+    exp = experiment("good")
+    exp.advance()
+    exp.cluster.router.broken = True
+    with pytest.raises(RoutingError):
+        exp.run()
+    assert exp.ending.outcome == "failed"
+    assert "could not be returned to stable" in exp.ending.sentence
+
+
+def test_nothing_works_before_deploy(service):
+    """
+    Each call says what to do first.
+    """
+    exp = ck.Experiment(service, SimulatedCluster(), tell=lambda line: None)
+    for call in (exp.run, exp.send, exp.advance, exp.observe, exp.abort, exp.promote, lambda: exp.shift(5)):
+        with pytest.raises(ClusterError, match=r"call deploy\(\) first"):
+            call()
+    exp.teardown()
+
+
+def test_guardrails_have_names_of_their_own(service):
+    """
+    Two of one name, or none, are refused.
+    """
+    for guardrails in ([], [ck.metrics.accuracy(), ck.metrics.accuracy(margin=2)]):
+        with pytest.raises(PlanError, match="guardrails of different names"):
+            ck.Experiment(service, SimulatedCluster(), guardrails=guardrails)
+
+
+def test_progress_is_told_in_lines(experiment, capsys):
+    """
+    Steps, weights and the end are told as they happen.
+    """
+    lines = []
+    experiment("good", tell=lines.append).run()
+    text = "\n".join(lines)
+    for expected in ("both versions ready", "5 % to the canary, in force after 2 ms", "0 lost", "promoted: v2 is stable now"):
+        assert expected in text
+
+
+def test_a_seed_repeats_a_rollout(service):
+    """
+    The same seed gives the same ending, to the request.
+    """
+    endings = []
+    for _ in range(2):
+        exp = ck.Experiment(service, SimulatedCluster("wrong", seed=4), guardrails=GUARDRAILS, plan=PLAN, tell=lambda line: None)
+        exp.deploy()
+        exp.send(100)
+        endings.append(exp.run())
+    assert endings[0] == endings[1]
+
+
+def test_scenarios_have_names_and_stories():
+    """
+    An unknown name says which there are; one's own scenario is as good.
+    """
+    with pytest.raises(PlanError, match="choose one of same, good"):
+        SimulatedCluster("splendid")
+    assert all(scenario.story for scenario in SCENARIOS.values())
+    assert SimulatedCluster(Scenario("mine")).scenario.story == "mine"
+    assert ck.connect("simulated:slow").scenario == SCENARIOS["slow"]
+    with pytest.raises(PlanError, match="no cluster is known"):
+        ck.connect("cloud")
+
+
+def test_the_context_manager_tears_down(service):
+    """
+    However the block ends.
+    """
+    with pytest.raises(ZeroDivisionError), ck.Experiment(service, SimulatedCluster(), tell=lambda line: None) as exp:
+        exp.deploy()
+        _ = 1 / 0
+    with pytest.raises(ClusterError, match="deploy"):
+        exp.run()

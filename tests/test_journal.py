@@ -1,0 +1,232 @@
+"""The record of a rollout: complete, private, readable while it is written, safe when the disk is full."""
+
+import json
+import sqlite3
+import stat
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import canarykit as ck
+from canarykit.analysis import Judge
+from canarykit.errors import JournalError
+from canarykit.history import replay
+from canarykit.metrics import LATENCY_EDGES
+from canarykit.model import Ending
+
+GUARDRAILS = (ck.metrics.error_rate(), ck.metrics.latency(0.95), ck.metrics.accuracy(mde=2.0))
+
+
+def filled(path, window, windows=10):
+    """A journal of some windows."""
+    journal = ck.Journal(path)
+    journal.begin({"service": "digits", "alpha": 0.05, "versions": {"stable": "v1", "canary": "v2"}}, GUARDRAILS)
+    journal.add_event(0.0, "deploy", "both versions ready")
+    journal.add_weight(0.0, 25.0, 0.002, 0.0)
+    for at in range(windows):
+        made = window(at)
+        cells = np.zeros(len(LATENCY_EDGES), dtype=np.int64)
+        cells[40] = 7
+        journal.add_window(replace(made, instances={"stable-0": cells}, left_out=2, note="as it was"))
+    journal.set_load(1, {"lost": {"refused": 1}, "behind_p99": float("nan")})
+    return journal
+
+
+def same(one, other):
+    """Whether two windows are equal, tables and all."""
+    plain = [replace(w, counts={}, instances={}) for w in (one, other)]
+    tables = [{**w.counts, **w.instances} for w in (one, other)]
+    return plain[0] == plain[1] and all(np.array_equal(tables[0][name], tables[1][name]) for name in tables[0] | tables[1])
+
+
+def test_what_is_written_is_read(tmp_path, window, rng):
+    """
+    Windows, weights, events, loads and the ending come back as they were.
+    """
+    path = tmp_path / "journal.sqlite"
+    journal = filled(path, window, windows=0)
+    written = [window(at) for at in range(5)]
+    for each in written:
+        journal.add_window(each)
+    journal.end(Ending("promoted", "it is"), 9.0)
+    journal.close()
+    read = ck.Journal.read(path)
+    assert all(same(*pair) for pair in zip(written, read.windows(), strict=True))
+    assert read.guardrails == GUARDRAILS
+    assert read.weights() == [{"time": 0.0, "asked": 25.0, "before": 0.0, "seconds": 0.002}]
+    assert read.events() == [{"time": 0.0, "kind": "deploy", "text": "both versions ready"}]
+    assert read.loads() == [{"lost": {"refused": 1}, "behind_p99": None}]
+    assert read.ending == Ending("promoted", "it is")
+
+
+def test_a_journal_in_memory_stays_readable(window):
+    """
+    Without a path nothing is written to the disk, and closing loses nothing.
+    """
+    journal = filled(None, window)
+    journal.close()
+    assert len(list(journal.windows())) == 10
+
+
+def test_a_journal_is_read_while_it_is_written(tmp_path, window):
+    """
+    A second reader sees each window as soon as it is there, under the same values.
+    """
+    path = tmp_path / "journal.sqlite"
+    journal = filled(path, window)
+    reader = ck.Journal.read(path)
+    assert len(list(reader.windows())) == 10
+    journal.add_window(window(10))
+    assert len(list(reader.windows())) == 11
+    assert reader.ending is None
+
+
+def test_a_closed_journal_is_one_private_file(tmp_path, window):
+    """
+    Readable by its owner alone, with nothing beside it; it can still be read, and not be written.
+    """
+    path = tmp_path / "journal.sqlite"
+    journal = filled(path, window)
+    journal.close()
+    journal.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["journal.sqlite"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(list(journal.windows())) == 10
+    with pytest.raises(JournalError, match="cannot write"):
+        journal.add_window(window(10))
+
+
+def test_a_journal_records_one_rollout(tmp_path, window):
+    """
+    An existing file is never written over; a folder that is not there is named.
+    """
+    path = tmp_path / "journal.sqlite"
+    filled(path, window).close()
+    with pytest.raises(JournalError, match="exists already"):
+        ck.Journal(path)
+    with pytest.raises(JournalError, match="cannot write the journal"):
+        ck.Journal(tmp_path / "missing" / "journal.sqlite")
+
+
+def test_what_is_no_journal_is_refused(tmp_path):
+    """
+    Nothing there, another file, another program's database, an empty journal.
+    """
+    with pytest.raises(JournalError, match="there is no journal"):
+        ck.Journal.read(tmp_path / "missing.sqlite")
+    path = tmp_path / "text.sqlite"
+    path.write_text("this is not a database, however long it is " * 50)
+    with pytest.raises(JournalError, match="cannot read"):
+        ck.Journal.read(path)
+    other = tmp_path / "other.sqlite"
+    sqlite3.connect(other).executescript("CREATE TABLE t (x); PRAGMA user_version = 7").close()
+    with pytest.raises(JournalError, match="no journal of this version"):
+        ck.Journal.read(other)
+    with pytest.raises(JournalError, match="no rollout yet"):
+        replay(ck.Journal())
+
+
+def test_a_full_disk_is_an_error_and_what_was_written_is_safe(tmp_path, window):
+    """
+    The limit of pages stands for a full disk: the same error of the same library.
+    """
+    path = tmp_path / "journal.sqlite"
+    journal = filled(path, window)
+    pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+    journal._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(JournalError, match="Is the disk full"):
+        for at in range(10, 500):
+            journal.add_window(window(at))
+    kept = len(list(ck.Journal.read(path).windows()))
+    assert kept >= 10
+    for each in ck.Journal.read(path).windows():
+        assert each.counts["outcome"].sum() == 200
+
+
+def test_a_replay_is_the_live_judgement(window):
+    """
+    Judged again from the journal, everything is as it was judged live.
+    """
+    journal, judge = filled(None, window, windows=0), Judge(GUARDRAILS)
+    for at in range(60):
+        made = window(at, errors=(0.01, 0.04))
+        judge.update(made)
+        journal.add_window(made)
+    history = replay(journal)
+    assert repr(history.judgement) == repr(judge.judgement)
+    assert history.judgement.alarm is not None
+    assert history.looks[-1].log_e == judge.log_e
+
+
+def test_a_rollout_can_be_judged_again_under_other_margins(window):
+    """
+    A slowdown of a third fails under the margin it was run with, and passes under a wider one.
+    """
+    journal = ck.Journal()
+    journal.begin({"alpha": 0.05}, [ck.metrics.latency(0.95)])
+    for at in range(150):
+        journal.add_window(window(at, slower=1.4))
+    assert replay(journal).judgement.word == "fail"
+    wider = replay(journal, guardrails=[ck.metrics.latency(0.95, tolerate=1.5, margin=2.0)])
+    assert wider.judgement.word == "pass"
+
+
+def test_windows_after_the_end_are_kept_and_not_judged(window):
+    """
+    After a promotion stable is another version: its windows are drawn nowhere and judged by nobody, but they are there.
+    """
+    journal = filled(None, window)
+    before = replay(journal)
+    for at in range(10, 60):
+        journal.add_window(replace(window(at, errors=(0.0, 0.9)), judged=False))
+    after = replay(journal)
+    assert repr(after.judgement) == repr(before.judgement)
+    assert after.windows == before.windows + 50
+
+
+def test_served_shares_are_counted_per_step(window):
+    """
+    Each change of weight is shown with the share that was really served until the next.
+    """
+    history = replay(filled(None, window, windows=30))
+    (step,) = history.weights
+    assert step["requests"] == 30 * 200
+    assert step["served"] == pytest.approx(25, abs=3)
+    assert history.splits()["in force after"].tolist() == ["2.0 ms"]
+
+
+def test_levels_over_time_add_up_and_gaps_stay_gaps(window):
+    """
+    Tidy tables: every request in one bin; a bin with too few requests has no level.
+    """
+    journal = filled(None, window, windows=0)
+    for at in range(100):
+        journal.add_window(window(at, weight=25 if at < 50 else 0.5))
+    table = replay(journal).levels()
+    assert set(table.columns) == {"start", "seconds", "weight", "metric", "version", "requests", "level"}
+    assert table[table.metric == "error rate"].requests.sum() == 100 * 200
+    few = table[(table.weight == 0.5) & (table.version == "canary") & (table.requests < 30)]
+    assert few.level.isna().all()
+
+
+def test_an_empty_history_has_empty_tables():
+    """
+    Before the first window all tables are there, without rows.
+    """
+    journal = ck.Journal()
+    journal.begin({"alpha": 0.05}, GUARDRAILS)
+    history = replay(journal)
+    for table in (history.levels(), history.effects(), history.steps(), history.splits(), history.timeline()):
+        assert len(table) == 0
+    assert history.judgement.word == "no data"
+    assert (history.lost, history.requests) == ({}, (0, 0))
+
+
+def test_facts_are_plain_json(window):
+    """
+    Other tools can read the facts: no infinity, no NaN.
+    """
+    journal = filled(None, window)
+    for value in journal.facts.values():
+        json.dumps(value, allow_nan=False)
