@@ -1,0 +1,178 @@
+"""The Open Inference Protocol v2, endpoint by endpoint."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+
+from canarykit.serving import digits, storage
+from canarykit.serving.server import ModelServer
+
+IMAGES, LABELS = digits.held_out()
+
+
+@pytest.fixture(scope="module")
+def client(models):
+    """A client of a server of the good model."""
+    server = ModelServer(storage.load(models["good"]), "digits", "v2")
+    return TestClient(server.app(), raise_server_exceptions=False)
+
+
+def infer(client, data, path="/v2/models/digits/infer", shape=None, datatype="FP64", **more):
+    """Ask for labels."""
+    rows = np.asarray(data)
+    tensor = {"name": "input", "shape": shape or list(rows.shape), "datatype": datatype, "data": rows.ravel().tolist()}
+    return client.post(path, json={"inputs": [tensor], **more})
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v2/health/live", None),
+        ("/v2/health/ready", None),
+        ("/v2", {"name": "canarykit", "version": "v2", "extensions": []}),
+        ("/v2/models/digits/ready", {"name": "digits", "ready": True}),
+        ("/v2/models/digits/versions/v2/ready", {"name": "digits", "ready": True}),
+    ],
+)
+def test_health_and_metadata_answer(client, path, body):
+    """
+    The endpoints of the protocol, with and without a version.
+    """
+    response = client.get(path)
+    assert response.status_code == 200
+    assert body is None or response.json() == body
+
+
+def test_model_metadata_says_what_goes_in_and_out(client):
+    """
+    Names, datatypes and shapes of the tensors.
+    """
+    found = client.get("/v2/models/digits").json()
+    assert (found["name"], found["versions"]) == ("digits", ["v2"])
+    assert found["inputs"] == [{"name": "input", "datatype": "FP64", "shape": [-1, 64]}]
+    assert found["outputs"] == [{"name": "label", "datatype": "INT64", "shape": [-1]}]
+
+
+def test_a_batch_is_answered_in_order(client):
+    """
+    Ten images, ten labels, the id returned, nested and flat data alike.
+    """
+    answer = infer(client, IMAGES[:10], id="abc").json()
+    assert (answer["model_name"], answer["model_version"], answer["id"]) == ("digits", "v2", "abc")
+    (output,) = answer["outputs"]
+    assert (output["name"], output["datatype"], output["shape"]) == ("label", "INT64", [10])
+    assert np.mean(np.array(output["data"]) == LABELS[:10]) >= 0.9
+    nested = {"inputs": [{"name": "input", "shape": [10, 64], "datatype": "FP64", "data": IMAGES[:10].tolist()}]}
+    assert client.post("/v2/models/digits/versions/v2/infer", json=nested).json()["outputs"] == answer["outputs"]
+    assert "id" not in infer(client, IMAGES[:1]).json()
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        (b"{", "Expecting"),
+        (b"[]", "must be a JSON object"),
+        (b"{}", '"inputs" must be a list'),
+        ({"inputs": []}, '"inputs" must be a list with one tensor'),
+        ({"inputs": [{"name": "x"}]}, "lacks shape, datatype, data"),
+        ({"inputs": [{"name": "x", "shape": [1, 64], "datatype": "FP99", "data": [0] * 64}]}, "FP99"),
+        ({"inputs": [{"name": "x", "shape": [1, 64], "datatype": "FP64", "data": [0] * 63}]}, "64 values"),
+        ({"inputs": [{"name": "x", "shape": [1, 63], "datatype": "FP64", "data": [0] * 63}]}, r"shape \[n, 64\]"),
+        ({"inputs": [{"name": "x", "shape": [0, 64], "datatype": "FP64", "data": []}]}, "1 or more"),
+        ({"inputs": [{"name": "x", "shape": ["1", 64], "datatype": "FP64", "data": [0] * 64}]}, "whole numbers"),
+        ({"inputs": [{"name": "x", "shape": [1, 64], "datatype": "FP64", "data": ["a"] * 64}]}, "not FP64"),
+        (b'{"inputs": [{"name": "x", "shape": [1, 64], "datatype": "FP64", "data": [NaN' + b", 0" * 63 + b"]}]}", "NaN"),
+    ],
+)
+def test_a_bad_request_is_400_and_says_why(client, body, complaint):
+    """
+    Never a 500, never a traceback.
+    """
+    response = client.post("/v2/models/digits/infer", **({"content": body} if isinstance(body, bytes) else {"json": body}))
+    assert response.status_code == 400
+    assert set(response.json()) == {"error"}
+    assert re.search(complaint, response.json()["error"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/v2/models/other", 404),
+        ("GET", "/v2/models/digits/versions/v1", 404),
+        ("POST", "/v2/models/other/infer", 404),
+        ("GET", "/nothing", 404),
+        ("GET", "/v2/models/digits/infer", 405),
+    ],
+)
+def test_what_is_not_there_is_said_in_json(client, method, path, code):
+    """
+    404 and 405 are JSON, too.
+    """
+    response = client.request(method, path, json={})
+    assert response.status_code == code
+    assert set(response.json()) == {"error"}
+
+
+def test_a_model_that_raises_is_a_500_without_a_traceback(models):
+    """
+    The failing model raises for images with much ink, and only for those.
+    """
+    client = TestClient(ModelServer(storage.load(models["failing"]), "digits", "v2").app(), raise_server_exceptions=False)
+    dark, light = IMAGES[np.argmax(IMAGES.mean(axis=1))], IMAGES[np.argmin(IMAGES.mean(axis=1))]
+    response = infer(client, [dark])
+    assert response.status_code == 500
+    assert response.json()["error"].startswith("the model failed: ValueError")
+    assert "Traceback" not in response.text
+    assert infer(client, [light]).status_code == 200
+
+
+def test_metrics_count_requests_by_code(models):
+    """
+    Prometheus' text format, with buckets that grow by 2^(1/8).
+    """
+    client = TestClient(ModelServer(storage.load(models["good"]), "digits", "v2").app(), raise_server_exceptions=False)
+    for _ in range(3):
+        infer(client, IMAGES[:1])
+    client.post("/v2/models/digits/infer", content=b"{")
+    families = {family.name: family for family in text_string_to_metric_families(client.get("/metrics").text)}
+    counts = {s.labels["code"]: s.value for s in families["canarykit_requests"].samples if s.name.endswith("_total")}
+    assert counts == {"200": 3, "400": 1}
+    edges = [
+        float(sample.labels["le"])
+        for sample in families["canarykit_request_duration_seconds"].samples
+        if sample.name.endswith("_bucket")
+    ]
+    assert edges[1] / edges[0] == pytest.approx(2 ** (1 / 8))
+
+
+def test_a_server_of_its_own_process_drains_and_ends(models):
+    """
+    It listens on the loopback address, answers, and ends with 0 on SIGTERM.
+    """
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        command = [sys.executable, "-m", "canarykit.serving", "--model", str(models["good"]), "--name", "digits"]
+        command += ["--version", "v2", "--fd", str(listener.fileno())]
+        process = subprocess.Popen(command, pass_fds=[listener.fileno()])
+    try:
+        body = {"inputs": [{"name": "input", "shape": [1, 64], "datatype": "FP64", "data": IMAGES[0].tolist()}]}
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/v2/models/digits/infer", json.dumps(body).encode())
+        with urllib.request.urlopen(request, timeout=30) as response:
+            assert json.load(response)["outputs"][0]["data"] == [int(LABELS[0])]
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
