@@ -135,8 +135,9 @@ class CeilingEvidence:
     """
 
     def __init__(self, ceiling: float) -> None:
+        # Half the mass on "next to never": that is the usual case where a ceiling is asked for.
         self._rates = ceiling * np.exp(-np.append(EFFECTS, 6.0))
-        self._prior = log_prior(np.append(EFFECTS, 0.05))
+        self._prior = np.append(log_prior(EFFECTS), 0.0) + np.log(0.5)
         self._ceiling = ceiling
         self._wealth = np.zeros_like(self._rates)
 

@@ -26,13 +26,16 @@ def finding(history: History) -> str:
     canary = names.get("canary", "canary")
     judgement, ending = history.judgement, history.ending
     so_far = ending.outcome if ending is not None else f"{judgement.word} so far"
-    stable, to_canary = history.requests
-    counted = f"{stable + to_canary:,} requests, {to_canary:,} of them to the canary"
     if judgement.alarm is not None:
         number = [guardrail.name for guardrail in history.guardrails].index(judgement.alarm.guardrail)
         metric, verdict = history.guardrails[number].metric, judgement.verdicts[number]
+        counted = _counted(verdict.comparison.requests)
         return f"{canary} {so_far}: {metric.name} {levels(verdict.comparison, metric)} after {counted}"
-    return f"{canary} {so_far}: no guardrail alarmed in {counted}"
+    return f"{canary} {so_far}: no guardrail alarmed in {_counted(history.requests)}"
+
+
+def _counted(requests: tuple[int, int]) -> str:
+    return f"{sum(requests):,} requests, {requests[1]:,} of them to the canary"
 
 
 def compare(history: History) -> Chart:

@@ -69,8 +69,12 @@ def _head(title: str, found: dict[str, Any]) -> str:
     return (
         f"<header>\n<h1>{html.escape(title)}</h1>\n"
         f'<section class="verdict {kind}" aria-label="Verdict"><p class="word">{SYMBOLS[outcome]} {outcome}</p>\n'
-        f'<p class="sentence">{html.escape(sentence)}</p>{quoted}</section>\n<dl>{rows}</dl>\n</header>'
+        f'<p class="sentence">{html.escape(_capital(sentence))}</p>{quoted}</section>\n<dl>{rows}</dl>\n</header>'
     )
+
+
+def _capital(sentence: str) -> str:
+    return f"The {sentence[4:]}" if sentence.startswith("the ") else sentence
 
 
 def _body(notebook: Any) -> str:
@@ -79,11 +83,19 @@ def _body(notebook: Any) -> str:
     from traitlets.config import Config
 
     shown = notebook.copy()
-    shown.cells = [_without_title(cell) for cell in notebook.cells]
+    shown.cells = [_without_title(cell) for cell in _until_failure(notebook.cells)]
     exporter = HTMLExporter(config=Config({"HTMLExporter": {"exclude_input": True}}), template_name="basic")
     exporter.register_preprocessor(TagRemovePreprocessor(remove_cell_tags=_HIDDEN), enabled=True)
     body, _ = exporter.from_notebook_node(shown)
     return str(body)
+
+
+def _until_failure(cells: list[Any]) -> list[Any]:
+    """Cells up to the one that failed: prose about what never ran would read as if it had."""
+    for number, cell in enumerate(cells):
+        if cell.cell_type == "code" and any(output.output_type == "error" for output in cell.outputs):
+            return cells[:number]
+    return cells
 
 
 def _without_title(cell: Any) -> Any:

@@ -1,0 +1,132 @@
+"""The rules of the notebooks, and that each runs."""
+
+import ast
+import json
+import re
+import statistics
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from canarykit.report import report
+from canarykit.report.execute import known_parameters
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent.parent / "notebooks").glob("*.ipynb"))
+REPORTS = {"rollout-report"}
+# Parameters with which each runs in the tests, on the real local default.
+PARAMETERS = {
+    "01-first-canary": {"rate": "200", "watch": "6s"},
+    "rollout-report": {"rate": "150", "hold": "6s"},
+}
+
+
+def read(path):
+    """A notebook's cells."""
+    return nbformat.read(path, as_version=4).cells
+
+
+def code(path):
+    """Its code cells."""
+    return [cell for cell in read(path) if cell.cell_type == "code"]
+
+
+every = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@every
+def test_sources_are_stored_stripped(path):
+    """
+    No outputs, no counts, ids that stay, one space of indentation, a final line break.
+    """
+    text = path.read_text()
+    assert text == json.dumps(json.loads(text), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    for cell in code(path):
+        assert cell.outputs == []
+        assert cell.execution_count is None
+    assert len({cell.id for cell in read(path)}) == len(read(path))
+
+
+@every
+def test_cells_are_small(path):
+    """
+    Code cells have a median of 4 lines at most, none over 12, no function, no shell, no magic.
+    """
+    lengths = [len(cell.source.splitlines()) for cell in code(path)]
+    assert statistics.median(lengths) <= 4
+    assert max(lengths) <= 12
+    for cell in code(path):
+        tree = ast.parse(cell.source)
+        assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda) for node in ast.walk(tree))
+
+
+@every
+def test_the_number_of_cells_fits_its_life(path):
+    """
+    A tutorial has 15 to 40 cells and about as much prose as code; a report has fewer than 20 cells.
+    """
+    cells = read(path)
+    prose = len(cells) - len(code(path))
+    if path.stem in REPORTS:
+        assert len(cells) < 20
+    else:
+        assert 15 <= len(cells) <= 40
+        assert 0.6 <= prose / len(code(path)) <= 1.6
+
+
+@every
+def test_parameters_are_typed_literals_with_help(path):
+    """
+    The first code cell; each parameter has a type, a literal, and a trailing comment that becomes help.
+    """
+    first = code(path)[0]
+    assert first.metadata.tags == ["parameters"]
+    for line in first.source.splitlines():
+        assert re.fullmatch(r"\w+: (str|int|float|bool|list) = .+  # .{10,}", line), line
+        ast.literal_eval(ast.parse(line).body[0].value)
+    known = known_parameters(path)
+    assert "journal" in known
+    assert all(parameter["help"] and parameter["inferred_type_name"] for parameter in known.values())
+
+
+@every
+def test_imports_are_few(path):
+    """
+    `import canarykit as ck` and at most two more.
+    """
+    lines = [line for cell in code(path) for line in cell.source.splitlines() if re.match(r"(import|from) ", line)]
+    assert "import canarykit as ck" in lines
+    assert len(lines) <= 3
+
+
+@every
+def test_there_is_one_title_and_a_check_at_the_end(path):
+    """
+    One H1, first; the last cell is tagged `check` and asserts.
+    """
+    cells = read(path)
+    titles = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines() if line.startswith("# ")]
+    assert len(titles) == 1
+    assert cells[0].source.startswith(titles[0])
+    assert cells[-1].metadata.tags == ["check"]
+    assert "assert " in cells[-1].source
+
+
+@pytest.mark.real("envoy")
+@pytest.mark.real("jupyter")
+@pytest.mark.slow
+@every
+def test_it_runs_unattended_on_the_local_default(path, tmp_path, capsys):
+    """
+    By papermill, with nobody watching, on real parts: promoted, no cell failed, images with alt text, no widget.
+    """
+    done = report(path, tmp_path, PARAMETERS[path.stem])
+    assert done.ending.outcome == "promoted", done.ending
+    executed = read(tmp_path / path.name)
+    outputs = [output for cell in executed if cell.cell_type == "code" for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    data = [output.data for output in outputs if "data" in output]
+    assert not any("application/vnd.jupyter.widget-view+json" in each for each in data)
+    images = re.findall(r"<img [^>]*>", " ".join(each.get("text/html", "") for each in data))
+    assert images
+    assert all(re.search(r'alt="[^"]{40,}"', image) for image in images)
