@@ -291,7 +291,9 @@ def test_a_seed_repeats_a_rollout(service):
     """
     endings = []
     for _ in range(2):
-        exp = ck.Experiment(service, SimulatedCluster("wrong", seed=4), guardrails=GUARDRAILS, plan=PLAN, tell=lambda line: None)
+        exp = ck.Experiment(
+            service, SimulatedCluster("wrong", seed=4), guardrails=GUARDRAILS, plan=PLAN, tell=lambda line: None
+        )
         exp.deploy()
         exp.send(100)
         endings.append(exp.run())

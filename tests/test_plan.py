@@ -7,7 +7,9 @@ from canarykit.errors import PlanError
 from canarykit.plan import seconds
 
 
-@pytest.mark.parametrize(("text", "value"), [(90, 90), ("90s", 90), ("2min", 120), ("1.5 h", 5400), ("250ms", 0.25), ("1d", 86400)])
+@pytest.mark.parametrize(
+    ("text", "value"), [(90, 90), ("90s", 90), ("2min", 120), ("1.5 h", 5400), ("250ms", 0.25), ("1d", 86400)]
+)
 def test_durations_have_units(text, value):
     """
     Durations are seconds, or text with a unit.

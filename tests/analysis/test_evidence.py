@@ -47,9 +47,7 @@ def test_a_bet_is_fair_under_a_known_split(share, ratio):
     assert share * canary + (1 - share) * stable == pytest.approx(1.0)
 
 
-@given(
-    requests=st.tuples(st.integers(1, 30), st.integers(1, 30)), events=st.integers(0, 30), ratio=st.floats(1.0, 50)
-)
+@given(requests=st.tuples(st.integers(1, 30), st.integers(1, 30)), events=st.integers(0, 30), ratio=st.floats(1.0, 50))
 def test_a_block_is_no_better_than_fair_under_the_realised_split(requests, events, ratio):
     """
     With exchangeable outcomes the labels of the events are drawn without replacement; a one-sided bet still has E ≤ 1.
@@ -60,9 +58,7 @@ def test_a_block_is_no_better_than_fair_under_the_realised_split(requests, event
     total = stable + canary
     events = min(events, total)
     law = hypergeom(total, canary, events)
-    expected = sum(
-        law.pmf(k) * np.exp(log_wealth(k, events, canary / total, np.log([ratio])))[0] for k in range(events + 1)
-    )
+    expected = sum(law.pmf(k) * np.exp(log_wealth(k, events, canary / total, np.log([ratio])))[0] for k in range(events + 1))
     assert expected <= 1 + 1e-9
 
 

@@ -71,7 +71,9 @@ def test_no_data_is_never_a_pass(window):
     """
     assert judged([]).word == "no data"
     assert judged(window(at, weight=0) for at in range(50)).word == "no data"
-    silent = [replace(w, counts={"outcome": w.counts["outcome"]}, note="no labels have arrived") for w in map(window, range(150))]
+    silent = [
+        replace(w, counts={"outcome": w.counts["outcome"]}, note="no labels have arrived") for w in map(window, range(150))
+    ]
     judgement = judged(silent)
     assert judgement.word == "no data"
     assert "accuracy: no labels have arrived" in judgement.sentence

@@ -20,7 +20,11 @@ GUARDRAILS = [ck.metrics.error_rate(), ck.metrics.latency(0.95), ck.metrics.accu
 def history(service):
     """A finished rollout of a failing canary."""
     exp = ck.Experiment(
-        service, SimulatedCluster("failing"), guardrails=GUARDRAILS, plan=ck.RolloutPlan.of(5, 25, hold="20s"), tell=lambda line: None
+        service,
+        SimulatedCluster("failing"),
+        guardrails=GUARDRAILS,
+        plan=ck.RolloutPlan.of(5, 25, hold="20s"),
+        tell=lambda line: None,
     )
     exp.deploy()
     exp.send(100)

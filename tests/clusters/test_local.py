@@ -289,7 +289,10 @@ def test_models_that_do_not_load_are_refused_before_anything_listens(tmp_path, m
     bad = tmp_path / "model.skops"
     bad.write_text("not a model")
     good = version(models, "v1", "stable")
-    for canary, complaint in ((ck.Version("v2", model=bad), "not a skops file"), (ck.Version("v2", image="x"), "runs no containers")):
+    for canary, complaint in (
+        (ck.Version("v2", model=bad), "not a skops file"),
+        (ck.Version("v2", image="x"), "runs no containers"),
+    ):
         cluster = LocalCluster()
         with pytest.raises(PlanError, match=complaint):
             cluster.deploy(ck.Service("digits", good, canary))

@@ -42,7 +42,9 @@ def test_a_quick_failure_is_no_quick_answer():
     """
     Failures do not flatter latency; what never ended is in the top bucket.
     """
-    window = counter(request(1, code=500, seconds=1e-4), request(2, code=504, seconds=15.0), request(3, seconds=math.nan)).close(1)
+    window = counter(
+        request(1, code=500, seconds=1e-4), request(2, code=504, seconds=15.0), request(3, seconds=math.nan)
+    ).close(1)
     latency = window.counts["latency"][0]
     assert (latency.sum(), latency[-1]) == (2, 2)
 
