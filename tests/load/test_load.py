@@ -120,10 +120,8 @@ class Server(http.server.BaseHTTPRequestHandler):
             return
         if self.path == "/slow":
             time.sleep(1.0)
-        if self.path == "/right":
-            answer = json.dumps({"outputs": [{"data": [json.loads(body)["x"]]}]}).encode()
-        else:
-            answer = b"not JSON"
+        right = json.dumps({"outputs": [{"data": [json.loads(body)["x"]]}]}).encode()
+        answer = right if self.path == "/right" else b"not JSON"
         self.send_response(502 if self.path == "/bad-gateway" else 200)
         self.send_header("content-length", str(len(answer)))
         self.end_headers()
