@@ -22,7 +22,7 @@ test: $(READY) ## All tests
 	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 lab: $(READY) ## The notebooks in JupyterLab
-	@exec $(BIN)/jupyter lab notebooks/01-first-canary.ipynb
+	@exec $(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/01-first-canary.ipynb
 
 lint: $(READY) ## Style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

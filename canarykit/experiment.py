@@ -438,7 +438,10 @@ class Experiment:
         """Say why the numbers must not be believed; None when nothing speaks against them."""
         seen = self.cluster.router.observed()
         if abs(seen.canary - self._split.canary) > _EPSILON:
-            return f"the gateway serves {seen} to the canary, not the {self._split} it was told: someone else changed it"
+            return (
+                f"the gateway serves {seen} to the canary, not the {self._split} it was told: "
+                "someone else changed it, or it was restarted"
+            )
         return self._split_check.alarm
 
     def _end(self, ending: Ending) -> None:

@@ -12,9 +12,11 @@ __all__ = [
     "LATENCY_EDGES",
     "OUTCOME_CELLS",
     "accuracy",
+    "classes",
     "error_rate",
     "latency",
     "latency_cells",
+    "score",
 ]
 
 OUTCOME_CELLS = ("ok", "error")
@@ -104,3 +106,47 @@ def latency(quantile: float = 0.95, *, tolerate: float = 1.2, margin: float = 1.
         raise PlanError(f"latency takes a quantile between 0 and 1 such as 0.95, not {quantile}")
     metric = Metric(f"p{100 * quantile:g} latency", "latency", "quantile", LATENCY_EDGES, "s", quantile)
     return Guardrail(metric, tolerate=tolerate, margin=margin, mde=mde)
+
+
+def score(name: str, values: tuple[float, ...], *, margin: float = 0.05) -> Guardrail:
+    """Mean of a score in [0, 1], higher is better: a confidence, or what a judge gave.
+
+    Parameters
+    ----------
+    name : str
+        What people call it; also the table of a window that it reads.
+    values : tuple of float
+        Score of each bin.
+    margin : float
+        Promote only when the mean is shown to be lower by no more than this.
+
+    Raises
+    ------
+    PlanError
+        Fewer than two bins, or scores outside [0, 1].
+    """
+    if len(values) < 2 or not all(0 <= value <= 1 for value in values):
+        raise PlanError(f"{name}: scores need two bins or more with values between 0 and 1, not {values}")
+    return Guardrail(Metric(name, name, "score", tuple(values), shown="good"), tolerate=0.0, margin=margin)
+
+
+def classes(name: str, names: tuple[str, ...], *, margin: float = 0.05) -> Guardrail:
+    """Shares of predicted classes: that the canary predicts as stable does.
+
+    Parameters
+    ----------
+    name : str
+        What people call it; also the table of a window that it reads.
+    names : tuple of str
+        The classes.
+    margin : float
+        Promote only when no share is shown to differ by more than this.
+
+    Raises
+    ------
+    PlanError
+        Fewer than two classes.
+    """
+    if len(set(names)) < 2:
+        raise PlanError(f"{name}: classes need two names or more, not {names}")
+    return Guardrail(Metric(name, name, "classes", tuple(names)), tolerate=0.0, margin=margin)

@@ -195,11 +195,11 @@ class Metric:
         What people call it: ``"error rate"``.
     table : str
         Which table of a `Window` it reads: ``"outcome"``.
-    kind : {"rate", "quantile"}
-        A share of requests that went badly, or a quantile of a histogram.
+    kind : {"rate", "quantile", "score", "classes"}
+        A share of requests that went badly, a quantile of a histogram, a mean score, or shares of classes.
     cells : tuple
-        From good to bad. Of a rate: two names. Of a histogram: the upper edge of each bucket in
-        `unit`; the last is infinity.
+        Of a rate: two names, good and bad. Of a histogram: the upper edge of each bucket in `unit`, rising; the last may
+        be infinity. Of a score: the value of each bin. Of classes: their names.
     unit : str
         Of the level: ``"s"``, or empty for a share.
     quantile : float, optional
@@ -210,7 +210,7 @@ class Metric:
 
     name: str
     table: str
-    kind: Literal["rate", "quantile"]
+    kind: Literal["rate", "quantile", "score", "classes"]
     cells: tuple[Any, ...]
     unit: str = ""
     quantile: float | None = None
@@ -227,9 +227,9 @@ class Guardrail:
         What is compared.
     tolerate : float
         Ratio canary / stable (of bad requests, or of the quantile) that is tolerated: alarm only when
-        the canary is shown to be worse than this.
+        the canary is shown to be worse than this. Of scores and classes nothing is tolerated: 0.
     margin : float
-        Promote only when the canary is shown to be no worse than this ratio.
+        Promote only when the canary is shown to be no worse than this ratio; of scores and classes, than this difference.
     ceiling : float, optional
         Of a rate: "or below this share of requests anyway", for events so rare that a ratio says nothing.
     mde : float, optional
@@ -251,6 +251,10 @@ class Guardrail:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.metric.kind in ("score", "classes"):
+            if self.tolerate != 0 or not 0 < self.margin < 1:
+                raise PlanError(f"{self.name}: margin is a difference between 0 and 1, and nothing is tolerated (0)")
+            return
         if not self.tolerate > 0:
             raise PlanError(f"{self.name}: tolerate must be a ratio above 0, not {self.tolerate}")
         if not self.margin > self.tolerate:
@@ -333,6 +337,8 @@ class Comparison:
         Evidence, natural log, that it is no worse than the margin.
     alarm_at : float
         Value of E at which this guardrail alone would alarm (20 at an error budget of 5 %).
+    log_e_any : float
+        Evidence, natural log, that the versions differ at all; fails a canary only when nothing is tolerated.
     """
 
     metric: str
@@ -344,6 +350,7 @@ class Comparison:
     log_e: float
     log_e_safe: float
     alarm_at: float
+    log_e_any: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from canarykit.model import Comparison, Metric
 
-__all__ = ["all_passed", "cells", "effect", "failed", "level", "levels", "odds", "passed", "undecided"]
+__all__ = ["all_passed", "cells", "duration", "effect", "failed", "level", "levels", "odds", "passed", "rounded", "undecided"]
 
 ALWAYS = "95 %, however often you look"
 
@@ -16,6 +16,8 @@ def level(value: float, metric: Metric) -> str:
     """Level of a metric: ``1.2 %``, ``41 ms``; a dash when unknown."""
     if math.isnan(value):
         return "–"
+    if metric.kind == "score":
+        return f"{value:.3g}"
     if metric.unit != "s":
         return f"{100 * value:.3g} %"
     if math.isinf(value):
@@ -33,8 +35,11 @@ def levels(comparison: Comparison, metric: Metric) -> str:
 def effect(comparison: Comparison, metric: Metric) -> str:
     """Interval of the effect: ``1.3 to 2.1 times``, or ``−3 % to +18 %`` for a quantile; ``unknown`` without one."""
     low, high = comparison.interval
-    if low <= 0 and math.isinf(high):
+    if math.isinf(high) and (low <= 0 or math.isnan(low)):
         return "unknown"
+    if metric.kind in ("score", "classes"):
+        unit, factor = ("", 1.0) if metric.kind == "score" else (" points", 100.0)
+        return f"{factor * low:+.2g} to {factor * high:+.2g}{unit}".replace("-", "−")
     if metric.kind == "quantile":
         low_text, high_text = (f"{100 * (ratio - 1):+.0f} %".replace("-", "−") for ratio in (low, high))
         if math.isinf(high):
@@ -79,6 +84,9 @@ def failed(comparison: Comparison, metric: Metric) -> str:
 
 def passed(comparison: Comparison, metric: Metric, margin: float, ceiling: float | None) -> str:
     """Sentence of a guardrail that is cleared."""
+    if metric.kind in ("score", "classes"):
+        what = "mean lower by no more than" if metric.kind == "score" else "no share differs by more than"
+        return f"{metric.name} {levels(comparison, metric)}: {what} {margin:g} ({ALWAYS})"
     bound = f"{_bad(metric)} no more than ×{margin:g} of stable's"
     if ceiling is not None:
         bound += f", or under {100 * ceiling:g} % anyway"
@@ -95,12 +103,36 @@ def all_passed(found: Sequence[tuple[Comparison, Metric]]) -> str:
     )
 
 
-def undecided(comparison: Comparison, metric: Metric) -> str:
-    """Sentence of a guardrail that is neither."""
+def undecided(
+    comparison: Comparison, metric: Metric, margin: float, requests: float = math.nan, seconds: float = math.nan
+) -> str:
+    """Sentence of a guardrail that is neither, with what it probably still takes."""
     if effect(comparison, metric) == "unknown":
         stable, canary = comparison.requests
-        return f"{metric.name}: not enough data yet: {stable + canary:,} requests, {canary:,} of them to the canary"
-    return f"{metric.name}: not enough data yet: {_against(comparison, metric)} ({ALWAYS})"
+        found = f"{stable + canary:,} requests, {canary:,} of them to the canary"
+    else:
+        found = f"{_against(comparison, metric)} ({ALWAYS})"
+    still = ""
+    if math.isfinite(requests) and requests >= 1:
+        when = f" ({duration(seconds)} at this traffic)" if math.isfinite(seconds) else ""
+        still = f"; ×{margin:g} should show, or be ruled out, after about {rounded(requests)} more requests{when}"
+    return f"{metric.name}: not enough data yet: {found}{still}"
+
+
+def duration(seconds: float) -> str:
+    """Time as people say it: ``45 s``, ``12 min``, ``2.5 h``, ``3 days``."""
+    for limit, unit, size in ((90, "s", 1), (90 * 60, "min", 60), (36 * 3600, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / size:.2g} {unit}" if seconds / size < 10 else f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:,.0f} days"
+
+
+def rounded(number: float) -> str:
+    """Number to two digits: ``14,000``."""
+    if not math.isfinite(number):
+        return "endless"
+    digits = max(0, math.floor(math.log10(max(number, 1))) - 1)
+    return f"{round(number, -digits):,.0f}"
 
 
 def _bad(metric: Metric) -> str:
@@ -114,6 +146,10 @@ def _against(comparison: Comparison, metric: Metric) -> str:
             worse = "slower" if comparison.interval[0] >= 1 else "faster"
             return f"the canary's {metric.name} is {text.replace('+', '').replace('−', '')} {worse} than stable's"
         return f"the canary's {metric.name} is {text} against stable's"
+    if metric.kind == "score":
+        return f"the canary's mean {metric.name} is {text} against stable's"
+    if metric.kind == "classes":
+        return f"the canary predicts differently: the class that moved most by {text}"
     if metric.shown == "good":
         return f"the canary gives {text} as many wrong answers as stable"
     return f"the canary's {metric.name} is {text} stable's"

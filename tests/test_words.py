@@ -65,7 +65,7 @@ def test_sentences_say_direction_and_numbers():
     )
     assert "is 3 % to 18 % slower than stable's" in words.failed(comparison((1.03, 1.18)), P95)
     assert "gives 1.3 to 3.1 times as many wrong answers as stable" in words.failed(comparison((1.3, 3.1)), ACCURACY)
-    assert "not enough data yet: 2,000 requests" in words.undecided(comparison((0.0, math.inf)), ERRORS)
+    assert "not enough data yet: 2,000 requests" in words.undecided(comparison((0.0, math.inf)), ERRORS, 1.5)
 
 
 def test_evidence_is_odds_beside_the_line():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from canarykit.analysis.evidence import log_wealth, mixture
+from canarykit.analysis.bets import log_wealth, mixture
 from canarykit.model import Window
 
 __all__ = ["SplitCheck"]

@@ -1,73 +1,59 @@
-"""Bets on labels: evidence that stays valid however often one looks.
+"""Evidence that stays valid however often one looks: bets on labels, added up.
 
 Given that a request went badly, its label (canary or stable) is Bernoulli with the canary's share of the requests, if
 the versions do not differ. A bet on the ratio λ multiplies its wealth by λ / (1 + ρ(λ − 1)) for each bad canary
 request and by 1 / (1 + ρ(λ − 1)) for each bad stable one; a mixture of bets that reaches 1/α does so with
-probability at most α under "no difference" (Ville). Source: Lindon and Malek (2022); `statistics.md` sections 1 to 4.
+probability at most α under "no difference" (Ville). Source: Lindon and Malek (2022); sections 1 to 4 of the statistics
+design. State is a few arrays; it merges by addition and goes through JSON.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
 import numpy as np
-import numpy.typing as npt
 
-__all__ = [
-    "EFFECTS",
-    "Array",
-    "CeilingEvidence",
-    "QuantileEvidence",
-    "RateEvidence",
-    "log_prior",
-    "log_wealth",
-    "mixture",
-]
+from canarykit.analysis.bets import EFFECTS, Array, Bets, log_prior, log_sum, log_wealth, mixture
 
-Array = npt.NDArray[np.float64]
-
-EFFECTS: Array = np.linspace(0.05, 3.35, 23)
-"""Logarithms of the ratios that are bet on."""
+__all__ = ["CeilingEvidence", "Evidence", "LabelEvidence", "QuantileEvidence", "RateEvidence", "threshold"]
 
 _GRID: Array = np.linspace(-6.0, 6.0, 481)
 
 
-def log_prior(effects: Array) -> Array:
-    """Logarithm of a half-normal prior over log ratios, summing to one."""
-    raw = -0.5 * effects**2
-    return np.asarray(raw - _log_sum(raw), dtype=float)
+class Evidence:
+    """Arrays that add up."""
+
+    _STATE: ClassVar[tuple[str, ...]] = ("_wealth",)
+
+    def state(self) -> dict[str, Any]:
+        """What it knows, as plain data for JSON."""
+        return {name.strip("_"): getattr(self, name).tolist() for name in self._STATE}
+
+    def restore(self, state: Mapping[str, Any]) -> Self:
+        """Take over what another one of the same kind knew; return itself.
+
+        Raises
+        ------
+        ValueError
+            It was of another kind.
+        """
+        for name in self._STATE:
+            value = np.asarray(state.get(name.strip("_"), np.nan), dtype=float)
+            if value.shape != getattr(self, name).shape or np.isnan(value).any():
+                raise ValueError(f"the state of {type(self).__name__} has no {name.strip('_')} of the right shape")
+            setattr(self, name, value)
+        return self
+
+    def merge(self, other: Self) -> Self:
+        """Add what another one of the same kind knows, in any order; return itself."""
+        for name in self._STATE:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        return self
 
 
-def log_wealth(canary: float, total: float, share: float, log_ratios: Array) -> Array:
-    """Log wealth that each bet gains from one window.
-
-    Parameters
-    ----------
-    canary, total : float
-        Bad requests of the canary, and of both versions.
-    share : float
-        Share of the window's requests that went to the canary, 0 < share < 1.
-    log_ratios : (bets,) float array
-        Natural logarithm of the ratio that each bet claims.
-
-    Returns
-    -------
-    (bets,) float array, natural log
-    """
-    return canary * log_ratios - total * np.log1p(share * np.expm1(log_ratios))
-
-
-def mixture(wealth: Array, prior: Array) -> float:
-    """Log wealth of the mixture of bets: logsumexp over bets of wealth + log prior."""
-    return float(_log_sum(wealth + prior))
-
-
-def _log_sum(values: Array) -> Array:
-    """Logarithm of a sum of exponentials over the last axis (scipy's does the same at ten times the overhead)."""
-    most = values.max(axis=-1, keepdims=True)
-    return np.asarray(most[..., 0] + np.log(np.exp(values - most).sum(axis=-1)))
-
-
-class RateEvidence:
-    """Evidence about the ratio of two rates, from the bad requests alone.
+class RateEvidence(Evidence):
+    """Evidence about the ratio of two rates.
 
     Parameters
     ----------
@@ -75,9 +61,13 @@ class RateEvidence:
         Ratios to show exceeded, and not exceeded.
     mde : float, optional
         A ratio of interest; takes half the mass of the bets.
+    both_cells : bool
+        Bet on the good requests, too: for rates that are not small, and exact only when 1 is tolerated.
     """
 
-    def __init__(self, tolerate: float, margin: float, mde: float | None = None) -> None:
+    _STATE = ("_wealth", "_past")
+
+    def __init__(self, tolerate: float, margin: float, mde: float | None = None, *, both_cells: bool = False) -> None:
         self._worse = np.log(tolerate) + EFFECTS
         self._prior = log_prior(EFFECTS)
         self._worse_prior = self._prior
@@ -87,24 +77,50 @@ class RateEvidence:
         self._safe = np.log(margin) - EFFECTS
         nulls = [np.log(tolerate), np.log(margin)]
         self._points = np.concatenate([nulls, self._worse, self._safe, _GRID])
+        self._growth = np.expm1(self._points)
+        self._of_worse = slice(2, 2 + len(self._worse))
+        self._of_safe = slice(2 + len(self._worse), 2 + len(self._worse) + len(self._safe))
+        self._both = both_cells and tolerate == 1
         self._wealth = np.zeros_like(self._points)
+        self._past = np.zeros(2)
+        self._interval_prior = log_prior(_GRID)
 
-    def update(self, canary: float, total: float, share: float) -> None:
-        """Take in the bad requests of one window, with the canary's share of all its requests."""
-        if total and 0 < share < 1:
-            self._wealth += log_wealth(canary, total, share, self._points)
+    def update(self, canary: float, total: float, share: float, requests: float = 0.0) -> None:
+        """Take in one window.
+
+        Parameters
+        ----------
+        canary, total : float
+            Bad requests, of the canary and of both versions.
+        share : float
+            The canary's share of all requests of the window.
+        requests : float
+            All requests of the window; only needed when both cells are bet on.
+        """
+        if not 0 < share < 1:
+            return
+        if total:
+            self._wealth += canary * self._points - total * np.log1p(share * self._growth)
+        if self._both:
+            self._bet_on_good(canary, total, share, requests)
+
+    def _bet_on_good(self, canary: float, total: float, share: float, requests: float) -> None:
+        if self._past[1] >= 50 and 0 < self._past[0] < self._past[1]:
+            p = self._past[0] / self._past[1]
+            ratios = np.log(np.maximum(1 - np.exp(self._worse) * p, 1e-3) / (1 - p))
+            good_canary, good = requests * share - canary, requests - total
+            self._wealth[self._of_worse] += log_wealth(good_canary, good, share, ratios)
+        self._past += total, requests
 
     @property
     def log_e(self) -> float:
         """Evidence that the ratio is above `tolerate`."""
-        worse = self._wealth[2 : 2 + len(self._worse)]
-        return mixture(worse, self._worse_prior) - float(self._wealth[0])
+        return mixture(self._wealth[self._of_worse], self._worse_prior) - float(self._wealth[0])
 
     @property
     def log_e_safe(self) -> float:
         """Evidence that the ratio is below `margin`."""
-        start = 2 + len(self._worse)
-        return mixture(self._wealth[start : start + len(self._safe)], self._prior) - float(self._wealth[1])
+        return mixture(self._wealth[self._of_safe], self._prior) - float(self._wealth[1])
 
     @property
     def effect(self) -> float:
@@ -115,9 +131,9 @@ class RateEvidence:
         return float(np.exp(_GRID[int(np.argmax(wealth))]))
 
     def interval(self, alpha: float) -> tuple[float, float]:
-        """Confidence sequence of the ratio: every λ that a two-sided mixture does not reject."""
+        """Confidence sequence of the ratio: every λ that a two-sided mixture does not reject, rounded outwards."""
         wealth = self._wealth[-len(_GRID) :]
-        kept = np.flatnonzero(wealth > mixture(wealth, log_prior(_GRID)) + np.log(alpha))
+        kept = np.flatnonzero(wealth > mixture(wealth, self._interval_prior) + np.log(alpha))
         low, high = _GRID[max(kept[0] - 1, 0)], _GRID[min(kept[-1] + 1, len(_GRID) - 1)]
         return (
             0.0 if kept[0] == 0 else float(np.exp(low)),
@@ -125,26 +141,30 @@ class RateEvidence:
         )
 
 
-class CeilingEvidence:
+class CeilingEvidence(Evidence):
     """Evidence that one version's rate is below a ceiling, for events so rare that a ratio says nothing.
 
     Parameters
     ----------
     ceiling : float
         Share of requests.
+
+    Notes
+    -----
+    Section 4 of the statistics design: likelihood ratios of a grid of rates below the ceiling against the ceiling.
     """
 
     def __init__(self, ceiling: float) -> None:
         # Half the mass on "next to never": that is the usual case where a ceiling is asked for.
         self._rates = ceiling * np.exp(-np.append(EFFECTS, 6.0))
         self._prior = np.append(log_prior(EFFECTS), 0.0) + np.log(0.5)
-        self._ceiling = ceiling
+        self._bad = np.log(self._rates / ceiling)
+        self._good = np.log1p(-self._rates) - np.log1p(-ceiling)
         self._wealth = np.zeros_like(self._rates)
 
     def update(self, bad: float, requests: float) -> None:
         """Take in one window of the canary."""
-        self._wealth += bad * np.log(self._rates / self._ceiling)
-        self._wealth += (requests - bad) * (np.log1p(-self._rates) - np.log1p(-self._ceiling))
+        self._wealth += bad * self._bad + (requests - bad) * self._good
 
     @property
     def log_e(self) -> float:
@@ -152,33 +172,36 @@ class CeilingEvidence:
         return mixture(self._wealth, self._prior)
 
 
-class QuantileEvidence:
-    """Evidence about the ratio of two quantiles, from a histogram with buckets of equal growth.
+class QuantileEvidence(Evidence):
+    """Evidence about the ratio of two quantiles, from a histogram.
 
-    For a shift of g buckets, "canary slower than b·γ^g" is as frequent as "stable slower than b" when the canary's
-    quantile is γ^g times stable's. Each shift has bets in both directions. b is stable's quantile so far, and never
-    comes from the window that is judged. Source: `statistics.md` section 3, after Lindon et al. (2022).
+    For a ratio g, "canary slower than b·g" is as frequent as "stable slower than b" when the canary's quantile is g times
+    stable's. Each ratio has bets in both directions. b is stable's quantile so far, and never comes from the window that
+    is judged; where b·g lies inside a bucket, the edge on the cautious side is taken.
+    Source: section 3 of the statistics design, after Lindon et al. (2022).
 
     Parameters
     ----------
     edges : sequence of float
-        Upper edges of the buckets; the last is infinity, the others grow by a constant factor.
+        Upper edges of the buckets, rising; the last may be infinity.
     quantile, tolerate, margin : float
-        Which quantile; ratios to show exceeded (rounded up to whole buckets) and not exceeded (rounded down).
+        Which quantile; ratios to show exceeded (rounded up to the grid) and not exceeded (rounded down).
     """
 
+    _STATE = ("_wealth", "_past")
     _SETTLED = 50
+    _LOG_STEP = float(np.log(2) / 16)
 
-    def __init__(self, edges: tuple[float, ...], quantile: float, tolerate: float, margin: float) -> None:
+    def __init__(self, edges: Sequence[float], quantile: float, tolerate: float, margin: float) -> None:
         self.quantile = quantile
-        self._log_growth = float(np.log(edges[1] / edges[0]))
-        self._reach = int(np.ceil(np.log(max(4.0, 2 * margin)) / self._log_growth))
-        self._shifts = np.arange(-self._reach, self._reach + 1)
-        self._alarm = self._reach + int(np.ceil(np.log(tolerate) / self._log_growth - 1e-9))
-        self._clear = self._reach + int(np.floor(np.log(margin) / self._log_growth + 1e-9))
-        self._bets = np.concatenate([EFFECTS, -EFFECTS])
+        self._edges = np.asarray(edges, dtype=float)
+        reach = int(np.ceil(np.log(max(4.0, 2 * margin)) / self._LOG_STEP))
+        self._reach = reach
+        self._ratios = np.exp(np.arange(-reach, reach + 1) * self._LOG_STEP)
+        self._alarm = reach + int(np.ceil(np.log(tolerate) / self._LOG_STEP - 1e-9))
+        self._clear = reach + int(np.floor(np.log(margin) / self._LOG_STEP + 1e-9))
         self._prior = log_prior(EFFECTS)
-        self._wealth = np.zeros((len(self._shifts), len(self._bets)))
+        self._wealth = np.zeros((2, len(self._ratios), len(EFFECTS)))
         self._past = np.zeros(len(edges))
 
     def update(self, stable: Array, canary: Array) -> tuple[int, int] | None:
@@ -187,52 +210,140 @@ class QuantileEvidence:
         events = None
         if self._past.sum() >= self._SETTLED and n_stable and n_canary:
             edge = int(np.searchsorted(np.cumsum(self._past), self.quantile * self._past.sum()))
-            slower_stable = n_stable - np.cumsum(stable)[edge]
-            at = np.clip(edge + self._shifts, 0, len(stable) - 1)
-            slower_canary = n_canary - np.cumsum(canary)[at]
+            slower_stable = n_stable - stable[: edge + 1].sum()
+            slower = n_canary - np.cumsum(canary)
             share = n_canary / (n_canary + n_stable)
-            total = (slower_canary + slower_stable)[:, None]
-            self._wealth += slower_canary[:, None] * self._bets - total * np.log1p(share * np.expm1(self._bets))
-            events = int(slower_stable), int(slower_canary[self._reach])
-        self._past += stable
+            wanted = self._edges[edge] * self._ratios
+            last = len(self._edges) - 1
+            at_least = np.minimum(np.searchsorted(self._edges, wanted * (1 - 1e-9)), last)
+            at_most = np.searchsorted(self._edges, wanted * (1 + 1e-9), side="right") - 1
+            above = slower[at_least]
+            below = np.where(at_most >= 0, slower[at_most], n_canary)
+            for row, counts, effects in ((0, above, EFFECTS), (1, below, -EFFECTS)):
+                cost = np.log1p(share * np.expm1(effects))
+                self._wealth[row] += counts[:, None] * (effects - cost) - slower_stable * cost
+            events = int(slower_stable), int(slower[edge])
+        self._past = self._past + stable
         return events
-
-    @property
-    def _up(self) -> Array:
-        return _log_sum(self._wealth[:, : len(EFFECTS)] + self._prior)
-
-    @property
-    def _down(self) -> Array:
-        return _log_sum(self._wealth[:, len(EFFECTS) :] + self._prior)
 
     @property
     def log_e(self) -> float:
         """Evidence that the quantile's ratio is above `tolerate`."""
-        return mixture(self._wealth[self._alarm, : len(EFFECTS)], self._prior)
+        return mixture(self._wealth[0, self._alarm], self._prior)
 
     @property
     def log_e_safe(self) -> float:
         """Evidence that it is below `margin`."""
-        return mixture(self._wealth[self._clear, len(EFFECTS) :], self._prior)
+        return mixture(self._wealth[1, self._clear], self._prior)
 
     @property
     def effect(self) -> float:
         """The ratio that speaks as much for "slower" as for "faster"; NaN before any bet."""
-        balance = self._up - self._down
+        slower, faster = log_sum(self._wealth + self._prior)
+        balance = slower - faster
         rejected = np.flatnonzero(balance < 0)
         if not balance.any() or not len(rejected):
             return float("nan")
         first = int(rejected[0])
         if first == 0:
-            return float(np.exp(self._shifts[0] * self._log_growth))
+            return float(self._ratios[0])
         inside = balance[first - 1] / (balance[first - 1] - balance[first])
-        return float(np.exp((self._shifts[first - 1] + inside) * self._log_growth))
+        return float(self._ratios[first - 1] * np.exp(inside * self._LOG_STEP))
 
     def interval(self, alpha: float) -> tuple[float, float]:
         """Confidence sequence of the quantile's ratio, α/2 for each side."""
+        slower, faster = log_sum(self._wealth + self._prior)
         line = np.log(2 / alpha)
-        too_low = np.flatnonzero(self._up >= line)
-        too_high = np.flatnonzero(self._down >= line)
-        low = float(np.exp(self._shifts[too_low[-1]] * self._log_growth)) if len(too_low) else 0.0
-        high = float(np.exp(self._shifts[too_high[0]] * self._log_growth)) if len(too_high) else float("inf")
+        too_low, too_high = np.flatnonzero(slower >= line), np.flatnonzero(faster >= line)
+        low = float(self._ratios[too_low[-1]]) if len(too_low) else 0.0
+        high = float(self._ratios[too_high[0]]) if len(too_high) else float("inf")
         return low, high
+
+
+class LabelEvidence(Evidence):
+    """Evidence that outcomes of any kind are distributed differently: histograms, scores, classes.
+
+    Parameters
+    ----------
+    cells : int
+        How many outcomes there are.
+    bets : callable
+        Takes stable's and the canary's counts so far, shape (cells,) each; returns log ratios and log prior.
+    """
+
+    _STATE = ("_wealth", "_past")
+    _SETTLED = 50
+    _RENEW = 1.25
+
+    def __init__(self, cells: int, bets: Callable[[Array, Array], Bets]) -> None:
+        self._bets = bets
+        self._past = np.zeros((2, cells))
+        self._ratios, self._prior = bets(self._past[0], self._past[1])
+        self._made_at = 0.0
+        self._wealth = np.zeros(len(self._prior))
+
+    def update(self, counts: Array, share: float) -> None:
+        """Take in one window.
+
+        Parameters
+        ----------
+        counts : (2, cells) array
+            Requests per version and cell, stable first.
+        share : float
+            The canary's share of the window's requests.
+        """
+        seen = self._past[0].sum()
+        if seen >= self._SETTLED and 0 < share < 1:
+            if seen >= self._RENEW * self._made_at:
+                # Never from the window that is judged; and not at every window, as the past changes ever less.
+                self._ratios, self._prior = self._bets(self._past[0], self._past[1])
+                self._made_at = seen
+            used = np.flatnonzero(counts.any(axis=0))
+            ratios = self._ratios[:, used]
+            self._wealth += ratios @ counts[1, used]
+            self._wealth -= np.log1p(share * np.expm1(ratios)) @ counts[:, used].sum(axis=0)
+        self._past = self._past + counts
+
+    @property
+    def log_e(self) -> float:
+        """Evidence that the canary's outcomes differ as the bets say."""
+        return mixture(self._wealth, self._prior)
+
+
+def threshold(
+    events: int, share: float, *, alpha: float = 0.05, mde: float | None = None, runs: int = 4000, seed: int = 0
+) -> float:
+    """Value of E that a rate's evidence reaches with probability α within a declared number of events.
+
+    The labels of events are pivotal, so this can be simulated once. The guarantee ends at that horizon.
+
+    Parameters
+    ----------
+    events : int
+        Bad requests of both versions together, at most.
+    share : float
+        The canary's share of the requests.
+    alpha, mde
+        As in `RateEvidence` and `Judge`.
+    runs, seed : int
+        Simulated rollouts.
+
+    Returns
+    -------
+    float
+        Between 1 and 1/α: a threshold in place of 1/α.
+
+    Notes
+    -----
+    "Declared horizon" in section 1 of the statistics design.
+    """
+    rng = np.random.default_rng(seed)
+    effects, prior = EFFECTS, log_prior(EFFECTS)
+    if mde is not None:
+        effects, prior = np.append(EFFECTS, np.log(mde)), np.append(prior + np.log(0.5), np.log(0.5))
+    lost = np.log1p(share * np.expm1(effects))
+    canary, highest = np.zeros(runs), np.zeros(runs)
+    for number in range(1, events + 1):
+        canary += rng.random(runs) < share
+        np.maximum(highest, log_sum(canary[:, None] * effects - number * lost + prior), out=highest)
+    return float(min(np.exp(np.quantile(highest, 1 - alpha)), 1 / alpha))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from canarykit.analysis.judge import quantile_of
+from canarykit.analysis.histogram import quantile_of
 from canarykit.model import ROLES, Counts, Role
 
 __all__ = ["load_ratio", "remarks", "spread"]

@@ -7,14 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from canarykit.analysis.bets import EFFECTS, log_prior, log_wealth, mixture
 from canarykit.analysis.evidence import (
-    EFFECTS,
     CeilingEvidence,
     QuantileEvidence,
     RateEvidence,
-    log_prior,
-    log_wealth,
-    mixture,
 )
 from canarykit.metrics import LATENCY_EDGES, latency_cells
 

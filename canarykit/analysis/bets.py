@@ -1,0 +1,183 @@
+"""What is bet on: ratios of likelihood per outcome cell, chosen before the labels are seen.
+
+A bet k claims that a request with outcome j is r_k(j) times likelier under the canary. All are returned as logarithms,
+shape (bets, cells), with the logarithm of their prior, shape (bets,). Where r does not decrease as outcomes get worse,
+the evidence holds against the whole null "canary no worse". Source: sections 1 and 2 of the statistics design, after
+Lindon and Malek (2022) and Turner, Ly and Grünwald (2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "EFFECTS",
+    "Array",
+    "Bets",
+    "class_bets",
+    "latency_bets",
+    "log_prior",
+    "log_sum",
+    "log_wealth",
+    "mixture",
+    "score_bets",
+]
+
+Array = npt.NDArray[np.float64]
+Bets = tuple[Array, Array]
+"""Log ratios (bets, cells) and log prior (bets,)."""
+
+EFFECTS: Array = np.linspace(0.05, 3.35, 23)
+"""Logarithms of the ratios of two rates that are bet on."""
+
+_CLIP = float(np.log(1e3))
+_SMOOTHING = 0.5
+_SLOWDOWNS = (1.02, 1.05, 1.10, 1.20, 1.35, 1.60, 2.0, 3.0)
+_STRETCHES = (1.2, 1.5, 2.0, 4.0)
+_STRETCHED_ABOVE = (0.5, 0.9, 0.98)
+_TAILS = tuple(np.geomspace(0.5, 0.001, 8))
+_EXCESSES = (1.2, 1.5, 2.5, 5.0)
+_SCORE_SLOPES = (0.5, 1.0, 2.0, 4.0, 8.0)
+_CLASS_RATIOS = (0.25, 0.5, 0.67, 1.5, 2.0, 4.0)
+_CLASS_STRENGTH = 50.0
+
+
+def log_sum(values: Array) -> Array:
+    """Logarithm of a sum of exponentials over the last axis (scipy's does the same at ten times the overhead)."""
+    most = values.max(axis=-1, keepdims=True)
+    return np.asarray(most[..., 0] + np.log(np.exp(values - most).sum(axis=-1)))
+
+
+def mixture(wealth: Array, prior: Array) -> float:
+    """Log wealth of a mixture of bets: logsumexp over bets of wealth + log prior."""
+    return float(log_sum(wealth + prior))
+
+
+def log_prior(effects: Array) -> Array:
+    """Logarithm of a half-normal prior over log ratios, summing to one."""
+    raw = -0.5 * effects**2
+    return np.asarray(raw - log_sum(raw), dtype=float)
+
+
+def log_wealth(canary: float, total: float, share: float, log_ratios: Array) -> Array:
+    """Log wealth that each bet on one cell gains from one window.
+
+    Parameters
+    ----------
+    canary, total : float
+        Requests with that outcome: of the canary, and of both versions.
+    share : float
+        Share of the window's requests that went to the canary, 0 < share < 1.
+    log_ratios : (bets,) float array
+        Natural logarithm of the ratio that each bet claims.
+
+    Returns
+    -------
+    (bets,) float array, natural log
+
+    Notes
+    -----
+    The one formula, section 1 of the statistics design.
+    """
+    return canary * log_ratios - total * np.log1p(share * np.expm1(log_ratios))
+
+
+def latency_bets(past: Array, edges: Sequence[float]) -> Bets:
+    """Bets that the canary is slower, in three families with a third of the mass each.
+
+    Whole slow-downs; stretches of the tail above a quantile; exceedances of a threshold. Every ratio is made monotone
+    by a running maximum over the cells, so the evidence is one-sided.
+
+    Parameters
+    ----------
+    past : (cells,) float array
+        Stable's requests per bucket before the window that is judged.
+    edges : sequence of float
+        Upper edges of the buckets, rising; the last may be infinity.
+    """
+    shares = (past + _SMOOTHING) / (past + _SMOOTHING).sum()
+    grid = np.log(_finite(edges))
+    cumulative = np.concatenate([[0.0], np.cumsum(shares)])
+    points = np.concatenate([[grid[0] - (grid[1] - grid[0])], grid])
+
+    def moved(back: Callable[[Array], Array]) -> Array:
+        """Log ratios when the canary's durations are stable's, moved; `back` undoes the move, in log units."""
+        values = np.interp(back(points), points, cumulative)
+        values[-1] = 1.0
+        return np.asarray(np.log(np.maximum(np.diff(values), 1e-12) / shares))
+
+    slower = [moved(lambda x, by=by: x - by) for by in np.log(_SLOWDOWNS)]  # type: ignore[misc]
+    stretched = []
+    for above in _STRETCHED_ABOVE:
+        start = float(np.interp(above, cumulative, points))
+        for c in _STRETCHES:
+            stretched.append(moved(lambda x, s=start, c=c: np.where(x > s, s + (x - s) / c, x)))  # type: ignore[misc]
+    exceeding = []
+    for tail in _TAILS:
+        first = int(np.searchsorted(cumulative[1:], 1 - tail))
+        beyond = np.arange(len(shares)) > first
+        share = float(shares[beyond].sum())
+        for excess in _EXCESSES:
+            ratio = min(excess, 0.99 / share) if share else excess
+            rest = max((1 - ratio * share) / (1 - share), 1e-3) if share < 1 else 1.0
+            exceeding.append(np.where(beyond, np.log(ratio), np.log(rest)))
+    families = [np.array(slower), np.array(stretched), np.array(exceeding)]
+    ratios = np.maximum.accumulate(np.clip(np.concatenate(families), -_CLIP, _CLIP), axis=1)
+    prior = np.concatenate([np.full(len(family), -np.log(3 * len(family))) for family in families])
+    return ratios, prior
+
+
+def _finite(edges: Sequence[float]) -> Array:
+    """Edges with the open last bucket closed, one bucket's width further."""
+    values = np.asarray(edges, dtype=float)
+    if np.isinf(values[-1]):
+        values = np.append(values[:-1], values[-2] * (values[-2] / values[-3] if len(values) > 2 else 2.0))
+    return values
+
+
+def score_bets(past: Array, values: Sequence[float], *, worse_only: bool = True) -> Bets:
+    """Bets that the canary's scores in [0, 1] are lower (or, of both kinds, that they differ).
+
+    Parameters
+    ----------
+    past : (cells,) float array
+        Stable's requests per bin before the window that is judged.
+    values : sequence of float
+        Score of each bin, 0 to 1.
+    worse_only : bool
+        Bet on lower scores only.
+    """
+    shares = (past + _SMOOTHING) / (past + _SMOOTHING).sum()
+    y = np.asarray(values, dtype=float)
+    slopes = np.array([-eta for eta in _SCORE_SLOPES] + ([] if worse_only else list(_SCORE_SLOPES)))
+    raw = slopes[:, None] * y[None, :]
+    ratios = raw - np.log((shares * np.exp(raw)).sum(axis=1, keepdims=True))
+    return np.clip(ratios, -_CLIP, _CLIP), np.full(len(slopes), -np.log(len(slopes)))
+
+
+def class_bets(past: Array, past_canary: Array) -> Bets:
+    """Bets that predicted classes are distributed differently.
+
+    Half the mass on one class that is more or less frequent; half on the canary's past shares, shrunk to stable's.
+
+    Parameters
+    ----------
+    past, past_canary : (classes,) float array
+        Requests per class before the window that is judged, of stable and of the canary.
+    """
+    shares = (past + _SMOOTHING) / (past + _SMOOTHING).sum()
+    count = len(shares)
+    single = []
+    for j in range(count):
+        for ratio in _CLASS_RATIOS:
+            bounded = min(ratio, 0.99 / shares[j])
+            row = np.full(count, np.log((1 - bounded * shares[j]) / (1 - shares[j]))) if count > 1 else np.zeros(1)
+            row[j] = np.log(bounded)
+            single.append(row)
+    plugged = (past_canary + _CLASS_STRENGTH * shares) / (past_canary.sum() + _CLASS_STRENGTH)
+    ratios = np.clip(np.array([*single, np.log(plugged / shares)]), -_CLIP, _CLIP)
+    prior = np.append(np.full(len(single), np.log(0.5 / len(single))), np.log(0.5))
+    return ratios, prior

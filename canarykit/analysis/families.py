@@ -1,0 +1,83 @@
+"""Several questions at once: which of them alarm, when each may be looked at as often as one likes.
+
+Evidence of several questions is combined by averages of e-values; never average p-values, and never running maxima.
+Source: section 4 of the statistics design; Wang and Ramdas (2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from canarykit.analysis.bets import Array, log_sum
+
+__all__ = ["closure", "e_bh", "family"]
+
+
+def family(log_e: Sequence[float], weights: Sequence[float] | None = None) -> float:
+    """Evidence that at least one of several nulls is false: the weighted mean of their e-values.
+
+    Parameters
+    ----------
+    log_e : sequence of float
+        Natural logarithms of e-values.
+    weights : sequence of float, optional
+        Equal by default.
+
+    Returns
+    -------
+    float
+        Natural logarithm; never below what Bonferroni gives.
+    """
+    values = np.asarray(log_e, dtype=float)
+    shares = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
+    return float(log_sum(values + np.log(shares / shares.sum())))
+
+
+def closure(e: Sequence[float]) -> Array:
+    """E-values adjusted for asking all questions: each alarms where its own adjusted value reaches 1/α.
+
+    Parameters
+    ----------
+    e : sequence of float
+        E-values.
+
+    Returns
+    -------
+    (questions,) float array
+        For each, the least mean over all sets of questions that hold it.
+    """
+    values = np.asarray(e, dtype=float)
+    adjusted = np.empty(len(values))
+    for j in range(len(values)):
+        others = np.sort(np.delete(values, j))
+        sums = values[j] + np.concatenate([[0.0], np.cumsum(others)])
+        adjusted[j] = (sums / np.arange(1, len(sums) + 1)).min()
+    return adjusted
+
+
+def e_bh(e: Sequence[float], alpha: float = 0.05) -> list[int]:
+    """Questions that alarm among many, with a false discovery rate of at most α.
+
+    Parameters
+    ----------
+    e : sequence of float
+        E-values, in any dependence.
+    alpha : float
+        Expected share of false alarms among the alarms, at most.
+
+    Returns
+    -------
+    list of int
+        Their positions, strongest first.
+
+    Notes
+    -----
+    Wang and Ramdas (2022): the largest k whose k-th largest e-value is at least m / (k α).
+    """
+    values = np.asarray(e, dtype=float)
+    order = np.argsort(-values, kind="stable")
+    enough = values[order] >= len(values) / (np.arange(1, len(values) + 1) * alpha)
+    count = int(np.flatnonzero(enough)[-1]) + 1 if enough.any() else 0
+    return [int(position) for position in order[:count]]

@@ -1,0 +1,167 @@
+"""How many requests a question costs: before a rollout, and during it.
+
+Source: section 5 of the statistics design. No method that errs with probability α at most can find an effect in fewer
+requests, in expectation, than log(1/α) over the Jensen-Shannon divergence of the versions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from canarykit.errors import PlanError
+from canarykit.words import duration, rounded
+
+__all__ = ["Need", "bound", "needs", "still_needed"]
+
+RATE_FACTOR, HISTOGRAM_FACTOR = 1.2, 2.0
+"""What the kit's evidence needs, as multiples of the bound: for rates, and for histograms."""
+
+
+def bound(stable: Sequence[float], canary: Sequence[float], share: float, *, alpha: float = 0.05) -> float:
+    """Fewest requests, in expectation, from which the versions can be told apart.
+
+    Parameters
+    ----------
+    stable, canary : sequence of float
+        Probability of each outcome cell.
+    share : float
+        The canary's share of the requests, 0 to 1.
+    alpha : float
+        Chance of a false alarm.
+
+    Returns
+    -------
+    float
+        Requests of both versions together; infinity when there is no difference or one version is idle.
+
+    Raises
+    ------
+    PlanError
+        Not distributions over the same cells, or not a share.
+    """
+    p, q = np.asarray(stable, dtype=float), np.asarray(canary, dtype=float)
+    if p.shape != q.shape or (p < 0).any() or (q < 0).any() or not np.allclose([p.sum(), q.sum()], 1):
+        raise PlanError("stable and canary must be probabilities of the same cells, each summing to 1")
+    if not 0 <= share <= 1:
+        raise PlanError(f"the canary's share must be between 0 and 1, not {share}")
+    middle = share * q + (1 - share) * p
+    divergence = share * _divergence(q, middle) + (1 - share) * _divergence(p, middle)
+    return math.log(1 / alpha) / divergence if divergence > 0 else float("inf")
+
+
+def _divergence(p: np.ndarray, q: np.ndarray) -> float:
+    seen = p > 0
+    return float((p[seen] * np.log(p[seen] / q[seen])).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What it takes to find a ratio of two rates at one weight.
+
+    Parameters
+    ----------
+    weight : float
+        Of the canary, percent.
+    requests : float
+        Of both versions together, expected.
+    canary_requests : float
+        Of these, to the canary.
+    seconds : float
+        At the stated traffic.
+    mirrored : bool
+        Whether both versions answer the same requests.
+    """
+
+    weight: float
+    requests: float
+    canary_requests: float
+    seconds: float
+    mirrored: bool = False
+
+    def __str__(self) -> str:
+        how = "mirrored" if self.mirrored else f"{self.weight:g} %"
+        return f"{how}: about {rounded(self.requests)} requests, {duration(self.seconds)}"
+
+
+def needs(
+    rate: float, weights: Sequence[float], base: float, effect: float, *, alpha: float = 0.05, both: float | None = None
+) -> list[Need]:
+    """Requests and time at each weight, and with mirrored traffic.
+
+    Parameters
+    ----------
+    rate : float
+        Requests per second to both versions together.
+    weights : sequence of float
+        Percent to the canary.
+    base : float
+        Stable's share of bad requests.
+    effect : float
+        Ratio canary / stable that is to be found.
+    alpha : float
+        Chance of a false alarm.
+    both : float, optional
+        Share of requests that both versions fail when they are mirrored; independent failures by default.
+
+    Returns
+    -------
+    list of Need
+        One for each weight, and one for mirroring.
+
+    Raises
+    ------
+    PlanError
+        Numbers that are no rates, or no difference to find.
+    """
+    bad = base * effect
+    if not (0 < base < 1 and 0 < bad < 1):
+        raise PlanError(f"base and base × effect must be shares between 0 and 1, not {base:g} and {bad:g}")
+    if effect == 1 or not rate > 0:
+        raise PlanError("an effect of 1 cannot be found, and without traffic nothing can")
+    found = []
+    for weight in weights:
+        if not 0 < weight < 100:
+            raise PlanError(f"a weight must be above 0 and below 100 percent to compare two versions, not {weight:g}")
+        total = RATE_FACTOR * bound([base, 1 - base], [bad, 1 - bad], weight / 100, alpha=alpha)
+        found.append(Need(weight, total, total * weight / 100, total / rate))
+    joint = base * bad if both is None else both
+    only_canary, only_stable = bad - joint, base - joint
+    if min(only_canary, only_stable) > 0:
+        discordant = only_canary + only_stable
+        share = only_canary / discordant
+        per_event = share * math.log(2 * share) + (1 - share) * math.log(2 * (1 - share))
+        total = RATE_FACTOR * math.log(1 / alpha) / per_event / discordant
+        found.append(Need(100.0, total, total, total / rate, mirrored=True))
+    return found
+
+
+def still_needed(levels: tuple[float, float], requests: tuple[int, int], margin: float, *, log_e_safe: float = 0.0) -> float:
+    """Further requests until a regression by the margin would show, or be ruled out.
+
+    Parameters
+    ----------
+    levels : tuple of float
+        Share of bad requests of stable and of the canary so far.
+    requests : tuple of int
+        Of stable and of the canary so far.
+    margin : float
+        The ratio in question.
+    log_e_safe : float
+        Evidence against it so far, natural log; counts towards what is needed.
+
+    Returns
+    -------
+    float
+        NaN when it cannot be said: one version idle, no bad request yet, or a rate that the margin takes above one.
+    """
+    stable, canary = requests
+    base = levels[0]
+    if not stable or not canary or not 0 < base * margin < 1:
+        return float("nan")
+    share = canary / (stable + canary)
+    total = RATE_FACTOR * bound([base, 1 - base], [base * margin, 1 - base * margin], share)
+    return max(0.0, total * (1 - max(log_e_safe, 0.0) / math.log(20)))
