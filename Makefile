@@ -7,6 +7,7 @@ READY := .venv/.ready
 .PHONY: demo test lab lint bench clean
 
 $(READY): pyproject.toml
+	@echo "setting up .venv: this takes a minute or two, once"
 	@if command -v uv >/dev/null 2>&1; then \
 	  uv venv --quiet --allow-existing .venv && uv pip install --quiet --python $(BIN)/python -e '.[dev]'; \
 	else \

@@ -2,12 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
 import numpy as np
 
 from canarykit.analysis.bets import log_wealth, mixture
 from canarykit.model import Window
 
-__all__ = ["SplitCheck"]
+__all__ = ["SplitCheck", "dispersion", "drift", "warm_up"]
+
+
+def dispersion(windows: Iterable[Window], table: str = "outcome") -> float:
+    """How much more labels vary from window to window than those of independent requests: φ of an A/A split.
+
+    Bursts that hit one version alone (a bad pod, a cold start) are the main threat to any comparison. Split stable's own
+    pods into two, and give what this returns to `Judge(dispersion=φ)`, which takes evidence to the power of 1/φ.
+
+    Parameters
+    ----------
+    windows : iterable of Window
+        Of equal versions.
+    table : str
+        Of a rate: what went badly is its second cell.
+
+    Returns
+    -------
+    float
+        Pearson's dispersion, 1 or more; NaN when no window has a bad request.
+
+    Notes
+    -----
+    Section 6 of the statistics design.
+    """
+    squares = []
+    for window in windows:
+        counts = window.counts.get(table)
+        if counts is None or not counts.sum(axis=1).all() or not counts[:, 1].sum():
+            continue
+        share, bad = float(counts[1].sum() / counts.sum()), float(counts[:, 1].sum())
+        squares.append((counts[1, 1] - bad * share) ** 2 / (bad * share * (1 - share)))
+    return max(1.0, float(np.mean(squares))) if squares else float("nan")
+
+
+def drift(windows: Iterable[Window], table: str = "outcome") -> float:
+    """How much stable's own rate varies over time: Pearson's dispersion of its windows, 1 when it does not.
+
+    A verdict does not mind: it compares versions within each window. A picture of one level for a whole day does.
+
+    Parameters
+    ----------
+    windows, table
+        As in `dispersion`.
+    """
+    rows = [window.counts[table][0] for window in windows if table in window.counts and window.counts[table][0].sum()]
+    if not rows:
+        return float("nan")
+    counts = np.array(rows, dtype=float)
+    requests = counts.sum(axis=1)
+    rate = counts[:, 1].sum() / requests.sum()
+    if not 0 < rate < 1:
+        return 1.0
+    return float(np.mean((counts[:, 1] - requests * rate) ** 2 / (requests * rate * (1 - rate))))
+
+
+def warm_up(windows: Iterable[Window], seconds: float) -> Iterator[Window]:
+    """Leave out the canary's first moments and the same moments of stable, in whole windows; they are marked, not dropped.
+
+    Parameters
+    ----------
+    windows : iterable of Window
+        In order.
+    seconds : float
+        Since the canary's first weight. Decide it beforehand.
+    """
+    began: float | None = None
+    for window in windows:
+        if began is None and window.split.share > 0:
+            began = window.start
+        cold = began is not None and window.start < began + seconds
+        yield replace(window, judged=False) if cold else window
 
 
 class SplitCheck:
