@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 import click
 
@@ -20,6 +21,11 @@ from canarykit.model import Guardrail, Outcome, Word
 
 __all__ = ["main"]
 
+Kind = Literal["rate", "histogram", "classes", "score"]
+Split = Literal["realised", "known", "mirrored"]
+KINDS, SPLITS = get_args(Kind), get_args(Split)  # stated here too, so that `--help` need not load numpy
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_SQLITE = b"SQLite format 3\0"
 _WORD_CODES: dict[Word, int] = {"pass": 0, "fail": 10, "inconclusive": 20, "no data": 30}
 
 
@@ -77,57 +83,150 @@ def report_command(
 
 
 @main.command("judge")
-@click.argument("journal", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--margin", multiple=True, metavar="[GUARDRAIL=]RATIO", help="Promote only when shown no worse than this.")
-@click.option("--tolerate", multiple=True, metavar="[GUARDRAIL=]RATIO", help="Alarm only when shown worse than this.")
-@click.option("--ceiling", multiple=True, metavar="[GUARDRAIL=]SHARE", help="Of rates: or below this share anyway.")
-@click.option("--alpha", type=float, help="Chance of a false alarm, however often one looks.")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
+@click.option("--kind", type=click.Choice(KINDS), default="rate", show_default=True, help="Of a CSV file: what its cells are.")
+@click.option("--quantile", type=float, default=0.95, show_default=True, help="Of histograms: which quantile is judged.")
+@click.option("--margin", multiple=True, metavar="[NAME=]RATIO", help="Pass only when shown no worse than this.")
+@click.option("--tolerate", multiple=True, metavar="[NAME=]RATIO", help="Fail only when shown worse than this.")
+@click.option("--ceiling", multiple=True, metavar="[NAME=]SHARE", help="Of rates: or below this share anyway.")
+@click.option("--mde", multiple=True, metavar="[NAME=]RATIO", help="The ratio one wants to find: fewer requests.")
+@click.option("--alpha", type=float, help="Chance of a false alarm, however often one looks [0.05].")
+@click.option("--split", type=click.Choice(SPLITS), default="realised", show_default=True, help="Of a CSV file: whose share.")
 @click.option("--json", "as_json", is_flag=True, help="Print all numbers as JSON.")
+@click.option("--kayenta", type=_FILE, help="Judge as Kayenta does, by its canary configuration (JSON).")
+@click.option("--stable", type=_FILE, help="With --kayenta: CSV with the columns metric, value.")
+@click.option("--canary", type=_FILE, help="With --kayenta: the same of the canary.")
+@click.option("--tolerance", type=float, default=0.25, show_default=True, help="With --kayenta: share of the shift.")
+@click.option("--confidence", type=float, default=0.98, show_default=True, help="With --kayenta: level of the interval.")
 def judge_command(
-    journal: Path,
-    margin: Sequence[str],
-    tolerate: Sequence[str],
-    ceiling: Sequence[str],
+    file: Path | None,
+    kind: Kind,
+    quantile: float,
     alpha: float | None,
+    split: Split,
     as_json: bool,
+    kayenta: Path | None,
+    stable: Path | None,
+    canary: Path | None,
+    tolerance: float,
+    confidence: float,
+    **changes: Sequence[str],
 ) -> None:
-    """Judge the JOURNAL of a rollout again, also while it is written, under its own margins or others."""
+    """Judge FILE: the journal of a rollout, also while it is written, or a CSV file of counts.
+
+    A CSV file has the columns window, version (stable or canary), cell and count, and optionally metric and weight
+    (percent). Cells: of a rate, ok and error; of a histogram, the bucket's upper edge; of classes, names; of a score,
+    values from 0 to 1. With --kayenta there is no FILE. Exits with 0 pass, 10 fail, 20 inconclusive, 30 no data.
+    """
+    if kayenta is not None:
+        if file is not None or stable is None or canary is None:
+            raise PlanError("--kayenta CONFIG.json goes with --stable A.csv and --canary B.csv, and without a FILE")
+        _judge_as_kayenta(kayenta, stable, canary, tolerance, confidence, as_json)
+    elif file is None:
+        raise PlanError("say what to judge: the journal of a rollout, a CSV file of counts, or --kayenta CONFIG.json")
+    elif file.is_file() and file.open("rb").read(len(_SQLITE)) == _SQLITE:
+        _judge_journal(file, changes, alpha, as_json)
+    else:
+        _judge_counts(file, kind, quantile, changes, alpha, split, as_json)
+
+
+def _judge_journal(file: Path, changes: Mapping[str, Sequence[str]], alpha: float | None, as_json: bool) -> None:
     from canarykit.history import replay
     from canarykit.journal import Journal
     from canarykit.model import Ending
     from canarykit.report.verdict import verdict
 
-    record = Journal.read(journal)
-    guardrails = list(record.guardrails)
-    for field, written in (("margin", margin), ("tolerate", tolerate), ("ceiling", ceiling)):
-        for text in written:
-            guardrails = _changed(guardrails, field, text)
-    history = replay(record, guardrails=guardrails, alpha=alpha)
-    judgement = history.judgement
-    if as_json:
-        recorded = history.ending or Ending("inconclusive", "the rollout has not ended")
-        found = verdict(history, recorded) | {"verdict": judgement.word, "sentence": judgement.sentence}
-        click.echo(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False))
-    else:
-        click.echo(str(judgement))
-    sys.exit(_WORD_CODES[judgement.word])
+    record = Journal.read(file)
+    history = replay(record, guardrails=_changed(record.guardrails, changes), alpha=alpha)
+    recorded = history.ending or Ending("inconclusive", "the rollout has not ended")
+    said = {"verdict": history.judgement.word, "sentence": history.judgement.sentence}
+    _say(history.judgement, verdict(history, recorded) | said, history.judgement.word, as_json)
 
 
-def _changed(guardrails: Sequence[Guardrail], field: str, text: str) -> list[Guardrail]:
-    """Set a number of one guardrail (``p95 latency=1.3``), or of all that have it (``1.3``)."""
-    name, _, number = text.rpartition("=")
+def _judge_counts(
+    file: Path,
+    kind: Kind,
+    quantile: float,
+    changes: Mapping[str, Sequence[str]],
+    alpha: float | None,
+    split: Split,
+    as_json: bool,
+) -> None:
+    from canarykit.counts import judge_counts, read_counts
+
+    tables, weights = read_counts(file, kind, quantile=quantile)
+    defaults: dict[Kind, dict[str, float]] = {
+        "rate": {},
+        "histogram": {"tolerate": 1.2},
+        "classes": {"tolerate": 0.0, "margin": 0.05},
+        "score": {"tolerate": 0.0, "margin": 0.05},
+    }
+    guardrails = _changed([Guardrail(table.metric, **defaults[kind]) for table in tables], changes)
+    found = judge_counts(tables, guardrails, weights, alpha=0.05 if alpha is None else alpha, split=split)
+    _say(found, found.as_json(), found.judgement.word, as_json)
+
+
+def _judge_as_kayenta(config: Path, stable: Path, canary: Path, tolerance: float, confidence: float, as_json: bool) -> None:
+    from canarykit.analysis import kayenta
+    from canarykit.counts import read_series
+
     try:
-        value = float(number)
+        written = config.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"the canary configuration {config} cannot be read: {error}") from error
+    series = read_series(stable), read_series(canary)
+    found = kayenta.judge(written, *series, tolerance=tolerance, confidence=confidence)
+    words: dict[str, Word] = {"Pass": "pass", "Marginal": "inconclusive", "Fail": "fail"}
+    _say(found, found.as_json(), words[found.classification], as_json)
+
+
+def _say(found: object, plain: Mapping[str, Any], word: Word, as_json: bool) -> NoReturn:
+    click.echo(json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) if as_json else str(found))
+    sys.exit(_WORD_CODES[word])
+
+
+def _changed(guardrails: Sequence[Guardrail], changes: Mapping[str, Sequence[str]]) -> list[Guardrail]:
+    """Set numbers of one guardrail (``p95 latency=1.3``), or of all that have them (``1.3``), together."""
+    asked: dict[str, dict[str, Any]] = {guardrail.name: {} for guardrail in guardrails}
+    for field, written in changes.items():
+        for text in written:
+            name, _, number = text.rpartition("=")
+            try:
+                value = float(number)
+            except ValueError:
+                raise PlanError(f"--{field} takes a number, or NAME=NUMBER, not {text!r}") from None
+            if name and name not in asked:
+                raise PlanError(f"--{field}: there is no guardrail {name!r}, only {', '.join(asked)}")
+            for guardrail in guardrails:
+                if guardrail.name == name or (not name and (field != "ceiling" or guardrail.metric.kind == "rate")):
+                    asked[guardrail.name][field] = value
+    return [replace(guardrail, **asked[guardrail.name]) for guardrail in guardrails]
+
+
+@main.command("power")
+@click.option("--rate", required=True, metavar="N[/s|/min|/h]", help="Requests to both versions together.")
+@click.option("--weight", "weights", multiple=True, type=float, help="Percent to the canary; several are compared.")
+@click.option("--base", required=True, type=float, help="Stable's share of bad requests: 0.01 is 1 %.")
+@click.option("--effect", required=True, type=float, help="Ratio of bad requests that is to be found.")
+@click.option("--alpha", type=float, default=0.05, show_default=True, help="Chance of a false alarm.")
+@click.option("--json", "as_json", is_flag=True, help="Print all numbers as JSON.")
+def power_command(rate: str, weights: Sequence[float], base: float, effect: float, alpha: float, as_json: bool) -> None:
+    """Say how many requests, and how long, it takes to find an effect: before a rollout starts."""
+    from canarykit.analysis.power import plan
+
+    found = plan(_per_second(rate), weights or (5.0,), base, effect, alpha=alpha)
+    click.echo(json.dumps(found.as_json(), indent=1, allow_nan=False) if as_json else str(found))
+
+
+def _per_second(text: str) -> float:
+    number, _, unit = text.partition("/")
+    seconds = {"": 1, "s": 1, "min": 60, "m": 60, "h": 3600}.get(unit.strip())
+    try:
+        if seconds is not None and float(number) > 0 and math.isfinite(float(number)):
+            return float(number) / seconds
     except ValueError:
-        raise PlanError(f"--{field} takes a number, or GUARDRAIL=NUMBER, not {text!r}") from None
-    changes: dict[str, Any] = {field: value}
-    names = [guardrail.name for guardrail in guardrails]
-    if name and name not in names:
-        raise PlanError(f"--{field}: the journal has no guardrail {name!r}; it has {', '.join(names)}")
-    applies = [
-        guardrail.name == name if name else field != "ceiling" or guardrail.metric.kind == "rate" for guardrail in guardrails
-    ]
-    return [replace(g, **changes) if does else g for g, does in zip(guardrails, applies, strict=True)]
+        pass
+    raise PlanError(f"--rate takes requests per second, minute or hour, such as 2/s, 90/min or 5000/h, not {text!r}")
 
 
 def _end_with_parent() -> None:

@@ -9,14 +9,20 @@ from canarykit.model import Comparison, Metric
 
 __all__ = ["all_passed", "cells", "duration", "effect", "failed", "level", "levels", "odds", "passed", "rounded", "undecided"]
 
-ALWAYS = "95 %, however often you look"
+
+def _always(comparison: Comparison) -> str:
+    return f"{_confidence(comparison)}, however often you look"
+
+
+def _confidence(comparison: Comparison) -> str:
+    return f"{100 * (1 - 1 / comparison.alarm_at):.3g} %"
 
 
 def level(value: float, metric: Metric) -> str:
     """Level of a metric: ``1.2 %``, ``41 ms``; a dash when unknown."""
     if math.isnan(value):
         return "–"
-    if metric.kind == "score":
+    if metric.kind == "score" or (metric.kind == "quantile" and not metric.unit):
         return f"{value:.3g}"
     if metric.unit != "s":
         return f"{100 * value:.3g} %"
@@ -66,7 +72,7 @@ def cells(comparison: Comparison, metric: Metric) -> dict[str, str]:
     return {
         "stable": f"{stable} of {comparison.requests[0]:,}",
         "canary": f"{canary} of {comparison.requests[1]:,}",
-        "effect, 95 %": effect(comparison, metric).replace("unknown", "too few events"),
+        f"effect, {_confidence(comparison)}": effect(comparison, metric).replace("unknown", "too few events"),
         "evidence: worse": odds(comparison.log_e, comparison.alarm_at),
         "evidence: no worse": odds(comparison.log_e_safe, comparison.alarm_at),
     }
@@ -79,18 +85,18 @@ def failed(comparison: Comparison, metric: Metric) -> str:
         f"{metric.name} {levels(comparison, metric)}, shown after {stable + canary:,} requests, "
         f"{canary:,} of them to the canary"
     )
-    return f"{_against(comparison, metric)} ({ALWAYS}); {found}"
+    return f"{_against(comparison, metric)} ({_always(comparison)}); {found}"
 
 
 def passed(comparison: Comparison, metric: Metric, margin: float, ceiling: float | None) -> str:
     """Sentence of a guardrail that is cleared."""
     if metric.kind in ("score", "classes"):
         what = "mean lower by no more than" if metric.kind == "score" else "no share differs by more than"
-        return f"{metric.name} {levels(comparison, metric)}: {what} {margin:g} ({ALWAYS})"
+        return f"{metric.name} {levels(comparison, metric)}: {what} {margin:g} ({_always(comparison)})"
     bound = f"{_bad(metric)} no more than ×{margin:g} of stable's"
     if ceiling is not None:
         bound += f", or under {100 * ceiling:g} % anyway"
-    return f"{metric.name} {levels(comparison, metric)}: {bound} ({ALWAYS})"
+    return f"{metric.name} {levels(comparison, metric)}: {bound} ({_always(comparison)})"
 
 
 def all_passed(found: Sequence[tuple[Comparison, Metric]]) -> str:
@@ -98,7 +104,7 @@ def all_passed(found: Sequence[tuple[Comparison, Metric]]) -> str:
     stable, canary = max((comparison.requests for comparison, _ in found), key=sum)
     changes = ", ".join(f"{metric.name} {levels(comparison, metric)}" for comparison, metric in found)
     return (
-        f"no guardrail worse than its margin ({ALWAYS}) after {stable + canary:,} requests, "
+        f"no guardrail worse than its margin ({_always(found[0][0])}) after {stable + canary:,} requests, "
         f"{canary:,} of them to the canary: {changes}"
     )
 
@@ -111,7 +117,7 @@ def undecided(
         stable, canary = comparison.requests
         found = f"{stable + canary:,} requests, {canary:,} of them to the canary"
     else:
-        found = f"{_against(comparison, metric)} ({ALWAYS})"
+        found = f"{_against(comparison, metric)} ({_always(comparison)})"
     still = ""
     if math.isfinite(requests) and requests >= 1:
         when = f" ({duration(seconds)} at this traffic)" if math.isfinite(seconds) else ""

@@ -27,11 +27,12 @@ ALLOWED = {
     "load": {"metrics", "wire", "serving"},
     "clusters": {"routers", "telemetry", "load", "serving", "wire", "testing"},
     "testing": {"metrics", "load"},
+    "counts": {"analysis", "metrics"},
     "history": {"analysis", "journal", "metrics"},
     "charts": {"history", "words"},
     "experiment": {"analysis", "charts", "clusters", "history", "interrupts", "journal", "metrics", "plan", "rollout"},
     "report": {"clusters", "history", "journal"},
-    "cli": {"clusters", "history", "journal", "report"},
+    "cli": {"analysis", "clusters", "counts", "history", "journal", "report", "words"},
 }
 FOREIGN = {
     "matplotlib": {"charts"},

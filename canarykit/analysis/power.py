@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from html import escape
+from typing import Any
 
 import numpy as np
 
 from canarykit.errors import PlanError
 from canarykit.words import duration, rounded
 
-__all__ = ["Need", "bound", "needs", "still_needed"]
+__all__ = ["Need", "Plan", "bound", "needs", "plan", "still_needed"]
 
 RATE_FACTOR, HISTOGRAM_FACTOR = 1.2, 2.0
 """What the kit's evidence needs, as multiples of the bound: for rates, and for histograms."""
@@ -137,6 +139,77 @@ def needs(
         total = RATE_FACTOR * math.log(1 / alpha) / per_event / discordant
         found.append(Need(100.0, total, total, total / rate, mirrored=True))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a question costs, and the cheaper ways to ask it.
+
+    Parameters
+    ----------
+    question : str
+        What is to be found, in words.
+    asked : tuple of Need
+        At the weights that were asked about.
+    soonest : Need
+        At the weight that gets there soonest.
+    mirrored : Need or None
+        With both versions answering the same requests.
+    """
+
+    question: str
+    asked: tuple[Need, ...]
+    soonest: Need
+    mirrored: Need | None
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        return {
+            "question": self.question,
+            "steps": [asdict(need) for need in self.asked],
+            "soonest": asdict(self.soonest),
+            "mirrored": asdict(self.mirrored) if self.mirrored else None,
+        }
+
+    def __str__(self) -> str:
+        lines = [self.question, *(f"  at {need}" for need in self.asked)]
+        if len(self.asked) > 1:
+            total = sum(need.seconds for need in self.asked)
+            lines.append(f"  all {len(self.asked)} steps, if each is to find it by itself: {duration(total)}")
+        lines.append(f"  soonest at {self.soonest}")
+        if self.mirrored is not None:
+            better = self.mirrored.seconds < self.soonest.seconds
+            said = "sooner still" if better else "no sooner"
+            lines.append(f"  {said} {self.mirrored}, both versions answering each request")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
+
+def plan(rate: float, weights: Sequence[float], base: float, effect: float, *, alpha: float = 0.05) -> Plan:
+    """Requests and time to find an effect at each weight, at the best one, and with mirrored traffic.
+
+    Parameters
+    ----------
+    rate, weights, base, effect, alpha
+        As in `needs`.
+
+    Raises
+    ------
+    PlanError
+        As in `needs`.
+    """
+    found = needs(rate, weights, base, effect, alpha=alpha)
+    every = [need for need in needs(rate, range(1, 100), base, effect, alpha=alpha) if not need.mirrored]
+    soonest = min(every, key=lambda need: need.seconds)
+    kind = "worse" if effect > 1 else "better"
+    question = (
+        f"to show a canary that is ×{effect:g} {kind} than stable's {100 * base:g} %, at {rate:g} requests/s "
+        f"and a chance of {100 * alpha:g} % of a false alarm:"
+    )
+    asked = tuple(need for need in found if not need.mirrored)
+    return Plan(question, asked, soonest, next((need for need in found if need.mirrored), None))
 
 
 def still_needed(levels: tuple[float, float], requests: tuple[int, int], margin: float, *, log_e_safe: float = 0.0) -> float:

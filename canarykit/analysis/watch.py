@@ -281,6 +281,7 @@ class Watch:
             return
         self.silent_because = ""
         if self._split == "mirrored":
+            self._seconds += window.end - window.start
             self._take(counts, 0.5)
             return
         if not 0 < window.split.share < 1:
@@ -288,6 +289,10 @@ class Watch:
             self.uninformative += int(counts.sum())
             if self.metric.kind == "quantile":
                 self._question.update(np.array([counts[0], np.zeros_like(counts[0])]), 0.0)
+            return
+        if self._split == "known":
+            self._seconds += window.end - window.start
+            self._take(counts, window.split.share)  # a weight says what to expect of a window of any size
             return
         if self._pending_split != window.split:
             self.uninformative += int(self._pending.sum())
@@ -299,13 +304,14 @@ class Watch:
         stable, canary = (int(n) for n in self._pending.sum(axis=1))
         if stable + canary >= _MERGE_REQUESTS and canary >= _MERGE_CANARY and stable > 0:
             self._alike += self._pending * np.array([[canary / stable], [1.0]])
-            share = window.split.share if self._split == "known" else canary / (stable + canary)
-            self._events += self._question.update(self._pending, share)
+            self._events += self._question.update(self._pending, canary / (stable + canary))
             self._pending = np.zeros_like(counts)
 
     def _take(self, counts: Counts, share: float) -> None:
+        stable, canary = (int(n) for n in counts.sum(axis=1))
         self.totals += counts
-        self._alike += counts
+        if stable and canary:
+            self._alike += counts * np.array([[canary / stable], [1.0]])
         self._events += self._question.update(counts, share)
 
     @property

@@ -1,0 +1,127 @@
+"""Tables of counts -> verdicts, window by window, as in a rollout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from canarykit.analysis import Judge
+from canarykit.analysis.watch import SPLITS, Split
+from canarykit.counts.read import Table
+from canarykit.errors import PlanError
+from canarykit.model import ROLES, Guardrail, Judgement, TrafficSplit, Window
+
+__all__ = ["Findings", "judge_counts"]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Verdicts on a file of counts.
+
+    Parameters
+    ----------
+    judgement : Judgement
+        Of all metrics.
+    still_needed : mapping of str to float
+        Per metric, further requests until it is likely to be decided; NaN when that cannot be said.
+    windows, idle : int
+        Windows of the file; those in which one version was idle, which compare nothing.
+    """
+
+    judgement: Judgement
+    still_needed: Mapping[str, float]
+    windows: int
+    idle: int
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as plain data; what is unknown or infinite is null."""
+        return {
+            "verdict": self.judgement.word,
+            "sentence": self.judgement.sentence,
+            "log_e": self.judgement.log_e,
+            "windows": self.windows,
+            "uninformative_windows": self.idle,
+            "metrics": {
+                verdict.guardrail: {
+                    "verdict": verdict.word,
+                    "log_e": verdict.comparison.log_e,
+                    "e": math.exp(min(verdict.comparison.log_e, 700.0)),
+                    "log_e_safe": verdict.comparison.log_e_safe,
+                    "log_e_any": verdict.comparison.log_e_any,
+                    "alarm_at": verdict.comparison.alarm_at,
+                    "effect": _finite(verdict.comparison.effect),
+                    "interval": [_finite(end) for end in verdict.comparison.interval],
+                    "levels": dict(zip(ROLES, map(_finite, verdict.comparison.levels), strict=True)),
+                    "counts": {
+                        role: {"events": verdict.comparison.events[row], "requests": verdict.comparison.requests[row]}
+                        for row, role in enumerate(ROLES)
+                    },
+                    "sentence": verdict.sentence,
+                    "still_needed": _finite(self.still_needed[verdict.guardrail]),
+                }
+                for verdict in self.judgement.verdicts
+            },
+        }
+
+    def __str__(self) -> str:
+        idle = f"\n  {self.idle:,} of {self.windows:,} windows compare nothing: one version was idle" if self.idle else ""
+        return f"{self.judgement}{idle}"
+
+    def _repr_html_(self) -> str:
+        return self.judgement._repr_html_()
+
+
+def _finite(number: float) -> float | None:
+    return float(number) if math.isfinite(number) else None
+
+
+def judge_counts(
+    tables: Sequence[Table],
+    guardrails: Sequence[Guardrail],
+    weights: Mapping[str, float] | None = None,
+    *,
+    alpha: float = 0.05,
+    split: Split = "realised",
+) -> Findings:
+    """Judge counts window by window, as a rollout does.
+
+    Parameters
+    ----------
+    tables, weights
+        From `read_counts`.
+    guardrails : sequence of Guardrail
+        One per table, in the same order.
+    alpha, split
+        As in `Judge`.
+
+    Raises
+    ------
+    PlanError
+        The split is known, and there are no weights.
+    """
+    if split not in SPLITS:
+        raise PlanError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
+    if split == "known" and not weights:
+        raise PlanError("a known split needs the column weight: percent that the canary was configured to receive")
+    judge = Judge(guardrails, alpha=alpha, split=split)
+    seen = idle = 0
+    for window in _windows(tables, weights or {}):
+        served = sum(table.sum(axis=1) for table in window.counts.values())
+        idle += int(not all(served))
+        seen += 1
+        judge.update(window)
+    needed = dict(zip((guardrail.name for guardrail in guardrails), (need for need, _ in judge.still_needed), strict=True))
+    return Findings(judge.judgement, needed, seen, idle)
+
+
+def _windows(tables: Sequence[Table], weights: Mapping[str, float]) -> Iterator[Window]:
+    order = dict.fromkeys(name for table in tables for name in table.windows)
+    rows = [dict(zip(table.windows, table.counts, strict=True)) for table in tables]
+    for number, name in enumerate(order):
+        counts = {table.metric.table: by[name] for table, by in zip(tables, rows, strict=True) if name in by}
+        served = sum(table.sum(axis=1) for table in counts.values())
+        # Without weights, a window whose canary is idle compares nothing; any weight between stands for "both served".
+        weight = weights.get(name, 50.0 if all(served) else 0.0)
+        yield Window(float(number), float(number), TrafficSplit(weight), counts)
