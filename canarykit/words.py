@@ -152,6 +152,8 @@ def _against(comparison: Comparison, metric: Metric) -> str:
             worse = "slower" if comparison.interval[0] >= 1 else "faster"
             return f"the canary's {metric.name} is {text.replace('+', '').replace('−', '')} {worse} than stable's"
         return f"the canary's {metric.name} is {text} against stable's"
+    if metric.kind == "classes" and text == "unknown":
+        return "the canary predicts differently"
     if metric.kind == "score":
         return f"the canary's mean {metric.name} is {text} against stable's"
     if metric.kind == "classes":

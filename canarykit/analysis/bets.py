@@ -8,7 +8,7 @@ Lindon and Malek (2022) and Turner, Ly and Grünwald (2024).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,10 @@ __all__ = [
     "log_prior",
     "log_sum",
     "log_wealth",
+    "log_wealth_of_cells",
     "mixture",
     "score_bets",
+    "slowed",
 ]
 
 Array = npt.NDArray[np.float64]
@@ -85,6 +87,59 @@ def log_wealth(canary: float, total: float, share: float, log_ratios: Array) -> 
     return canary * log_ratios - total * np.log1p(share * np.expm1(log_ratios))
 
 
+def log_wealth_of_cells(counts: Array, share: float, log_ratios: Array) -> Array:
+    """Log wealth that each bet on all cells gains from one window: the same formula, summed over the cells.
+
+    Parameters
+    ----------
+    counts : (2, cells) array
+        Requests per version and cell, stable first.
+    share : float
+        Share of the window's requests that went to the canary, 0 < share < 1.
+    log_ratios : (bets, cells) float array
+        Natural logarithm of the ratio that each bet claims of each cell.
+
+    Returns
+    -------
+    (bets,) float array, natural log
+    """
+    used = np.flatnonzero(counts.any(axis=0))
+    ratios = log_ratios[:, used]
+    gained = ratios @ counts[1, used] - np.log1p(share * np.expm1(ratios)) @ counts[:, used].sum(axis=0)
+    return np.asarray(gained)
+
+
+def slowed(past: Array, edges: Sequence[float], factors: Sequence[float] | Array) -> Array:
+    """Log ratios of the buckets' shares when every duration is multiplied, shape (factors, cells).
+
+    Parameters
+    ----------
+    past : (cells,) float array
+        Stable's requests per bucket before the window that is judged.
+    edges : sequence of float
+        Upper edges of the buckets, rising; the last may be infinity.
+    factors : sequence of float
+        What durations are multiplied by; log-linear interpolation inside buckets.
+    """
+    shares, points, cumulative = _distribution(past, edges)
+    return np.array([_moved(points - by, shares, points, cumulative) for by in np.log(factors)])
+
+
+def _distribution(past: Array, edges: Sequence[float]) -> tuple[Array, Array, Array]:
+    """Shares of the buckets, logarithms of their edges (with a lowest one), and the distribution function there."""
+    shares = (past + _SMOOTHING) / (past + _SMOOTHING).sum()
+    grid = np.log(_finite(edges))
+    points = np.concatenate([[grid[0] - (grid[1] - grid[0])], grid])
+    return shares, points, np.concatenate([[0.0], np.cumsum(shares)])
+
+
+def _moved(origins: Array, shares: Array, points: Array, cumulative: Array) -> Array:
+    """Log ratios when what ends up at each edge came from `origins`, in log units."""
+    values = np.interp(origins, points, cumulative)
+    values[0], values[-1] = 0.0, 1.0
+    return np.asarray(np.log(np.maximum(np.diff(values), 1e-12) / shares))
+
+
 def latency_bets(past: Array, edges: Sequence[float]) -> Bets:
     """Bets that the canary is slower, in three families with a third of the mass each.
 
@@ -93,28 +148,17 @@ def latency_bets(past: Array, edges: Sequence[float]) -> Bets:
 
     Parameters
     ----------
-    past : (cells,) float array
-        Stable's requests per bucket before the window that is judged.
-    edges : sequence of float
-        Upper edges of the buckets, rising; the last may be infinity.
+    past, edges
+        As in `slowed`.
     """
-    shares = (past + _SMOOTHING) / (past + _SMOOTHING).sum()
-    grid = np.log(_finite(edges))
-    cumulative = np.concatenate([[0.0], np.cumsum(shares)])
-    points = np.concatenate([[grid[0] - (grid[1] - grid[0])], grid])
-
-    def moved(back: Callable[[Array], Array]) -> Array:
-        """Log ratios when the canary's durations are stable's, moved; `back` undoes the move, in log units."""
-        values = np.interp(back(points), points, cumulative)
-        values[-1] = 1.0
-        return np.asarray(np.log(np.maximum(np.diff(values), 1e-12) / shares))
-
-    slower = [moved(lambda x, by=by: x - by) for by in np.log(_SLOWDOWNS)]  # type: ignore[misc]
+    shares, points, cumulative = _distribution(past, edges)
+    slower = slowed(past, edges, _SLOWDOWNS)
     stretched = []
     for above in _STRETCHED_ABOVE:
         start = float(np.interp(above, cumulative, points))
         for c in _STRETCHES:
-            stretched.append(moved(lambda x, s=start, c=c: np.where(x > s, s + (x - s) / c, x)))  # type: ignore[misc]
+            origins = np.where(points > start, start + (points - start) / c, points)
+            stretched.append(_moved(origins, shares, points, cumulative))
     exceeding = []
     for tail in _TAILS:
         first = int(np.searchsorted(cumulative[1:], 1 - tail))
@@ -124,7 +168,7 @@ def latency_bets(past: Array, edges: Sequence[float]) -> Bets:
             ratio = min(excess, 0.99 / share) if share else excess
             rest = max((1 - ratio * share) / (1 - share), 1e-3) if share < 1 else 1.0
             exceeding.append(np.where(beyond, np.log(ratio), np.log(rest)))
-    families = [np.array(slower), np.array(stretched), np.array(exceeding)]
+    families = [slower, np.array(stretched), np.array(exceeding)]
     ratios = np.maximum.accumulate(np.clip(np.concatenate(families), -_CLIP, _CLIP), axis=1)
     prior = np.concatenate([np.full(len(family), -np.log(3 * len(family))) for family in families])
     return ratios, prior

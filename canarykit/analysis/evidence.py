@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from canarykit.analysis.bets import EFFECTS, Array, Bets, log_prior, log_sum, log_wealth, mixture
+from canarykit.analysis.bets import EFFECTS, Array, Bets, log_prior, log_sum, log_wealth, log_wealth_of_cells, mixture
 
 __all__ = ["CeilingEvidence", "Evidence", "LabelEvidence", "QuantileEvidence", "RateEvidence", "threshold"]
 
@@ -298,10 +298,7 @@ class LabelEvidence(Evidence):
                 # Never from the window that is judged; and not at every window, as the past changes ever less.
                 self._ratios, self._prior = self._bets(self._past[0], self._past[1])
                 self._made_at = seen
-            used = np.flatnonzero(counts.any(axis=0))
-            ratios = self._ratios[:, used]
-            self._wealth += ratios @ counts[1, used]
-            self._wealth -= np.log1p(share * np.expm1(ratios)) @ counts[:, used].sum(axis=0)
+            self._wealth += log_wealth_of_cells(counts, share, self._ratios)
         self._past = self._past + counts
 
     @property

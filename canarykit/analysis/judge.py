@@ -74,7 +74,9 @@ class Judge:
         tables = [watch.checked(window) for watch in self._watches]  # all of it is good, or none is taken in
         for watch, table in zip(self._watches, tables, strict=True):
             watch.update(window, table)
-        if self._alarm is None and self.log_e >= math.log(1 / self.alpha):
+        line = math.log(1 / self.alpha)
+        # A mean is no larger than its largest part: most looks end here.
+        if self._alarm is None and max(watch.log_e for watch in self._watches) >= line and self.log_e >= line:
             guilty = max(self._watches, key=lambda watch: watch.log_e)
             comparison = guilty.comparison(self.alpha)
             self._alarm = Alarm(guilty.metric.name, window.end, comparison.requests)

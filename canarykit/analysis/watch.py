@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Literal, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from canarykit.analysis.evidence import CeilingEvidence, LabelEvidence, Quantile
 from canarykit.analysis.histogram import moments_of, quantile_of
 from canarykit.analysis.intervals import MeanDifference
 from canarykit.analysis.power import HISTOGRAM_FACTOR, RATE_FACTOR, still_needed
+from canarykit.analysis.slowdown import SlowdownEvidence
 from canarykit.errors import TelemetryError
 from canarykit.model import Comparison, Counts, Guardrail, TrafficSplit, Window
 
@@ -122,19 +124,32 @@ class _Quantile:
         self._any_slowdown = guardrail.tolerate == 1
         self._quantile = QuantileEvidence(metric.cells, metric.quantile, guardrail.tolerate, guardrail.margin)
         self._shape = LabelEvidence(len(metric.cells), lambda stable, canary: latency_bets(stable, metric.cells))
+        # A bucket wider than the tolerated ratio cannot hold a quantile and its multiple apart: all buckets together can.
+        widest = max((b / a for a, b in pairwise(metric.cells) if math.isfinite(b)), default=math.inf)
+        coarse = widest > max(guardrail.tolerate, 1.1)
+        self._slowdown = SlowdownEvidence(metric.cells, guardrail.tolerate, guardrail.margin) if coarse else None
 
     def update(self, counts: Counts, share: float) -> tuple[int, int]:
         self._shape.update(counts.astype(float), share)
+        if self._slowdown is not None:
+            self._slowdown.update(counts.astype(float), share)
         return self._quantile.update(counts[0].astype(float), counts[1].astype(float)) or (0, 0)
 
     @property
     def log_e(self) -> float:
         # Instances are not versions: that latency differs *somehow* fails a canary only when no slowdown is tolerated.
-        return self._shape.log_e if self._any_slowdown else self._quantile.log_e
+        if self._any_slowdown:
+            return self._shape.log_e
+        return self._mean(self._quantile.log_e, self._slowdown.log_e if self._slowdown else None)
 
     @property
     def log_e_safe(self) -> float:
-        return self._quantile.log_e_safe
+        return self._mean(self._quantile.log_e_safe, self._slowdown.log_e_safe if self._slowdown else None)
+
+    @staticmethod
+    def _mean(exact: float, interpolated: float | None) -> float:
+        """Logarithm of the mean of two e-values; of one, itself."""
+        return exact if interpolated is None else float(np.logaddexp(exact, interpolated) - math.log(2))
 
     @property
     def log_e_any(self) -> float:
@@ -142,10 +157,10 @@ class _Quantile:
 
     @property
     def effect(self) -> float:
-        return self._quantile.effect
+        return (self._slowdown or self._quantile).effect
 
     def interval(self, alpha: float) -> tuple[float, float]:
-        return self._quantile.interval(alpha)
+        return (self._slowdown or self._quantile).interval(alpha)
 
     def level(self, row: Array) -> float:
         return quantile_of(row, self._edges, self._p)
@@ -270,9 +285,10 @@ class Watch:
         name, shape = self.metric.name, self.totals.shape
         if counts.shape != shape:
             raise TelemetryError(f"{name}: a window has a table of shape {counts.shape}, not {shape}: did the cells change?")
-        if not np.isfinite(counts).all() or (counts < 0).any() or (counts != np.floor(counts)).any():
+        whole = counts.dtype.kind in "iu"
+        if counts.min() < 0 or not (whole or (np.isfinite(counts).all() and (counts == np.floor(counts)).all())):
             raise TelemetryError(f"{name}: counts must be whole numbers, 0 or more; NaN and fractions are no counts")
-        return counts.astype(np.int64)
+        return counts.astype(np.int64, copy=False)
 
     def update(self, window: Window, counts: Counts | None) -> None:
         """Take in one window; small ones are merged, never across a change of weight."""

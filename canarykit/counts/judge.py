@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from canarykit.analysis import Judge
 from canarykit.analysis.watch import SPLITS, Split
 from canarykit.counts.read import Table
 from canarykit.errors import PlanError
-from canarykit.model import ROLES, Guardrail, Judgement, TrafficSplit, Window
+from canarykit.model import ROLES, Counts, Guardrail, Judgement, TrafficSplit, Window
 
 __all__ = ["Findings", "judge_counts"]
 
@@ -59,7 +61,7 @@ class Findings:
                         for row, role in enumerate(ROLES)
                     },
                     "sentence": verdict.sentence,
-                    "still_needed": _finite(self.still_needed[verdict.guardrail]),
+                    "still_needed": None if verdict.word in ("pass", "fail") else _finite(self.still_needed[verdict.guardrail]),
                 }
                 for verdict in self.judgement.verdicts
             },
@@ -107,21 +109,27 @@ def judge_counts(
         raise PlanError("a known split needs the column weight: percent that the canary was configured to receive")
     judge = Judge(guardrails, alpha=alpha, split=split)
     seen = idle = 0
-    for window in _windows(tables, weights or {}):
-        served = sum(table.sum(axis=1) for table in window.counts.values())
-        idle += int(not all(served))
+    for window, both_served in _windows(tables, weights or {}):
         seen += 1
+        idle += not both_served
         judge.update(window)
     needed = dict(zip((guardrail.name for guardrail in guardrails), (need for need, _ in judge.still_needed), strict=True))
     return Findings(judge.judgement, needed, seen, idle)
 
 
-def _windows(tables: Sequence[Table], weights: Mapping[str, float]) -> Iterator[Window]:
-    order = dict.fromkeys(name for table in tables for name in table.windows)
-    rows = [dict(zip(table.windows, table.counts, strict=True)) for table in tables]
-    for number, name in enumerate(order):
-        counts = {table.metric.table: by[name] for table, by in zip(tables, rows, strict=True) if name in by}
-        served = sum(table.sum(axis=1) for table in counts.values())
+def _windows(tables: Sequence[Table], weights: Mapping[str, float]) -> Iterator[tuple[Window, bool]]:
+    """Yield each window, and whether both versions served in it."""
+    place = {name: number for number, name in enumerate(dict.fromkeys(name for table in tables for name in table.windows))}
+    served = np.zeros((len(place), len(ROLES)), dtype=np.int64)
+    rows: list[dict[str, Counts]] = [{} for _ in place]
+    for table in tables:
+        at = [place[name] for name in table.windows]
+        served[at] += table.counts.sum(axis=2)
+        for number, counts in zip(at, table.counts, strict=True):
+            rows[number][table.metric.table] = counts
+    splits: dict[float, TrafficSplit] = {}
+    for (name, number), both in zip(place.items(), served.min(axis=1) > 0, strict=True):
         # Without weights, a window whose canary is idle compares nothing; any weight between stands for "both served".
-        weight = weights.get(name, 50.0 if all(served) else 0.0)
-        yield Window(float(number), float(number), TrafficSplit(weight), counts)
+        weight = weights.get(name, 50.0 if both else 0.0)
+        split = splits.setdefault(weight, TrafficSplit(weight))
+        yield Window(float(number), float(number), split, rows[number]), bool(both)

@@ -178,7 +178,7 @@ def test_a_journal_is_judged_again_from_the_shell(simulated, tmp_path):
     assert run("judge", simulated["good"][1] / "journal.sqlite").exit_code == 0
     assert run("judge", simulated["no-traffic"][1] / "journal.sqlite").exit_code == 30
     for words, code, complaint in (
-        ([tmp_path / "missing.sqlite"], 1, "there is no journal"),
+        ([tmp_path / "missing.sqlite"], 1, "there is no file"),
         ([journal, "--margin", "p50 latency=2"], 2, "no guardrail 'p50 latency'"),
         ([journal, "--margin", "wide"], 2, "takes a number"),
         ([journal, "--margin", "0.5"], 2, "margin"),

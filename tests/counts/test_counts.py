@@ -1,0 +1,305 @@
+"""Counts from a file, through the command that people type."""
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from canarykit.cli import main
+
+EDGES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, math.inf)
+
+
+def run(*arguments):
+    """Run the command; return its exit code, output and errors."""
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def judged(*arguments):
+    """Its JSON."""
+    code, out, err = run("judge", *arguments, "--json")
+    assert code in (0, 10, 20, 30), err
+    return json.loads(out)
+
+
+@pytest.fixture
+def csv(tmp_path):
+    """Write rows below the usual header, or below another."""
+
+    def write(rows, header="window,version,cell,count"):
+        path = tmp_path / "counts.csv"
+        lines = [row if isinstance(row, str) else ",".join(map(str, row)) for row in rows]
+        path.write_text("\n".join([*([header] if header else []), *lines]) + "\n")
+        return path
+
+    return write
+
+
+def rates(windows, stable, canary, *, share=0.2, seed=0, extra=()):
+    """Rows of 100 requests a window with two error rates."""
+    rng = np.random.default_rng(seed)
+    for window in range(windows):
+        n = int(rng.binomial(100, share))
+        for version, requests, rate in (("stable", 100 - n, stable), ("canary", n, canary)):
+            errors = int(rng.binomial(requests, rate))
+            yield (window, version, "ok", requests - errors, *extra)
+            yield (window, version, "error", errors, *extra)
+
+
+def cells(windows, draw, seed=0):
+    """Rows of any kind: draw(rng, version, requests) gives cell -> count."""
+    rng = np.random.default_rng(seed)
+    for window in range(windows):
+        for version, requests in (("stable", 80), ("canary", 20)):
+            for cell, count in draw(rng, version, requests).items():
+                yield (window, version, cell, count)
+
+
+def durations(slow):
+    """Draw lognormal durations into Prometheus' classic buckets, the canary's times `slow`."""
+
+    def draw(rng, version, requests):
+        values = 0.1 * (slow if version == "canary" else 1) * np.exp(0.6 * rng.standard_normal(requests))
+        return dict(zip(EDGES, np.bincount(np.searchsorted(EDGES, values), minlength=len(EDGES)), strict=True))
+
+    return draw
+
+
+def test_the_published_mixture(csv):
+    """
+    The numbers of the one formula come out of a file: 7 canary and 20 stable errors at 10 %.
+    """
+    rows = [
+        (1, "canary", "error", 7, 10),
+        (1, "canary", "ok", 93, 10),
+        (1, "stable", "error", 20, 10),
+        (1, "stable", "ok", 880, 10),
+    ]
+    path = csv(rows, "window,version,cell,count,weight")
+    for split in ("known", "realised"):
+        found = judged(path, "--split", split)["metrics"]["error rate"]
+        assert found["log_e"] == pytest.approx(2.0191092399, abs=1e-9)
+        assert found["e"] == pytest.approx(math.exp(2.0191092399))
+        assert found["alarm_at"] == pytest.approx(20)
+        assert found["counts"] == {"stable": {"events": 20, "requests": 900}, "canary": {"events": 7, "requests": 100}}
+
+
+def test_a_bad_canary_fails_and_an_equal_one_passes(csv):
+    """
+    Exit code, word and sentence agree; what is decided needs nothing more.
+    """
+    code, out, _ = run("judge", csv(rates(200, 0.01, 0.04)))
+    assert code == 10 and out.startswith("fail: the canary's error rate is")
+    found = judged(csv(rates(1500, 0.01, 0.01)))
+    assert found["verdict"] == found["metrics"]["error rate"]["verdict"] == "pass"
+    assert found["metrics"]["error rate"]["still_needed"] is None
+    low, high = found["metrics"]["error rate"]["interval"]
+    assert low < 1 < high < 1.5
+    undecided = judged(csv(rates(20, 0.01, 0.01)))["metrics"]["error rate"]
+    assert undecided["verdict"] == "inconclusive" and undecided["still_needed"] > 1000
+
+
+def test_margins_ceilings_and_levels_are_options(csv):
+    """
+    A wider margin or a ceiling clears sooner; a stated effect and a larger alpha alarm sooner.
+    """
+    few = csv(rates(150, 0.001, 0.001, share=0.5))
+    assert judged(few)["verdict"] == "inconclusive"
+    assert judged(few, "--ceiling", 0.005)["verdict"] == "pass"
+    worse = csv(rates(60, 0.01, 0.02, share=0.5))
+    plain, stated = judged(worse), judged(worse, "--mde", 2)
+    assert stated["metrics"]["error rate"]["log_e"] > plain["metrics"]["error rate"]["log_e"]
+    assert judged(worse, "--alpha", 0.2)["metrics"]["error rate"]["alarm_at"] == pytest.approx(5)
+    assert judged(worse, "--tolerate", 3, "--margin", 5)["metrics"]["error rate"]["log_e"] < 0
+    assert run("judge", worse, "--margin", 0.5)[0] == 2
+
+
+def test_histograms_with_classic_buckets(csv):
+    """
+    Buckets wider than the tolerated slowdown still tell a slow canary from an equal one.
+    """
+    slow = judged(csv(cells(150, durations(2.0))), "--kind", "histogram")["metrics"]["latency"]
+    assert slow["verdict"] == "fail" and slow["interval"][0] < 2 < slow["interval"][1]
+    assert judged(csv(cells(150, durations(1.0))), "--kind", "histogram")["verdict"] == "pass"
+    slightly = csv(cells(300, durations(1.1)))
+    assert judged(slightly, "--kind", "histogram")["verdict"] != "fail"
+    assert judged(slightly, "--kind", "histogram", "--tolerate", 1)["verdict"] == "fail"
+
+
+def test_classes_and_scores(csv):
+    """
+    Predictions that shift and scores that fall are failed; equal ones are passed.
+    """
+
+    def names(shares):
+        return lambda rng, version, n: dict(zip("abc", rng.multinomial(n, shares[version]), strict=True))
+
+    def scores(mean):
+        def draw(rng, version, n):
+            values = rng.binomial(10, mean[version], n) / 10
+            return {level / 10: int((values == level / 10).sum()) for level in range(11)}
+
+        return draw
+
+    equal, moved = (
+        {"stable": (0.5, 0.3, 0.2), "canary": (0.5, 0.3, 0.2)},
+        {"stable": (0.5, 0.3, 0.2), "canary": (0.3, 0.3, 0.4)},
+    )
+    assert judged(csv(cells(100, names(moved))), "--kind", "classes")["verdict"] == "fail"
+    assert judged(csv(cells(400, names(equal))), "--kind", "classes")["verdict"] == "pass"
+    lower = judged(csv(cells(100, scores({"stable": 0.8, "canary": 0.7}))), "--kind", "score")["metrics"]["score"]
+    assert lower["verdict"] == "fail" and lower["effect"] < -0.05
+    assert judged(csv(cells(300, scores({"stable": 0.8, "canary": 0.8}))), "--kind", "score")["verdict"] == "pass"
+
+
+def test_several_metrics_in_one_file(csv):
+    """
+    Each metric has its verdict, and numbers may be set for one of them.
+    """
+    good, bad = rates(300, 0.01, 0.01, extra=("timeouts",)), rates(300, 0.01, 0.04, seed=1, extra=("errors",))
+    path = csv([*good, *bad], "window,version,cell,count,metric")
+    found = judged(path)
+    assert found["verdict"] == "fail" and "errors" in found["sentence"]
+    assert found["metrics"]["errors"]["verdict"] == "fail" and found["metrics"]["timeouts"]["verdict"] != "fail"
+    assert judged(path, "--tolerate", "errors=8", "--margin", "errors=9")["verdict"] != "fail"
+    code, _, err = run("judge", path, "--margin", "nonsense=2")
+    assert code == 2 and "timeouts, errors" in err
+
+
+def test_mirrored_requests_count_where_one_version_failed(csv):
+    """
+    Both versions answered the same requests: their labels are a fair coin under "no difference".
+    """
+    rows = [(1, "stable", "error", 10), (1, "stable", "ok", 490), (1, "canary", "error", 40), (1, "canary", "ok", 460)]
+    found = judged(csv(rows), "--split", "mirrored")["metrics"]["error rate"]
+    assert found["verdict"] == "fail"
+    assert found["effect"] == pytest.approx(4, rel=0.02)
+
+
+def test_windows_that_compare_nothing_are_counted(csv):
+    """
+    A window with one idle version is kept, counted and said; it changes no evidence.
+    """
+    rows = list(rates(100, 0.01, 0.02))
+    idle = [(900 + i, "stable", cell, 50) for i in range(3) for cell in ("ok", "error")]
+    plain, more = judged(csv(rows)), judged(csv(rows + idle))
+    assert (plain["uninformative_windows"], more["uninformative_windows"], more["windows"]) == (0, 3, 103)
+    assert plain["metrics"]["error rate"]["log_e"] == more["metrics"]["error rate"]["log_e"]
+    assert "3 of 103 windows compare nothing" in run("judge", csv(rows + idle))[1]
+
+
+def test_rows_may_come_in_any_order_and_add_up(csv):
+    """
+    Numbered windows are sorted, and rows of the same cell are summed.
+    """
+    rows = list(rates(60, 0.01, 0.03))
+    shuffled = [rows[i] for i in np.random.default_rng(5).permutation(len(rows))]
+    halves = [(w, v, c, part) for w, v, c, n in rows for part in (n // 2, n - n // 2)]
+    found = [judged(csv(variant)) for variant in (rows, shuffled, halves)]
+    assert found[0] == found[1] == found[2]
+
+
+GOOD = [("1", v, c, 50) for v in ("stable", "canary") for c in ("ok", "error")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "options", "said"),
+    [
+        ([*GOOD, (2, "stable", "ok", -1)], None, (), "line 6: counts must be whole numbers.*'-1'"),
+        ([*GOOD, (2, "stable", "ok", 1.5)], None, (), "line 6: counts must be whole numbers.*'1.5'"),
+        ([*GOOD, (2, "stable", "ok", "NaN")], None, (), "line 6: count is empty or NaN"),
+        ([*GOOD, (2, "stable", "ok", "inf")], None, (), "line 6: count must be a number"),
+        ([*GOOD, (2, "stable", "ok", "many")], None, (), "line 6: count must be a number, not 'many'"),
+        ([*GOOD, (2, "stable", "", 3)], None, (), "line 6: cell is empty"),
+        (GOOD[:2], None, (), "no row of canary"),
+        (GOOD[2:], None, (), "no row of stable"),
+        ([*GOOD, (2, "beta", "ok", 3)], None, (), "line 6: a version is stable or canary, not 'beta'"),
+        ([*GOOD, (2, "stable", "timeout", 3)], None, (), "line 6: the cells of a rate are ok and error, not 'timeout'"),
+        (GOOD, None, ("--kind", "histogram"), "line 2: the cell of a histogram is its bucket's upper edge.*'ok'"),
+        (GOOD, None, ("--kind", "score"), "line 2: the cell of a score is a number from 0 to 1"),
+        ([(1, v, c, 5) for v in ("stable", "canary") for c in (0.1, "inf")]
+         + [(2, v, c, 5) for v in ("stable", "canary") for c in (0.2, "inf")],
+         None, ("--kind", "histogram"), "window 1 has no bucket 0.2.*must not change midway"),
+        ([(*row, 0) for row in GOOD], "window,version,cell,count,weight", (), "window 1 has weight 0 and requests of both"),
+        ([(*row, 100) for row in GOOD], "window,version,cell,count,weight", (), "window 1 has weight 100"),
+        ([(*row, 101) for row in GOOD], "window,version,cell,count,weight", (), "0 to 100 percent"),
+        ([(*row, i) for i, row in enumerate(GOOD)], "window,version,cell,count,weight", (), "weights 0 and 3"),
+        (GOOD, None, ("--split", "known"), "needs the column weight"),
+        ([], None, (), "no rows below the header"),
+        ([], "", (), "is empty"),
+        (["a sentence, and another", "not a table"], "", (), "missing: window, version, cell, count"),
+        ([(1, "stable", 5)], "window,version,count", (), "missing: cell"),
+        ([(1, "stable", "ok", 1), "1,stable,ok,1,1,1"], None, (), "not a CSV file"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_named(csv, rows, header, options, said):
+    """
+    The error says what is wrong and where; nothing is judged.
+    """
+    path = csv(rows, "window,version,cell,count" if header is None else header)
+    if header == "" and not rows:
+        path.write_text("")
+    code, out, err = run("judge", path, *options)
+    assert code in (1, 2) and out == ""
+    assert "canarykit: " in err and "Traceback" not in err
+    assert re.search(said, err), err
+
+
+def test_a_binary_file_is_no_counts(tmp_path):
+    """
+    A file of bytes is refused in a sentence.
+    """
+    path = tmp_path / "model.bin"
+    path.write_bytes(bytes(range(256)) * 20)
+    code, _, err = run("judge", path)
+    assert code == 1 and "canarykit: " in err
+
+
+def test_kayenta_on_the_command_line(tmp_path):
+    """
+    A configuration and two files of series give Kayenta's verdict, in words and as JSON.
+    """
+    config = {
+        "metrics": [
+            {"name": "latency", "groups": ["speed"], "analysisConfigurations": {"canary": {"direction": "increase"}}},
+            {"name": "errors", "groups": ["errors"], "analysisConfigurations": {"canary": {"nanStrategy": "replace"}}},
+        ],
+        "classifier": {"groupWeights": {"speed": 60}},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for name, shift in (("stable", 0), ("canary", 50)):
+        rows = [f"latency,{100 + i + shift}" for i in range(20)] + ["errors,", "errors,NaN"]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["metric,value", *rows]))
+    files = ("--kayenta", tmp_path / "config.json", "--stable", tmp_path / "stable.csv", "--canary", tmp_path / "canary.csv")
+    found = judged(*files)
+    assert found["metrics"]["latency"] | {"reason": ""} == {"classification": "High", "critical": False, "reason": ""}
+    assert found["groups"] == {"speed": {"score": 0.0}, "errors": {"score": 100.0}}
+    assert (found["score"], found["classification"]) == (40.0, "Fail")
+    code, out, _ = run("judge", *files)
+    assert code == 10 and out.startswith("Fail: score 40")
+    assert judged(*files, "--tolerance", 2)["classification"] == "Pass"
+    assert run("judge", *files[:4])[0] == 2
+    assert run("judge")[0] == 2
+    (tmp_path / "stable.csv").write_text("metric,value\nlatency,fast\n")
+    code, _, err = run("judge", *files)
+    assert code == 1 and "line 2: a value is a number, or empty" in err
+
+
+def test_power_on_the_command_line():
+    """
+    The plan says requests and time at each weight, at the best one and mirrored; nonsense is refused.
+    """
+    code, out, _ = run("power", "--rate", "2/s", "--weight", 5, "--base", 0.01, "--effect", 2)
+    assert code == 0 and "at 5 %: about 20,000 requests, 2.7 h" in out and "mirrored" in out
+    found = json.loads(run("power", "--rate", "120/min", "--weight", 20, "--base", 0.01, "--effect", 2, "--json")[1])
+    assert found["steps"][0]["requests"] == pytest.approx(1.2 * 5053.157, rel=1e-6)
+    assert found["steps"][0]["seconds"] == pytest.approx(0.6 * 5053.157, rel=1e-6)
+    assert found["soonest"]["seconds"] < found["steps"][0]["seconds"]
+    for bad in (("--rate", "fast"), ("--rate", "0/s"), ("--weight", 0), ("--base", 2), ("--effect", 1)):
+        options = {"--rate": "2/s", "--weight": 5, "--base": 0.01, "--effect": 2} | dict([bad])
+        code, _, err = run("power", *[part for option in options.items() for part in option])
+        assert code == 2 and err.startswith("canarykit: ")
