@@ -233,7 +233,8 @@ class Guardrail:
     ceiling : float, optional
         Of a rate: "or below this share of requests anyway", for events so rare that a ratio says nothing.
     mde : float, optional
-        The ratio that one wants to find, when it is known: the same guarantee from fewer requests.
+        The ratio that one wants to find, when it is known: the same guarantee from fewer requests. Of a quantile only where
+        no slowdown is tolerated (``tolerate=1``).
     weight : float
         Share of the error budget, relative to the other guardrails.
 
@@ -266,6 +267,8 @@ class Guardrail:
             raise PlanError(f"{self.name}: ceiling is a share between 0 and 1 of a rate, not {self.ceiling}")
         if self.mde is not None and not self.mde > self.tolerate:
             raise PlanError(f"{self.name}: mde ({self.mde}) must be above tolerate ({self.tolerate})")
+        if self.mde is not None and self.metric.kind == "quantile" and self.tolerate != 1:
+            raise PlanError(f"{self.name}: mde counts only where no slowdown is tolerated (tolerate=1)")
         if not self.weight > 0:
             raise PlanError(f"{self.name}: weight must be above 0, not {self.weight}")
 

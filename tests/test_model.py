@@ -60,6 +60,7 @@ def test_a_service_has_a_name_and_replicas():
         (lambda: ck.metrics.error_rate(tolerate=0), "tolerate"),
         (lambda: ck.metrics.error_rate(ceiling=2), "ceiling"),
         (lambda: ck.metrics.error_rate(mde=0.9), "mde"),
+        (lambda: ck.metrics.latency(0.95, mde=1.5), "tolerate=1"),
         (lambda: ck.metrics.latency(95), "quantile between 0 and 1"),
         (lambda: ck.metrics.latency(0.95, tolerate=1.5, margin=1.2), "margin"),
     ],

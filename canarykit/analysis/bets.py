@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import isotonic_regression
 
 __all__ = [
     "EFFECTS",
@@ -37,11 +38,13 @@ EFFECTS: Array = np.linspace(0.05, 3.35, 23)
 
 _CLIP = float(np.log(1e3))
 _SMOOTHING = 0.5
-_SLOWDOWNS = (1.02, 1.05, 1.10, 1.20, 1.35, 1.60, 2.0, 3.0)
-_STRETCHES = (1.2, 1.5, 2.0, 4.0)
-_STRETCHED_ABOVE = (0.5, 0.9, 0.98)
-_TAILS = tuple(np.geomspace(0.5, 0.001, 8))
-_EXCESSES = (1.2, 1.5, 2.5, 5.0)
+_SPREAD = 0.05
+_SLOWDOWNS = (1.025, 1.05, 1.1, 1.2, 1.45, 2.1)
+_STRETCHES = (1.4, 2.4)
+_STRETCHED_ABOVE = (0.5, 0.8, 0.95)
+_TAILS = (0.3, 0.1, 0.03, 0.01, 0.003)
+_EXCESSES = (1.5, 4.0)
+_MASSES = (0.4, 0.4, 0.2)
 _SCORE_SLOPES = (0.5, 1.0, 2.0, 4.0, 8.0)
 _CLASS_RATIOS = (0.25, 0.5, 0.67, 1.5, 2.0, 4.0)
 _CLASS_STRENGTH = 50.0
@@ -127,10 +130,33 @@ def slowed(past: Array, edges: Sequence[float], factors: Sequence[float] | Array
 
 def _distribution(past: Array, edges: Sequence[float]) -> tuple[Array, Array, Array]:
     """Shares of the buckets, logarithms of their edges (with a lowest one), and the distribution function there."""
-    shares = (past + _SMOOTHING) / (past + _SMOOTHING).sum()
     grid = np.log(_finite(edges))
     points = np.concatenate([[grid[0] - (grid[1] - grid[0])], grid])
+    shares = _smoothed(past, points)
     return shares, points, np.concatenate([[0.0], np.cumsum(shares)])
+
+
+def _smoothed(past: Array, points: Array) -> Array:
+    """Shares of the buckets, with a kernel (Silverman 1986) as wide as the counts are few, in log units.
+
+    A bet is a ratio of neighbouring buckets: the noise of raw counts would cost more than the bet can win.
+    """
+    count, total = len(past), past.sum()
+    spread = _SPREAD / count  # one request's worth, so that no bucket is impossible
+    if total < 2:
+        return np.asarray((past + spread) / (total + _SPREAD))
+    middles = (points[:-1] + points[1:]) / 2
+    cumulative = np.cumsum(past) / total
+    quartiles = np.interp([0.25, 0.75], cumulative, points[1:])
+    mean = past @ middles / total
+    deviation = float(np.sqrt(past @ (middles - mean) ** 2 / total))
+    width = 0.9 * min(deviation, float(quartiles[1] - quartiles[0]) / 1.34) * total**-0.2
+    if width <= 0:
+        return np.asarray((past + spread) / (total + _SPREAD))
+    kernel = np.exp(-0.5 * ((middles[:, None] - middles[None, :]) / width) ** 2) * np.diff(points)[:, None]
+    kernel[:, -1] = kernel[-1, :] = 0.0  # the open bucket stays what it is
+    kernel[-1, -1] = 1.0
+    return np.asarray((kernel / kernel.sum(axis=0) @ past + spread) / (total + _SPREAD))
 
 
 def _moved(origins: Array, shares: Array, points: Array, cumulative: Array) -> Array:
@@ -140,16 +166,18 @@ def _moved(origins: Array, shares: Array, points: Array, cumulative: Array) -> A
     return np.asarray(np.log(np.maximum(np.diff(values), 1e-12) / shares))
 
 
-def latency_bets(past: Array, edges: Sequence[float]) -> Bets:
+def latency_bets(past: Array, edges: Sequence[float], mde: float | None = None) -> Bets:
     """Bets that the canary is slower, in three families with a third of the mass each.
 
-    Whole slow-downs; stretches of the tail above a quantile; exceedances of a threshold. Every ratio is made monotone
-    by a running maximum over the cells, so the evidence is one-sided.
+    Whole slow-downs; stretches of the tail above a quantile; exceedances of a threshold. No ratio decreases from one
+    bucket to the next slower one, so the evidence is one-sided.
 
     Parameters
     ----------
     past, edges
         As in `slowed`.
+    mde : float, optional
+        A slowdown of interest; takes half the mass.
     """
     shares, points, cumulative = _distribution(past, edges)
     slower = slowed(past, edges, _SLOWDOWNS)
@@ -169,9 +197,23 @@ def latency_bets(past: Array, edges: Sequence[float]) -> Bets:
             rest = max((1 - ratio * share) / (1 - share), 1e-3) if share < 1 else 1.0
             exceeding.append(np.where(beyond, np.log(ratio), np.log(rest)))
     families = [slower, np.array(stretched), np.array(exceeding)]
-    ratios = np.maximum.accumulate(np.clip(np.concatenate(families), -_CLIP, _CLIP), axis=1)
-    prior = np.concatenate([np.full(len(family), -np.log(3 * len(family))) for family in families])
+    ratios = _monotone(np.concatenate(families), shares)
+    prior = np.concatenate(
+        [np.full(len(family), np.log(mass / len(family))) for family, mass in zip(families, _MASSES, strict=True)]
+    )
+    if mde is not None:
+        stated = _monotone(slowed(past, edges, [mde]), shares)
+        ratios, prior = np.concatenate([ratios, stated]), np.append(prior, 0.0) + np.log(0.5)
     return ratios, prior
+
+
+def _monotone(log_ratios: Array, shares: Array) -> Array:
+    """Nearest ratios that do not decrease as outcomes get worse, where buckets weigh what they hold.
+
+    A running maximum would do for validity, but one noisy bucket at the fast end would mute all the others.
+    """
+    rows = [isotonic_regression(row, weights=shares).x for row in np.clip(log_ratios, -_CLIP, _CLIP)]
+    return np.asarray(rows)
 
 
 def _finite(edges: Sequence[float]) -> Array:

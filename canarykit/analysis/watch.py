@@ -123,7 +123,7 @@ class _Quantile:
         self._edges, self._p, self._margin = metric.cells, metric.quantile, guardrail.margin
         self._any_slowdown = guardrail.tolerate == 1
         self._quantile = QuantileEvidence(metric.cells, metric.quantile, guardrail.tolerate, guardrail.margin)
-        self._shape = LabelEvidence(len(metric.cells), lambda stable, canary: latency_bets(stable, metric.cells))
+        self._shape = LabelEvidence(len(metric.cells), lambda stable, canary: latency_bets(stable, metric.cells, guardrail.mde))
         # A bucket wider than the tolerated ratio cannot hold a quantile and its multiple apart: all buckets together can.
         widest = max((b / a for a, b in pairwise(metric.cells) if math.isfinite(b)), default=math.inf)
         coarse = widest > max(guardrail.tolerate, 1.1)
