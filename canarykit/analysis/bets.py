@@ -19,6 +19,7 @@ __all__ = [
     "Array",
     "Bets",
     "class_bets",
+    "drawn_without_replacement",
     "latency_bets",
     "log_prior",
     "log_sum",
@@ -107,9 +108,42 @@ def log_wealth_of_cells(counts: Array, share: float, log_ratios: Array) -> Array
     (bets,) float array, natural log
     """
     used = np.flatnonzero(counts.any(axis=0))
-    ratios = log_ratios[:, used]
-    gained = ratios @ counts[1, used] - np.log1p(share * np.expm1(ratios)) @ counts[:, used].sum(axis=0)
+    ratios, totals = log_ratios[:, used], counts[:, used].sum(axis=0)
+    gained = ratios @ counts[1, used] - np.log1p(share * np.expm1(ratios)) @ totals
+    if abs(share * totals.sum() - counts[1].sum()) < 1e-9:
+        gained -= drawn_without_replacement(totals, share, ratios)
     return np.asarray(gained)
+
+
+def drawn_without_replacement(totals: Array, share: float, log_ratios: Array) -> Array:
+    """What a bet must give back when the share is the window's own: its labels are then drawn without replacement.
+
+    Bets that are above one in some cells and below one in others would gain a little from that in every window; those
+    on one side only lose by it, and are left as they are.
+
+    Parameters
+    ----------
+    totals : (cells,) array
+        Requests of both versions.
+    share : float
+        The canary's part of them.
+    log_ratios : (bets, cells) float array
+        As in `log_wealth_of_cells`.
+
+    Returns
+    -------
+    (bets,) float array, natural log, 0 or more
+
+    Notes
+    -----
+    The expected factor is the chance that a Poisson-binomial law hits the canary's requests over the chance that the
+    binomial does; both by their normal approximations.
+    """
+    labels = share * np.exp(log_ratios) / (1 + share * np.expm1(log_ratios))
+    spread = np.maximum((labels * (1 - labels)) @ totals, 1e-12)
+    total = totals.sum()
+    away = labels @ totals - total * share
+    return np.asarray(np.maximum(0.5 * np.log(total * share * (1 - share) / spread) - away**2 / (2 * spread), 0.0))
 
 
 def slowed(past: Array, edges: Sequence[float], factors: Sequence[float] | Array) -> Array:

@@ -14,7 +14,17 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from canarykit.analysis.bets import EFFECTS, Array, Bets, log_prior, log_sum, log_wealth, log_wealth_of_cells, mixture
+from canarykit.analysis.bets import (
+    EFFECTS,
+    Array,
+    Bets,
+    drawn_without_replacement,
+    log_prior,
+    log_sum,
+    log_wealth,
+    log_wealth_of_cells,
+    mixture,
+)
 
 __all__ = ["CeilingEvidence", "Evidence", "LabelEvidence", "QuantileEvidence", "RateEvidence", "threshold"]
 
@@ -85,7 +95,7 @@ class RateEvidence(Evidence):
         self._past = np.zeros(2)
         self._interval_prior = log_prior(_GRID)
 
-    def update(self, canary: float, total: float, share: float, requests: float = 0.0) -> None:
+    def update(self, canary: float, total: float, share: float, served: tuple[float, float] = (0, 0)) -> None:
         """Take in one window.
 
         Parameters
@@ -94,22 +104,25 @@ class RateEvidence(Evidence):
             Bad requests, of the canary and of both versions.
         share : float
             The canary's share of all requests of the window.
-        requests : float
-            All requests of the window; only needed when both cells are bet on.
+        served : tuple of float
+            Requests of stable and of the canary; only needed when both cells are bet on.
         """
         if not 0 < share < 1:
             return
         if total:
             self._wealth += canary * self._points - total * np.log1p(share * self._growth)
         if self._both:
-            self._bet_on_good(canary, total, share, requests)
+            self._bet_on_good(canary, total, share, served)
 
-    def _bet_on_good(self, canary: float, total: float, share: float, requests: float) -> None:
+    def _bet_on_good(self, canary: float, total: float, share: float, served: tuple[float, float]) -> None:
+        requests = sum(served)
         if self._past[1] >= 50 and 0 < self._past[0] < self._past[1]:
             p = self._past[0] / self._past[1]
             ratios = np.log(np.maximum(1 - np.exp(self._worse) * p, 1e-3) / (1 - p))
-            good_canary, good = requests * share - canary, requests - total
-            self._wealth[self._of_worse] += log_wealth(good_canary, good, share, ratios)
+            self._wealth[self._of_worse] += log_wealth(served[1] - canary, requests - total, share, ratios)
+            if abs(share * requests - served[1]) < 1e-9:
+                cells = np.stack([ratios, self._worse], axis=1)
+                self._wealth[self._of_worse] -= drawn_without_replacement(np.array([requests - total, total]), share, cells)
         self._past += total, requests
 
     @property

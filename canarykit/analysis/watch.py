@@ -70,17 +70,18 @@ class Question(Protocol):
 
 
 class _Rate:
-    def __init__(self, guardrail: Guardrail) -> None:
+    def __init__(self, guardrail: Guardrail, split: Split) -> None:
         self._good_first = guardrail.metric.shown == "good"
         self._margin = guardrail.margin
-        # Wrong answers are not rare: the right ones are evidence, too.
-        both = self._good_first
+        # Wrong answers are not rare: the right ones are evidence, too; not of a pair, where one tells the other.
+        both = self._good_first and split != "mirrored"
         self._rate = RateEvidence(guardrail.tolerate, guardrail.margin, guardrail.mde, both_cells=both)
         self._ceiling = CeilingEvidence(guardrail.ceiling) if guardrail.ceiling is not None else None
 
     def update(self, counts: Counts, share: float) -> tuple[int, int]:
         stable, canary = (int(n) for n in counts[:, 1])
-        self._rate.update(canary, stable + canary, share, float(counts.sum()))
+        served = counts.sum(axis=1)
+        self._rate.update(canary, stable + canary, share, (float(served[0]), float(served[1])))
         if self._ceiling is not None:
             self._ceiling.update(canary, float(counts[1].sum()))
         return stable, canary
@@ -262,13 +263,13 @@ class Watch:
         self._pending = np.zeros_like(self.totals)
         self._pending_split: TrafficSplit | None = None
         self._events = np.zeros(2, dtype=np.int64)
-        kinds: dict[str, Callable[[Guardrail], Question]] = {
-            "rate": _Rate,
-            "quantile": _Quantile,
-            "score": _Means,
-            "classes": _Means,
+        kinds: dict[str, Callable[[], Question]] = {
+            "rate": lambda: _Rate(guardrail, split),
+            "quantile": lambda: _Quantile(guardrail),
+            "score": lambda: _Means(guardrail),
+            "classes": lambda: _Means(guardrail),
         }
-        self._question = kinds[self.metric.kind](guardrail)
+        self._question = kinds[self.metric.kind]()
 
     def checked(self, window: Window) -> Counts | None:
         """Return this metric's table of a window; None when there is none.

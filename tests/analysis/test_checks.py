@@ -3,10 +3,14 @@
 import math
 
 import numpy as np
+import pytest
 
-from canarykit.analysis.checks import SplitCheck
+import canarykit as ck
+from canarykit.analysis import Judge
+from canarykit.analysis.checks import SplitCheck, dispersion, drift, warm_up
 from canarykit.analysis.instances import load_ratio, remarks, spread
 from canarykit.metrics import LATENCY_EDGES, latency_cells
+from canarykit.model import TrafficSplit, Window
 
 
 def test_a_split_that_lies_is_found(window):
@@ -69,3 +73,58 @@ def test_too_few_requests_say_nothing_about_replicas():
     assert math.isnan(spread("stable", instances(stable_0=[0.01] * 10, stable_1=[0.02] * 10), LATENCY_EDGES, 0.95))
     assert math.isnan(spread("stable", instances(stable_0=[0.01] * 1000), LATENCY_EDGES, 0.95))
     assert remarks({}, LATENCY_EDGES, 0.95) == []
+
+
+def outcomes(pairs):
+    """Windows with these counts of (ok, error), stable first."""
+    return [Window(float(at), at + 1.0, TrafficSplit(50), {"outcome": np.array(counts)}) for at, counts in enumerate(pairs)]
+
+
+def test_dispersion_is_one_for_independent_requests_and_grows_with_bursts(rng):
+    """
+    Gamma noise confined to one version shows in φ; what is taken to 1/φ alarms less.
+    """
+
+    def split(cv):
+        for _ in range(300):
+            rates = 0.05 * (rng.gamma(1 / cv**2, cv**2, 2) if cv else np.ones(2))
+            errors = rng.binomial(200, np.minimum(rates, 1))
+            yield [[200 - e, e] for e in errors]
+
+    assert dispersion(outcomes(split(0))) == pytest.approx(1, abs=0.25)
+    noisy = dispersion(outcomes(split(0.6)))
+    assert noisy > 2
+    windows = outcomes(split(0.6))
+    guardrail = ck.metrics.error_rate(ceiling=None)
+    plain, careful = Judge([guardrail]), Judge([guardrail], dispersion=noisy)
+    for window in windows:
+        plain.update(window)
+        careful.update(window)
+    assert careful.log_e == pytest.approx(plain.log_e / noisy, abs=1e-9)
+    (low, high), (wide_low, wide_high) = (judge.comparisons[0].interval for judge in (plain, careful))
+    assert wide_low < low and wide_high > high
+    assert math.isnan(dispersion([]))
+
+
+def test_drift_is_seen_in_stable_alone(rng):
+    """
+    A steady rate has a dispersion near 1, a wave a large one.
+    """
+
+    def stable(amplitude):
+        rates = 0.05 * (1 + amplitude * np.sin(np.arange(200) / 10))
+        return outcomes([[200 - e, e], [0, 0]] for e in rng.binomial(200, rates))
+
+    assert drift(stable(0.0)) == pytest.approx(1, abs=0.4)
+    assert drift(stable(0.8)) > 2
+    assert math.isnan(drift([]))
+
+
+def test_a_warm_up_leaves_out_both_versions_in_whole_windows(window):
+    """
+    The canary's first seconds and the same of stable are marked, from its first weight on.
+    """
+    windows = [window(at, weight=0 if at < 3 else 10) for at in range(10)]
+    length = windows[1].start - windows[0].start
+    judged = [w.judged for w in warm_up(windows, 2 * length)]
+    assert judged == [True] * 3 + [False] * 2 + [True] * 5
