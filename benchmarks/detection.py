@@ -21,11 +21,9 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import norm
 
-sys.path.insert(0, str(Path(__file__).parent))
-from peers import ALPHA, INTERVAL, PEERS, Served
-
 from canarykit.analysis.bets import latency_bets, log_wealth_of_cells
 from canarykit.analysis.evidence import LabelEvidence, threshold
+from canarykit.analysis.peers import ALPHA, INTERVAL, PEERS, Served
 from canarykit.analysis.power import bound
 from canarykit.analysis.watch import Watch
 from canarykit.model import Guardrail, Metric, TrafficSplit, Window

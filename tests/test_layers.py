@@ -30,6 +30,7 @@ ALLOWED = {
     "counts": {"analysis", "metrics"},
     "history": {"analysis", "journal", "metrics"},
     "charts": {"history", "words"},
+    "lessons": {"analysis", "charts"},
     "experiment": {"analysis", "charts", "clusters", "history", "interrupts", "journal", "metrics", "plan", "rollout"},
     "report": {"clusters", "history", "journal"},
     "cli": {"analysis", "clusters", "counts", "history", "journal", "report", "words"},

@@ -7,6 +7,7 @@ import statistics
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 
 from canarykit.report import report
@@ -14,6 +15,8 @@ from canarykit.report.execute import known_parameters
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent.parent / "notebooks").glob("*.ipynb"))
 REPORTS = {"rollout-report"}
+LESSONS = {"03-reading-the-evidence"}
+"""Those that roll nothing out: they need no gateway and keep no journal."""
 # Parameters with which each runs in the tests, on the real local default.
 PARAMETERS = {
     "01-first-canary": {"rate": "200", "watch": "6s"},
@@ -85,7 +88,7 @@ def test_parameters_are_typed_literals_with_help(path):
         assert re.fullmatch(r"\w+: (str|int|float|bool|list) = .+  # .{10,}", line), line
         ast.literal_eval(ast.parse(line).body[0].value)
     known = known_parameters(path)
-    assert "journal" in known
+    assert "journal" in known or path.stem in LESSONS
     assert all(parameter["help"] and parameter["inferred_type_name"] for parameter in known.values())
 
 
@@ -112,21 +115,41 @@ def test_there_is_one_title_and_a_check_at_the_end(path):
     assert "assert " in cells[-1].source
 
 
-@pytest.mark.real("envoy")
-@pytest.mark.real("jupyter")
-@pytest.mark.slow
-@every
-def test_it_runs_unattended_on_the_local_default(path, tmp_path, capsys):
-    """
-    By papermill, with nobody watching, on real parts: promoted, no cell failed, images with alt text, no widget.
-    """
-    done = report(path, tmp_path, PARAMETERS[path.stem])
-    assert done.ending.outcome == "promoted", done.ending
-    executed = read(tmp_path / path.name)
-    outputs = [output for cell in executed if cell.cell_type == "code" for output in cell.outputs]
+def shown(path):
+    """What the cells of an executed notebook show; none may be an error or a widget, and pictures have words."""
+    outputs = [output for cell in code(path) for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error"]
     data = [output.data for output in outputs if "data" in output]
     assert not any("application/vnd.jupyter.widget-view+json" in each for each in data)
     images = re.findall(r"<img [^>]*>", " ".join(each.get("text/html", "") for each in data))
     assert images
     assert all(re.search(r'alt="[^"]{40,}"', image) for image in images)
+    return data
+
+
+@pytest.mark.real("envoy")
+@pytest.mark.real("jupyter")
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem not in LESSONS], ids=lambda path: path.stem)
+def test_it_runs_unattended_on_the_local_default(path, tmp_path):
+    """
+    By papermill, with nobody watching, on real parts: promoted, no cell failed, images with alt text, no widget.
+    """
+    done = report(path, tmp_path, PARAMETERS[path.stem])
+    assert done.ending.outcome == "promoted", done.ending
+    shown(tmp_path / path.name)
+
+
+@pytest.mark.real("jupyter")
+@pytest.mark.parametrize("name", sorted(LESSONS))
+@pytest.mark.parametrize("seed", [1, 5])
+def test_a_lesson_runs_in_seconds_and_keeps_its_promises(name, seed, tmp_path):
+    """
+    Executed as it stands and with another seed: its checks hold, and both ways to look are told apart.
+    """
+    (path,) = (path for path in NOTEBOOKS if path.stem == name)
+    executed = tmp_path / path.name
+    papermill.execute_notebook(path, executed, {"seed": seed, "runs": 60}, progress_bar=False)
+    data = shown(executed)
+    assert any("inconclusive" in each.get("text/html", "") for each in data)
+    assert any("sooner still mirrored" in each.get("text/html", "") for each in data)

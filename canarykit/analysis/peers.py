@@ -1,23 +1,47 @@
-"""How others decide that a canary is worse, from their published rules: counts in, request count of the alarm out.
+"""How others decide that a canary is worse, from their published rules: for lessons and benchmarks, never for a verdict.
 
 Every function takes what one rollout served, looks at it as often as its method does, and returns the number of
 requests of both versions at the first alarm, or infinity. All are asked one question: is the canary worse?
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import norm, rankdata
 
+from canarykit.analysis.bets import Array
 from canarykit.analysis.ranks import mann_whitney
+from canarykit.model import Counts
+
+__all__ = [
+    "ALPHA",
+    "INTERVAL",
+    "PEERS",
+    "Served",
+    "argo",
+    "boundary",
+    "flagger",
+    "kayenta",
+    "msprt",
+    "obrien_fleming",
+    "overlap",
+    "peeking_z",
+    "pocock",
+]
+
+Looks = npt.NDArray[np.intp]
 
 ALPHA = 0.05
 INTERVAL = 10
 """Windows per interval at which peers look: 1,000 requests in windows of 100."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Served:
     """What one rollout served.
 
@@ -33,24 +57,24 @@ class Served:
         True difference of the shares of events under the alternative.
     """
 
-    requests: np.ndarray
-    events: np.ndarray
-    values: np.ndarray
+    requests: Counts
+    events: Counts
+    values: Array
     threshold: float
     effect: float
 
 
-def _at(served, looks):
-    """Requests until those windows; the first of which alarmed is wanted."""
-    return np.cumsum(served.requests.sum(axis=1))[looks]
+def _at(served: Served, looks: Looks) -> npt.NDArray[np.int64]:
+    """Requests until those windows."""
+    return np.asarray(np.cumsum(served.requests.sum(axis=1))[looks])
 
 
-def _first(served, looks, alarms):
+def _first(served: Served, looks: Looks, alarms: npt.NDArray[np.bool_]) -> float:
     hits = np.flatnonzero(alarms)
-    return float(_at(served, looks)[hits[0]]) if len(hits) else np.inf
+    return float(_at(served, looks)[hits[0]]) if len(hits) else float(np.inf)
 
 
-def _pooled(served, looks):
+def _pooled(served: Served, looks: Looks) -> tuple[Array, Array, Array, Array]:
     """Difference of the pooled shares of events, and its variance, at each look."""
     n = np.cumsum(served.requests, axis=0)[looks].astype(float)
     e = np.cumsum(served.events, axis=0)[looks].astype(float)
@@ -61,11 +85,11 @@ def _pooled(served, looks):
     return difference, variance, n, p
 
 
-def _looks(served, every):
+def _looks(served: Served, every: int) -> Looks:
     return np.arange(every - 1, len(served.requests), every)
 
 
-def peeking_z(served):
+def peeking_z(served: Served) -> float:
     """A one-sided z-test of two shares at 5 %, at every interval."""
     looks = _looks(served, INTERVAL)
     difference, variance, _, _ = _pooled(served, looks)
@@ -73,7 +97,7 @@ def peeking_z(served):
         return _first(served, looks, difference / np.sqrt(variance) > norm.ppf(1 - ALPHA))
 
 
-def overlap(served):
+def overlap(served: Served) -> float:
     """Two 95 % (Wilson) intervals that no longer overlap, at every interval."""
     looks = _looks(served, INTERVAL)
     _, _, n, p = _pooled(served, looks)
@@ -84,7 +108,7 @@ def overlap(served):
     return _first(served, looks, (middle - radius)[:, 1] > (middle + radius)[:, 0])
 
 
-def msprt(served):
+def msprt(served: Served) -> float:
     """Mixture SPRT of Johari et al. (2022): normal mixture over the difference, as wide as the true effect."""
     looks = _looks(served, 1)
     difference, variance, _, _ = _pooled(served, looks)
@@ -95,7 +119,7 @@ def msprt(served):
 
 
 @cache
-def boundary(kind, looks=10, alpha=ALPHA, paths=400_000, seed=1):
+def boundary(kind: str, looks: int = 10, alpha: float = ALPHA, paths: int = 400_000, seed: int = 1) -> float:
     """One-sided constant of a group-sequential design with equally spaced looks, by simulation of its null law.
 
     Pocock (1977) compares z with it; O'Brien and Fleming (1979) compare z·√(k / looks).
@@ -107,7 +131,7 @@ def boundary(kind, looks=10, alpha=ALPHA, paths=400_000, seed=1):
     return float(np.quantile(z.max(axis=1), 1 - alpha))
 
 
-def _group_sequential(served, kind):
+def _group_sequential(served: Served, kind: str) -> float:
     count = 10
     looks = np.linspace(0, len(served.requests), count + 1, dtype=int)[1:] - 1
     difference, variance, _, _ = _pooled(served, looks)
@@ -118,17 +142,17 @@ def _group_sequential(served, kind):
     return _first(served, looks, z > boundary(kind, count))
 
 
-def pocock(served):
+def pocock(served: Served) -> float:
     """Ten looks with Pocock's boundary."""
     return _group_sequential(served, "pocock")
 
 
-def obrien_fleming(served):
+def obrien_fleming(served: Served) -> float:
     """Ten looks with O'Brien and Fleming's boundary."""
     return _group_sequential(served, "obrien-fleming")
 
 
-def kayenta(served, *, tolerance=0.25, confidence=0.98, least=5):
+def kayenta(served: Served, *, tolerance: float = 0.25, confidence: float = 0.98, least: int = 5) -> float:
     """Kayenta's Mann-Whitney rule on one value per interval, judged again at every interval."""
     looks = _looks(served, INTERVAL)
     line = norm.ppf(1 - (1 - confidence) / 2)
@@ -143,26 +167,26 @@ def kayenta(served, *, tolerance=0.25, confidence=0.98, least=5):
         low, _, estimate = mann_whitney(canary, stable, confidence=confidence)
         if low > tolerance * abs(estimate):
             return float(_at(served, looks)[last - 1])
-    return np.inf
+    return float(np.inf)
 
 
-def _threshold_checks(served, failures):
+def _threshold_checks(served: Served, failures: int) -> float:
     looks = _looks(served, INTERVAL)
     failed = np.nan_to_num(served.values[: len(looks), 1], nan=-np.inf) > served.threshold
     return _first(served, looks, np.cumsum(failed) >= failures)
 
 
-def flagger(served):
+def flagger(served: Served) -> float:
     """Flagger's `threshold: 5`: rolled back at the fifth failed check of the canary's own value."""
     return _threshold_checks(served, 5)
 
 
-def argo(served):
+def argo(served: Served) -> float:
     """Argo Rollouts' `failureLimit: 3`: three failed measurements are allowed, the fourth fails the analysis."""
     return _threshold_checks(served, 4)
 
 
-PEERS = {
+PEERS: Mapping[str, Callable[[Served], float]] = {
     "two intervals overlap": overlap,
     "mSPRT": msprt,
     "Pocock, 10 looks": pocock,
