@@ -400,7 +400,7 @@ class Verdict:
     cells: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.guardrail}: {self.word}: {self.sentence}"
+        return f"{self.guardrail}: {self.word}: {self.sentence.removeprefix(f'{self.guardrail}: ')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,7 +428,8 @@ class Judgement:
     alarm: Alarm | None = None
 
     def __str__(self) -> str:
-        return "\n".join([f"{self.word}: {self.sentence}", *(f"  {verdict}" for verdict in self.verdicts)])
+        each = [f"  {verdict}" for verdict in self.verdicts] if len(self.verdicts) > 1 else []
+        return "\n".join([f"{self.word}: {self.sentence}", *each])
 
     def _repr_html_(self) -> str:
         rows = [
