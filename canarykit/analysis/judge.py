@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from canarykit import words
 from canarykit.analysis.families import family
-from canarykit.analysis.watch import SPLITS, Split, Watch
+from canarykit.analysis.questions import SPLITS, Split
+from canarykit.analysis.watch import Watch
 from canarykit.errors import PlanError
 from canarykit.model import Alarm, Comparison, Guardrail, Judgement, Verdict, Window, Word
 

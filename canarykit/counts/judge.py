@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from canarykit.analysis import Judge
-from canarykit.analysis.watch import SPLITS, Split
+from canarykit.analysis.questions import SPLITS, Split
 from canarykit.counts.read import Table
 from canarykit.errors import PlanError
 from canarykit.model import ROLES, Counts, Guardrail, Judgement, TrafficSplit, Window

@@ -1,0 +1,238 @@
+"""One guardrail's question, for each kind of metric: which evidence it needs, and what that says."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Literal, Protocol
+
+import numpy as np
+
+from canarykit.analysis.bets import Array, class_bets, latency_bets, score_bets
+from canarykit.analysis.evidence import CeilingEvidence, LabelEvidence, QuantileEvidence, RateEvidence
+from canarykit.analysis.histogram import moments_of, quantile_of
+from canarykit.analysis.intervals import MeanDifference
+from canarykit.analysis.power import HISTOGRAM_FACTOR, RATE_FACTOR, still_needed
+from canarykit.analysis.slowdown import SlowdownEvidence
+from canarykit.model import Counts, Guardrail
+
+__all__ = ["SPLITS", "Question", "Split", "question_of"]
+
+Split = Literal["realised", "known", "mirrored"]
+SPLITS: tuple[Split, ...] = ("realised", "known", "mirrored")
+"""Where the canary's share of a window comes from: its own counts; the configured weight; or both versions answer the
+same requests, and only those are counted on which they disagree."""
+
+
+class Question(Protocol):
+    """Evidence of one kind of metric."""
+
+    @property
+    def log_e(self) -> float:
+        """That the canary is worse than tolerated."""
+        ...
+
+    @property
+    def log_e_safe(self) -> float:
+        """That it is no worse than the margin."""
+        ...
+
+    @property
+    def log_e_any(self) -> float:
+        """That it differs at all, as far as this kind can tell."""
+        ...
+
+    @property
+    def effect(self) -> float:
+        """Canary against stable."""
+        ...
+
+    def update(self, counts: Counts, share: float) -> tuple[int, int]:
+        """Take in one window; return its events, stable first."""
+        ...
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """Confidence sequence of the effect."""
+        ...
+
+    def level(self, row: Array) -> float:
+        """Level of one version with these counts."""
+        ...
+
+    def needed(self, totals: Counts, levels: tuple[float, float]) -> float:
+        """Further requests until it is likely to be decided; NaN when that cannot be said."""
+        ...
+
+
+class _Rate:
+    def __init__(self, guardrail: Guardrail, split: Split) -> None:
+        self._good_first = guardrail.metric.shown == "good"
+        self._margin = guardrail.margin
+        # Wrong answers are not rare: the right ones are evidence, too; not of a pair, where one tells the other.
+        both = self._good_first and split != "mirrored"
+        self._rate = RateEvidence(guardrail.tolerate, guardrail.margin, guardrail.mde, both_cells=both)
+        self._ceiling = CeilingEvidence(guardrail.ceiling) if guardrail.ceiling is not None else None
+
+    def update(self, counts: Counts, share: float) -> tuple[int, int]:
+        stable, canary = (int(n) for n in counts[:, 1])
+        served = counts.sum(axis=1)
+        self._rate.update(canary, stable + canary, share, (float(served[0]), float(served[1])))
+        if self._ceiling is not None:
+            self._ceiling.update(canary, float(counts[1].sum()))
+        return stable, canary
+
+    @property
+    def log_e(self) -> float:
+        return self._rate.log_e
+
+    @property
+    def log_e_safe(self) -> float:
+        if self._ceiling is None:
+            return self._rate.log_e_safe
+        # "Worse than the margin *and* above the ceiling": the mean of both e-values.
+        return float(np.logaddexp(self._rate.log_e_safe, self._ceiling.log_e) - math.log(2))
+
+    @property
+    def log_e_any(self) -> float:
+        return self._rate.log_e
+
+    @property
+    def effect(self) -> float:
+        return self._rate.effect
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        return self._rate.interval(alpha)
+
+    def level(self, row: Array) -> float:
+        return float(row[0 if self._good_first else 1] / row.sum())
+
+    def needed(self, totals: Counts, levels: tuple[float, float]) -> float:
+        bad = (1 - levels[0], 1 - levels[1]) if self._good_first else levels
+        stable, canary = (int(n) for n in totals.sum(axis=1))
+        return still_needed(bad, (stable, canary), self._margin, log_e_safe=self.log_e_safe)
+
+
+class _Quantile:
+    def __init__(self, guardrail: Guardrail) -> None:
+        metric = guardrail.metric
+        assert metric.quantile is not None
+        self._edges, self._p, self._margin = metric.cells, metric.quantile, guardrail.margin
+        self._any_slowdown = guardrail.tolerate == 1
+        self._quantile = QuantileEvidence(metric.cells, metric.quantile, guardrail.tolerate, guardrail.margin)
+        self._shape = LabelEvidence(len(metric.cells), lambda stable, canary: latency_bets(stable, metric.cells, guardrail.mde))
+        # A bucket wider than the tolerated ratio cannot hold a quantile and its multiple apart: all buckets together can.
+        widest = max((b / a for a, b in pairwise(metric.cells) if math.isfinite(b)), default=math.inf)
+        coarse = widest > max(guardrail.tolerate, 1.1)
+        self._slowdown = SlowdownEvidence(metric.cells, guardrail.tolerate, guardrail.margin) if coarse else None
+
+    def update(self, counts: Counts, share: float) -> tuple[int, int]:
+        self._shape.update(counts.astype(float), share)
+        if self._slowdown is not None:
+            self._slowdown.update(counts.astype(float), share)
+        return self._quantile.update(counts[0].astype(float), counts[1].astype(float)) or (0, 0)
+
+    @property
+    def log_e(self) -> float:
+        # Instances are not versions: that latency differs *somehow* fails a canary only when no slowdown is tolerated.
+        if self._any_slowdown:
+            return self._shape.log_e
+        return self._mean(self._quantile.log_e, self._slowdown.log_e if self._slowdown else None)
+
+    @property
+    def log_e_safe(self) -> float:
+        return self._mean(self._quantile.log_e_safe, self._slowdown.log_e_safe if self._slowdown else None)
+
+    @staticmethod
+    def _mean(exact: float, interpolated: float | None) -> float:
+        """Logarithm of the mean of two e-values; of one, itself."""
+        return exact if interpolated is None else float(np.logaddexp(exact, interpolated) - math.log(2))
+
+    @property
+    def log_e_any(self) -> float:
+        return self._shape.log_e
+
+    @property
+    def effect(self) -> float:
+        return (self._slowdown or self._quantile).effect
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        return (self._slowdown or self._quantile).interval(alpha)
+
+    def level(self, row: Array) -> float:
+        return quantile_of(row, self._edges, self._p)
+
+    def needed(self, totals: Counts, levels: tuple[float, float]) -> float:
+        stable, canary = (int(n) for n in totals.sum(axis=1))
+        if not stable or not canary or not math.isfinite(levels[0]):
+            return float("nan")
+        # A canary slower by the margin passes stable's quantile as often as stable passes quantile / margin.
+        slow = float(totals[0][np.asarray(self._edges) > levels[0] / self._margin].sum()) / stable
+        base = 1 - self._p
+        return still_needed((base, base), (stable, canary), max(slow / base, 1.01), log_e_safe=self.log_e_safe) * (
+            HISTOGRAM_FACTOR / RATE_FACTOR
+        )
+
+
+class _Means:
+    """Scores, and shares of classes: differences of means, in the metric's own units."""
+
+    def __init__(self, guardrail: Guardrail) -> None:
+        metric = guardrail.metric
+        self._margin = guardrail.margin
+        if metric.kind == "score":
+            self._columns = [np.asarray(metric.cells, dtype=float)]
+            self._labels = LabelEvidence(len(metric.cells), lambda stable, canary: score_bets(stable, metric.cells))
+        else:
+            self._columns = list(np.eye(len(metric.cells)))
+            self._labels = LabelEvidence(len(metric.cells), class_bets)
+        self._both_sides = metric.kind == "classes"
+        self._differences = [MeanDifference() for _ in self._columns]
+
+    def update(self, counts: Counts, share: float) -> tuple[int, int]:
+        self._labels.update(counts.astype(float), share)
+        for values, difference in zip(self._columns, self._differences, strict=True):
+            rows = [(float(row.sum()), *moments_of(row, values)) for row in counts]
+            difference.update(rows[0], rows[1])
+        return int(counts[0].sum()), int(counts[1].sum())
+
+    @property
+    def log_e(self) -> float:
+        return self._labels.log_e
+
+    @property
+    def log_e_any(self) -> float:
+        return self._labels.log_e
+
+    @property
+    def log_e_safe(self) -> float:
+        sides = []
+        for difference in self._differences:
+            for bound in (-self._margin, self._margin) if self._both_sides else (-self._margin,):
+                inside = (difference.estimate - bound) * (1 if bound < 0 else -1)
+                sides.append(difference.log_e(bound) if inside > 0 else -difference.log_e(bound))
+        return min(sides)  # all must be cleared
+
+    @property
+    def _largest(self) -> MeanDifference:
+        return max(self._differences, key=lambda difference: abs(np.nan_to_num(difference.estimate)))
+
+    @property
+    def effect(self) -> float:
+        return self._largest.estimate
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        return self._largest.interval(alpha / len(self._differences))
+
+    def level(self, row: Array) -> float:
+        values = self._columns[self._differences.index(self._largest)]
+        return moments_of(row, values)[0]
+
+    def needed(self, totals: Counts, levels: tuple[float, float]) -> float:
+        return float("nan")
+
+
+def question_of(guardrail: Guardrail, split: Split) -> Question:
+    """The question that a guardrail asks."""
+    if guardrail.metric.kind == "rate":
+        return _Rate(guardrail, split)
+    return _Quantile(guardrail) if guardrail.metric.kind == "quantile" else _Means(guardrail)
