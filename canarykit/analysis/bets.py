@@ -63,7 +63,12 @@ def mixture(wealth: Array, prior: Array) -> float:
 
 
 def log_prior(effects: Array) -> Array:
-    """Logarithm of a half-normal prior over log ratios, summing to one."""
+    """Logarithm of a half-normal prior over log ratios, summing to one.
+
+    Notes
+    -----
+    Section 1 of the statistics design, "Prior over effects".
+    """
     raw = -0.5 * effects**2
     return np.asarray(raw - log_sum(raw), dtype=float)
 
@@ -106,6 +111,10 @@ def log_wealth_of_cells(counts: Array, share: float, log_ratios: Array) -> Array
     Returns
     -------
     (bets,) float array, natural log
+
+    Notes
+    -----
+    The one formula, section 1 of the statistics design.
     """
     used = np.flatnonzero(counts.any(axis=0))
     ratios, totals = log_ratios[:, used], counts[:, used].sum(axis=0)
@@ -157,6 +166,10 @@ def slowed(past: Array, edges: Sequence[float], factors: Sequence[float] | Array
         Upper edges of the buckets, rising; the last may be infinity.
     factors : sequence of float
         What durations are multiplied by; log-linear interpolation inside buckets.
+
+    Notes
+    -----
+    Section 2 of the statistics design, the first family of latency.
     """
     shares, points, cumulative = _distribution(past, edges)
     return np.array([_moved(points - by, shares, points, cumulative) for by in np.log(factors)])
@@ -212,6 +225,10 @@ def latency_bets(past: Array, edges: Sequence[float], mde: float | None = None) 
         As in `slowed`.
     mde : float, optional
         A slowdown of interest; takes half the mass.
+
+    Notes
+    -----
+    Section 2 of the statistics design, "Latency and other histograms"; Lindon and Malek (2022).
     """
     shares, points, cumulative = _distribution(past, edges)
     slower = slowed(past, edges, _SLOWDOWNS)
@@ -269,6 +286,10 @@ def score_bets(past: Array, values: Sequence[float], *, worse_only: bool = True)
         Score of each bin, 0 to 1.
     worse_only : bool
         Bet on lower scores only.
+
+    Notes
+    -----
+    Section 2 of the statistics design, "Score in [0, 1]": exponential tilts of stable's past shares.
     """
     shares = (past + _SMOOTHING) / (past + _SMOOTHING).sum()
     y = np.asarray(values, dtype=float)
@@ -287,6 +308,10 @@ def class_bets(past: Array, past_canary: Array) -> Bets:
     ----------
     past, past_canary : (classes,) float array
         Requests per class before the window that is judged, of stable and of the canary.
+
+    Notes
+    -----
+    Section 2 of the statistics design, "Classes"; Turner, Ly and Grünwald (2024).
     """
     shares = (past + _SMOOTHING) / (past + _SMOOTHING).sum()
     count = len(shares)

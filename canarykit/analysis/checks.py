@@ -54,6 +54,10 @@ def drift(windows: Iterable[Window], table: str = "outcome") -> float:
     ----------
     windows, table
         As in `dispersion`.
+
+    Notes
+    -----
+    Pearson's chi-square over its degrees of freedom; section 6 of the statistics design.
     """
     rows = [window.counts[table][0] for window in windows if table in window.counts and window.counts[table][0].sum()]
     if not rows:
@@ -75,6 +79,10 @@ def warm_up(windows: Iterable[Window], seconds: float) -> Iterator[Window]:
         In order.
     seconds : float
         Since the canary's first weight. Decide it beforehand.
+
+    Notes
+    -----
+    Section 6 of the statistics design, "Warm-up".
     """
     began: float | None = None
     for window in windows:

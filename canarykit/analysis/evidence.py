@@ -73,6 +73,10 @@ class RateEvidence(Evidence):
         A ratio of interest; takes half the mass of the bets.
     both_cells : bool
         Bet on the good requests, too: for rates that are not small, and exact only when 1 is tolerated.
+
+    Notes
+    -----
+    Sections 1 to 4 of the statistics design; Lindon and Malek (2022).
     """
 
     _STATE = ("_wealth", "_past")
@@ -282,6 +286,10 @@ class LabelEvidence(Evidence):
         How many outcomes there are.
     bets : callable
         Takes stable's and the canary's counts so far, shape (cells,) each; returns log ratios and log prior.
+
+    Notes
+    -----
+    Sections 1 and 2 of the statistics design; Lindon and Malek (2022).
     """
 
     _STATE = ("_wealth", "_past")

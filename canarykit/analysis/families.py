@@ -29,6 +29,10 @@ def family(log_e: Sequence[float], weights: Sequence[float] | None = None) -> fl
     -------
     float
         Natural logarithm; never below what Bonferroni gives.
+
+    Notes
+    -----
+    Section 4 of the statistics design; Vovk and Wang (2021): means of e-values are e-values.
     """
     values = np.asarray(log_e, dtype=float)
     shares = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
@@ -47,6 +51,10 @@ def closure(e: Sequence[float]) -> Array:
     -------
     (questions,) float array
         For each, the least mean over all sets of questions that hold it.
+
+    Notes
+    -----
+    Section 4 of the statistics design; closed testing with means of e-values, Vovk and Wang (2021).
     """
     values = np.asarray(e, dtype=float)
     adjusted = np.empty(len(values))

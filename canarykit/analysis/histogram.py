@@ -24,6 +24,10 @@ def quantile_of(cells: Counts | Array, edges: Sequence[float], quantile: float) 
         Upper edge of each bucket.
     quantile : float
         0 to 1.
+
+    Notes
+    -----
+    Section 2 of the statistics design: log-linear inside a bucket.
     """
     cumulative = np.cumsum(cells)
     if not cumulative[-1]:
@@ -45,6 +49,10 @@ def moments_of(cells: Counts | Array, values: Sequence[float] | Array) -> tuple[
         Requests per bin.
     values : sequence of float
         Value of each bin.
+
+    Notes
+    -----
+    Of counted values; the variance is that of the sample, without correction.
     """
     total = float(np.sum(cells))
     if not total:

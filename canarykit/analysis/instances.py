@@ -40,13 +40,22 @@ def spread(role: Role, instances: Mapping[str, Counts], edges: Sequence[float], 
     -------
     float
         1 or more; NaN with fewer than two replicas of `ENOUGH` requests.
+
+    Notes
+    -----
+    Section 6 of the statistics design, "Instances are not versions".
     """
     levels = [quantile_of(cells, edges, quantile) for cells in _of(role, instances) if cells.sum() >= ENOUGH]
     return max(levels) / min(levels) if len(levels) > 1 else float("nan")
 
 
 def load_ratio(instances: Mapping[str, Counts]) -> float:
-    """Requests per replica of the canary, as a multiple of stable's; NaN when one had none."""
+    """Requests per replica of the canary, as a multiple of stable's; NaN when one had none.
+
+    Notes
+    -----
+    Section 6 of the statistics design, "Instances are not versions".
+    """
     means = [np.mean([cells.sum() for cells in _of(role, instances)] or [0.0]) for role in ROLES]
     return float(means[1] / means[0]) if min(means) > 0 else float("nan")
 

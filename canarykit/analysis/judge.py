@@ -39,6 +39,10 @@ class Judge:
     ------
     PlanError
         alpha or beta is not between 0 and 1, no such split, or a dispersion that is none.
+
+    Notes
+    -----
+    Section 4 of the statistics design, "Guardrails and the verdict".
     """
 
     def __init__(

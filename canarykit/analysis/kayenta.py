@@ -145,6 +145,10 @@ def judge(
     ------
     PlanError
         A configuration that is none, or series of a metric that it does not name.
+
+    Notes
+    -----
+    The published rules of NetflixACAJudge and of its weighted-sum scorer.
     """
     if not (tolerance >= 0 and 0 < confidence < 1):
         raise PlanError(f"tolerance must be 0 or more and confidence between 0 and 1, not {tolerance} and {confidence}")

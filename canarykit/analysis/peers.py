@@ -90,7 +90,7 @@ def _looks(served: Served, every: int) -> Looks:
 
 
 def peeking_z(served: Served) -> float:
-    """A one-sided z-test of two shares at 5 %, at every interval."""
+    """A one-sided z-test of two shares at 5 %, at every interval: what many teams do by hand."""
     looks = _looks(served, INTERVAL)
     difference, variance, _, _ = _pooled(served, looks)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -98,7 +98,7 @@ def peeking_z(served: Served) -> float:
 
 
 def overlap(served: Served) -> float:
-    """Two 95 % (Wilson) intervals that no longer overlap, at every interval."""
+    """Two 95 % intervals (Wilson 1927) that no longer overlap, at every interval."""
     looks = _looks(served, INTERVAL)
     _, _, n, p = _pooled(served, looks)
     z = norm.ppf(0.975)
@@ -143,17 +143,17 @@ def _group_sequential(served: Served, kind: str) -> float:
 
 
 def pocock(served: Served) -> float:
-    """Ten looks with Pocock's boundary."""
+    """Ten looks with the boundary of Pocock (1977)."""
     return _group_sequential(served, "pocock")
 
 
 def obrien_fleming(served: Served) -> float:
-    """Ten looks with O'Brien and Fleming's boundary."""
+    """Ten looks with the boundary of O'Brien and Fleming (1979)."""
     return _group_sequential(served, "obrien-fleming")
 
 
 def kayenta(served: Served, *, tolerance: float = 0.25, confidence: float = 0.98, least: int = 5) -> float:
-    """Kayenta's Mann-Whitney rule on one value per interval, judged again at every interval."""
+    """The rule of Kayenta's NetflixACAJudge on one value per interval, judged again at every interval."""
     looks = _looks(served, INTERVAL)
     line = norm.ppf(1 - (1 - confidence) / 2)
     for last in range(least, len(looks) + 1):

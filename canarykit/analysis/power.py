@@ -44,6 +44,10 @@ def bound(stable: Sequence[float], canary: Sequence[float], share: float, *, alp
     ------
     PlanError
         Not distributions over the same cells, or not a share.
+
+    Notes
+    -----
+    Section 5 of the statistics design: Wald's inequality with the Jensen-Shannon divergence of the label.
     """
     p, q = np.asarray(stable, dtype=float), np.asarray(canary, dtype=float)
     if p.shape != q.shape or (p < 0).any() or (q < 0).any() or not np.allclose([p.sum(), q.sum()], 1):
@@ -118,6 +122,10 @@ def needs(
     ------
     PlanError
         Numbers that are no rates, or no difference to find.
+
+    Notes
+    -----
+    Section 5 of the statistics design.
     """
     bad = base * effect
     if not (0 < base < 1 and 0 < bad < 1):
@@ -199,6 +207,10 @@ def plan(rate: float, weights: Sequence[float], base: float, effect: float, *, a
     ------
     PlanError
         As in `needs`.
+
+    Notes
+    -----
+    Section 5 of the statistics design.
     """
     found = needs(rate, weights, base, effect, alpha=alpha)
     every = [need for need in needs(rate, range(1, 100), base, effect, alpha=alpha) if not need.mirrored]
@@ -230,6 +242,10 @@ def still_needed(levels: tuple[float, float], requests: tuple[int, int], margin:
     -------
     float
         NaN when it cannot be said: one version idle, no bad request yet, or a rate that the margin takes above one.
+
+    Notes
+    -----
+    Section 5 of the statistics design.
     """
     stable, canary = requests
     base = levels[0]
