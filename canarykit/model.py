@@ -339,9 +339,11 @@ class Comparison:
     log_e_safe : float
         Evidence, natural log, that it is no worse than the margin.
     alarm_at : float
-        Value of E at which this guardrail alone would alarm (20 at an error budget of 5 %).
+        Value of E at which this guardrail alone would alarm: 20 at an error budget of 5 %, less up to a declared horizon.
     log_e_any : float
         Evidence, natural log, that the versions differ at all; fails a canary only when nothing is tolerated.
+    alpha : float
+        Error budget: the interval misses at most in this share of rollouts.
     """
 
     metric: str
@@ -354,6 +356,7 @@ class Comparison:
     log_e_safe: float
     alarm_at: float
     log_e_any: float = 0.0
+    alpha: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,6 +404,10 @@ class Verdict:
 
     def __str__(self) -> str:
         return f"{self.guardrail}: {self.word}: {self.sentence.removeprefix(f'{self.guardrail}: ')}"
+
+    def _repr_html_(self) -> str:
+        sentence = escape(self.sentence.removeprefix(f"{self.guardrail}: "))
+        return f"<p>{escape(self.guardrail)}: <strong>{SYMBOLS[self.word]} {self.word}</strong>: {sentence}</p>"
 
 
 @dataclass(frozen=True, slots=True)

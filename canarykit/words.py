@@ -11,11 +11,12 @@ __all__ = ["all_passed", "cells", "duration", "effect", "failed", "level", "leve
 
 
 def _always(comparison: Comparison) -> str:
-    return f"{_confidence(comparison)}, however often you look"
+    until = "" if comparison.alarm_at > 0.999 / comparison.alpha else ", up to the declared horizon"
+    return f"{_confidence(comparison)}, however often you look{until}"
 
 
 def _confidence(comparison: Comparison) -> str:
-    return f"{100 * (1 - 1 / comparison.alarm_at):.3g} %"
+    return f"{100 * (1 - comparison.alpha):.3g} %"
 
 
 def level(value: float, metric: Metric) -> str:

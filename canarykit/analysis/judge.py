@@ -34,11 +34,14 @@ class Judge:
     dispersion : float
         How much more labels vary from window to window than independent requests would, from an A/A split
         (`canarykit.analysis.checks.dispersion`). Evidence is taken to the power of one over it.
+    alarm_at : float, optional
+        Of a single rate: value of E at which it alarms, from `canarykit.analysis.evidence.threshold`, when the number of
+        events is declared beforehand. The guarantee ends there.
 
     Raises
     ------
     PlanError
-        alpha or beta is not between 0 and 1, no such split, or a dispersion that is none.
+        alpha or beta is not between 0 and 1, no such split, a dispersion that is none, or a horizon of several guardrails.
 
     Notes
     -----
@@ -53,6 +56,7 @@ class Judge:
         beta: float = 0.05,
         split: Split = "realised",
         dispersion: float = 1.0,
+        alarm_at: float | None = None,
     ) -> None:
         if not (0 < alpha < 1 and 0 < beta < 1):
             raise PlanError(f"alpha and beta must be between 0 and 1, not {alpha} and {beta}")
@@ -60,9 +64,14 @@ class Judge:
             raise PlanError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
         if not (math.isfinite(dispersion) and dispersion > 0):
             raise PlanError(f"dispersion must be a number above 0, not {dispersion}")
+        if alarm_at is not None and (
+            not 1 < alarm_at <= 1 / alpha or [guardrail.metric.kind for guardrail in guardrails] != ["rate"]
+        ):
+            raise PlanError(f"alarm_at is for one rate, and between 1 and 1/alpha ({1 / alpha:g}), not {alarm_at}")
         self.alpha, self.beta = alpha, beta
+        self._alarm_at = 1 / alpha if alarm_at is None else alarm_at
         self._weights = [guardrail.weight for guardrail in guardrails]
-        self._watches = [Watch(guardrail, 1 / alpha, split, dispersion) for guardrail in guardrails]
+        self._watches = [Watch(guardrail, self._alarm_at, split, dispersion) for guardrail in guardrails]
         self._alarm: Alarm | None = None
         self._alarm_sentence = ""
         self._said: Judgement | None = None
@@ -79,7 +88,7 @@ class Judge:
         tables = [watch.checked(window) for watch in self._watches]  # all of it is good, or none is taken in
         for watch, table in zip(self._watches, tables, strict=True):
             watch.update(window, table)
-        line = math.log(1 / self.alpha)
+        line = math.log(self._alarm_at)
         # A mean is no larger than its largest part: most looks end here.
         if self._alarm is None and max(watch.log_e for watch in self._watches) >= line and self.log_e >= line:
             guilty = max(self._watches, key=lambda watch: watch.log_e)
@@ -142,7 +151,7 @@ class Judge:
             word, sentence = "fail", self._alarm_sentence
         elif missing is not None:
             word, sentence = "no data", missing
-        elif watch.log_e >= math.log(1 / self.alpha):
+        elif watch.log_e >= math.log(self._alarm_at):
             word, sentence = "fail", words.failed(comparison, metric)
         elif watch.log_e_safe >= math.log(1 / self.beta):
             word, sentence = "pass", words.passed(comparison, metric, watch.guardrail.margin, watch.guardrail.ceiling)

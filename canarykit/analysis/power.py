@@ -92,6 +92,9 @@ class Need:
         how = "mirrored" if self.mirrored else f"{self.weight:g} %"
         return f"{how}: about {rounded(self.requests)} requests, {duration(self.seconds)}"
 
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(str(self))}</p>"
+
 
 def needs(
     rate: float, weights: Sequence[float], base: float, effect: float, *, alpha: float = 0.05, both: float | None = None

@@ -24,6 +24,10 @@ SPLITS: tuple[Split, ...] = ("realised", "known", "mirrored")
 same requests, and only those are counted on which they disagree."""
 
 
+_WIDE = 1.1
+"""Growth of buckets from which on a ratio is no longer rounded to whole ones."""
+
+
 class Question(Protocol):
     """Evidence of one kind of metric."""
 
@@ -120,9 +124,9 @@ class _Quantile:
         self._any_slowdown = guardrail.tolerate == 1
         self._quantile = QuantileEvidence(metric.cells, metric.quantile, guardrail.tolerate, guardrail.margin)
         self._shape = LabelEvidence(len(metric.cells), lambda stable, canary: latency_bets(stable, metric.cells, guardrail.mde))
-        # A bucket wider than the tolerated ratio cannot hold a quantile and its multiple apart: all buckets together can.
+        # Wide buckets cannot hold a quantile and its tolerated multiple apart: all buckets together can.
         widest = max((b / a for a, b in pairwise(metric.cells) if math.isfinite(b)), default=math.inf)
-        coarse = widest > max(guardrail.tolerate, 1.1)
+        coarse = widest > _WIDE
         self._slowdown = SlowdownEvidence(metric.cells, guardrail.tolerate, guardrail.margin) if coarse else None
 
     def update(self, counts: Counts, share: float) -> tuple[int, int]:

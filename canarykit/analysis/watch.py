@@ -128,6 +128,7 @@ class Watch:
             self.log_e_safe,
             self.alarm_at,
             self._question.log_e_any / self._dispersion,
+            alpha,
         )
 
     def still_needed(self) -> tuple[float, float]:

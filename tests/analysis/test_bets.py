@@ -193,6 +193,22 @@ def test_a_declared_horizon_lowers_the_threshold_and_keeps_the_rate(rng):
     assert threshold(200, 0.2, mde=2.0) <= 20
 
 
+def test_a_judge_with_a_declared_horizon_says_so(rng):
+    """
+    It alarms at the calibrated value, and its words say where the guarantee ends; of several guardrails it is refused.
+    """
+    guardrail = ck.metrics.error_rate(ceiling=None)
+    found = list(windows(guardrail.metric, (0.98, 0.02), (0.94, 0.06), 60, rng))
+    word, judge = judged(guardrail, found, alarm_at=threshold(400, 0.2))
+    plain = judged(guardrail, found)[1]
+    assert word == "fail" and judge.judgement.alarm.time <= plain.judgement.alarm.time
+    assert "95 %, however often you look, up to the declared horizon" in judge.judgement.sentence
+    assert "horizon" not in plain.judgement.sentence
+    for guardrails, alarm_at in (([guardrail, ck.metrics.accuracy()], 10.0), ([guardrail], 30.0), ([guardrail], 1.0)):
+        with pytest.raises(PlanError, match="alarm_at"):
+            Judge(guardrails, alarm_at=alarm_at)
+
+
 def windows(metric, stable, canary, count, rng, *, n=(160, 40), weight=20.0):
     """Windows of a metric with these laws."""
     for at in range(count):
