@@ -218,9 +218,8 @@ def plan(rate: float, weights: Sequence[float], base: float, effect: float, *, a
     found = needs(rate, weights, base, effect, alpha=alpha)
     every = [need for need in needs(rate, range(1, 100), base, effect, alpha=alpha) if not need.mirrored]
     soonest = min(every, key=lambda need: need.seconds)
-    kind = "worse" if effect > 1 else "better"
     question = (
-        f"to show a canary that is ×{effect:g} {kind} than stable's {100 * base:g} %, at {rate:g} requests/s "
+        f"to show that the canary's bad requests are ×{effect:g} of stable's {100 * base:g} %, at {rate:g} requests/s "
         f"and a chance of {100 * alpha:g} % of a false alarm:"
     )
     asked = tuple(need for need in found if not need.mirrored)

@@ -32,7 +32,7 @@ class Watch:
     def __init__(self, guardrail: Guardrail, alarm_at: float, split: Split = "realised", dispersion: float = 1.0) -> None:
         self.guardrail, self.metric, self.alarm_at = guardrail, guardrail.metric, alarm_at
         self.totals = np.zeros((2, len(self.metric.cells)), dtype=np.int64)
-        self.uninformative = 0
+        self.uninformative = self._canary_alone = 0
         self.silent_because = "nothing was counted yet"
         self._split, self._dispersion = split, max(dispersion, 1.0)
         self._seconds = 0.0
@@ -76,6 +76,7 @@ class Watch:
         if not 0 < window.split.share < 1:
             # One version alone is no comparison; of a histogram it teaches where stable's quantile lies.
             self.uninformative += int(counts.sum())
+            self._canary_alone += int(counts[1].sum())
             if self.metric.kind == "quantile":
                 self._question.update(np.array([counts[0], np.zeros_like(counts[0])]), 0.0)
             return
@@ -147,6 +148,8 @@ class Watch:
         if self.silent_because:
             return self.silent_because
         stable, canary = self.totals.sum(axis=1)
+        if not canary and self._canary_alone:
+            return f"in no window did both versions serve: {self.uninformative:,} requests compare nothing"
         if not canary:
             return "no request reached the canary"
         return None if stable else "no request reached stable"

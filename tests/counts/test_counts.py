@@ -190,6 +190,9 @@ def test_windows_that_compare_nothing_are_counted(csv):
     assert (plain["uninformative_windows"], more["uninformative_windows"], more["windows"]) == (0, 3, 103)
     assert plain["metrics"]["error rate"]["log_e"] == more["metrics"]["error rate"]["log_e"]
     assert "3 of 103 windows compare nothing" in run("judge", csv(rows + idle))[1]
+    apart = csv([(1, "stable", "ok", 90), (1, "stable", "error", 9), (2, "canary", "ok", 90), (2, "canary", "error", 9)])
+    code, out, _ = run("judge", apart)
+    assert code == 30 and "in no window did both versions serve: 198 requests compare nothing" in out
 
 
 def test_rows_may_come_in_any_order_and_add_up(csv):
