@@ -202,6 +202,15 @@ def test_promotion_twice_is_one_promotion(experiment):
     assert exp.abort("too late").outcome == "promoted"
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own answer to SIGINT, also where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interruption_returns_traffic_to_stable_and_says_so(experiment):
     """
     Ctrl-C in the middle of a rollout.
