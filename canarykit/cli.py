@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import threading
@@ -213,20 +212,10 @@ def _changed(guardrails: Sequence[Guardrail], changes: Mapping[str, Sequence[str
 def power_command(rate: str, weights: Sequence[float], base: float, effect: float, alpha: float, as_json: bool) -> None:
     """Say how many requests, and how long, it takes to find an effect: before a rollout starts."""
     from canarykit.analysis.power import plan
+    from canarykit.load.load import per_second
 
-    found = plan(_per_second(rate), weights or (5.0,), base, effect, alpha=alpha)
+    found = plan(per_second(rate), weights or (5.0,), base, effect, alpha=alpha)
     click.echo(json.dumps(found.as_json(), indent=1, allow_nan=False) if as_json else str(found))
-
-
-def _per_second(text: str) -> float:
-    number, _, unit = text.partition("/")
-    seconds = {"": 1, "s": 1, "min": 60, "m": 60, "h": 3600}.get(unit.strip())
-    try:
-        if seconds is not None and float(number) > 0 and math.isfinite(float(number)):
-            return float(number) / seconds
-    except ValueError:
-        pass
-    raise PlanError(f"--rate takes requests per second, minute or hour, such as 2/s, 90/min or 5000/h, not {text!r}")
 
 
 def _end_with_parent() -> None:

@@ -33,7 +33,7 @@ ALLOWED = {
     "lessons": {"analysis", "charts"},
     "experiment": {"analysis", "charts", "clusters", "history", "interrupts", "journal", "metrics", "plan", "rollout"},
     "report": {"clusters", "history", "journal"},
-    "cli": {"analysis", "clusters", "counts", "history", "journal", "report", "words"},
+    "cli": {"analysis", "clusters", "counts", "history", "journal", "load", "report"},
 }
 FOREIGN = {
     "matplotlib": {"charts"},

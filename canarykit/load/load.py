@@ -255,6 +255,9 @@ class Load:
         """What was asked for: rate, shape, duration, seed."""
         return {name: self._spec[name] for name in ("rate", "shape", "duration", "seed")}
 
+    def __repr__(self) -> str:
+        return f"Load: {self._spec['rate']:g} requests/s"
+
     @property
     def running(self) -> bool:
         """Whether it sends."""
