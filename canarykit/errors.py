@@ -5,6 +5,7 @@
     CanaryError                 anything that canarykit itself reports
     ├── PlanError               what a person wrote cannot be done: a weight, a guardrail, a version, a parameter
     ├── ClusterError            a version does not come up, or does not stay up
+    │   └── ConflictError       someone else wrote the same object, or owns it
     ├── RoutingError            the gateway does not serve the split that was asked for
     ├── TelemetryError          counts cannot be read
     │   └── JournalError        the record of a rollout cannot be written or read
@@ -16,6 +17,7 @@ Each message says what was tried, on what, and what to do next.
 __all__ = [
     "CanaryError",
     "ClusterError",
+    "ConflictError",
     "JournalError",
     "PlanError",
     "ReportError",
@@ -34,6 +36,10 @@ class PlanError(CanaryError, ValueError):
 
 class ClusterError(CanaryError):
     """A version does not come up, or does not stay up."""
+
+
+class ConflictError(ClusterError):
+    """Someone else wrote the same object, or owns it."""
 
 
 class RoutingError(CanaryError):

@@ -21,7 +21,7 @@ ALLOWED = {
     "analysis": {"words"},
     "rollout": {"plan"},
     "journal": set(),
-    "routers": set(),
+    "routers": {"wire"},
     "telemetry": {"metrics", "wire"},
     "serving": set(),
     "load": {"metrics", "wire", "serving"},
@@ -44,6 +44,7 @@ FOREIGN = {
     "starlette": {"serving"},
     "aiohttp": {"load"},
     "sqlite3": {"journal"},
+    "kubernetes": {"clusters"},
     "pydantic": {"plan"},
 }
 

@@ -1,0 +1,1 @@
+"""Versions as Deployments of a Kubernetes cluster."""

@@ -1,0 +1,374 @@
+"""The API server: few verbs, explicit context and namespace, bounded retries, errors that say who may not do what."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from canarykit.errors import ClusterError, ConflictError
+
+__all__ = ["FIELD_MANAGER", "Client", "path_of"]
+
+FIELD_MANAGER = "canarykit"
+
+_KINDS: Mapping[str, tuple[str, str]] = {
+    "ConfigMap": ("v1", "configmaps"),
+    "Event": ("v1", "events"),
+    "Namespace": ("v1", "namespaces"),
+    "Pod": ("v1", "pods"),
+    "Service": ("v1", "services"),
+    "Deployment": ("apps/v1", "deployments"),
+    "ReplicaSet": ("apps/v1", "replicasets"),
+    "StatefulSet": ("apps/v1", "statefulsets"),
+    "DaemonSet": ("apps/v1", "daemonsets"),
+    "PersistentVolumeClaim": ("v1", "persistentvolumeclaims"),
+    "Job": ("batch/v1", "jobs"),
+    "EndpointSlice": ("discovery.k8s.io/v1", "endpointslices"),
+    "Lease": ("coordination.k8s.io/v1", "leases"),
+    "Ingress": ("networking.k8s.io/v1", "ingresses"),
+    "Gateway": ("gateway.networking.k8s.io/v1", "gateways"),
+    "HTTPRoute": ("gateway.networking.k8s.io/v1", "httproutes"),
+    "VirtualService": ("networking.istio.io/v1", "virtualservices"),
+    "InferenceService": ("serving.kserve.io/v1beta1", "inferenceservices"),
+}
+_PATCHES = {
+    "apply": "application/apply-patch+yaml",
+    "json": "application/json-patch+json",
+    "merge": "application/merge-patch+json",
+}
+_BUSY = (429, 502, 503, 504)
+_REQUEST_TIMEOUT = 10.0
+
+
+def path_of(kind: str, namespace: str | None, name: str | None = None, sub: str = "") -> str:
+    """Path of an object, or of a list of them, below the API server's address.
+
+    Parameters
+    ----------
+    kind : str
+        ``"Deployment"``.
+    namespace : str or None
+        None for a Namespace itself, and for all namespaces.
+    name, sub : str, optional
+        Of the object, and of a subresource of it.
+    """
+    version, plural = _KINDS[kind]
+    parts = ["api" if "/" not in version else "apis", version]
+    if namespace is not None and kind != "Namespace":
+        parts += ["namespaces", namespace]
+    parts += [part for part in (plural, name, sub) if part]
+    return "/" + "/".join(quote(part, safe="/:") for part in parts)
+
+
+class Client:
+    """Talks to one namespace of one cluster.
+
+    Parameters
+    ----------
+    context : str, optional
+        Of the kubeconfig; its current one by default. Inside a pod, the pod's own service account.
+    namespace : str
+        Where everything happens.
+    patience : float
+        Seconds during which an API server that is away or busy is asked again.
+    tell : callable, optional
+        Is told once what is being waited for.
+
+    Raises
+    ------
+    ClusterError
+        The kubernetes package is missing, or there is no such context.
+    """
+
+    def __init__(
+        self,
+        context: str | None = None,
+        namespace: str = "ai-services",
+        *,
+        patience: float = 60.0,
+        tell: Callable[[str], object] = lambda line: None,
+    ) -> None:
+        self.context, self.namespace = context, namespace
+        self.patience, self.tell = patience, tell
+        self.api = _api_client(context)
+        self.host = str(self.api.configuration.host)
+
+    # Verbs -------------------------------------------------------------------------------------------------------------
+
+    def get(self, kind: str, name: str, *, namespace: str | None = None) -> dict[str, Any] | None:
+        """Read an object; None when there is none, or no such kind.
+
+        Raises
+        ------
+        ClusterError
+            It may not be read, or the API server stays away.
+        """
+        status, found = self._ask("GET", path_of(kind, namespace or self.namespace, name), kind=kind, name=name)
+        return None if status == 404 else found
+
+    def list(self, kind: str, selector: str = "", *, everywhere: bool = False, fields: str = "") -> list[dict[str, Any]]:
+        """Read all objects of a kind that carry these labels; none when there is no such kind."""
+        query = {"labelSelector": selector, "fieldSelector": fields}
+        path = path_of(kind, None if everywhere else self.namespace)
+        status, found = self._ask("GET", path, query={k: v for k, v in query.items() if v}, kind=kind)
+        return [] if status == 404 else list(found.get("items", []))
+
+    def apply(self, body: Mapping[str, Any], *, dry_run: bool = False, force: bool = False) -> dict[str, Any]:
+        """Write the fields that we own (server-side apply); return the whole object.
+
+        Parameters
+        ----------
+        body : mapping
+            The object, with our fields alone.
+        dry_run : bool
+            Ask the server what would come of it; nothing is written.
+        force : bool
+            Take fields over that someone else owns.
+
+        Raises
+        ------
+        ConflictError
+            Someone else owns a field; says who.
+        ClusterError
+            It is refused, or the API server stays away.
+        """
+        kind, name = body["kind"], body["metadata"]["name"]
+        query = {"fieldManager": FIELD_MANAGER, "force": str(force).lower()}
+        if dry_run:
+            query["dryRun"] = "All"
+        path = path_of(kind, self.namespace, name)
+        status, found = self._ask("PATCH", path, query=query, body=body, patch="apply", kind=kind, name=name)
+        if status == 404:
+            raise ClusterError(_unknown(kind, name, self.namespace, found))
+        return found
+
+    def patch(self, kind: str, name: str, body: Any, *, how: str = "merge", sub: str = "") -> dict[str, Any]:
+        """Change an object.
+
+        Parameters
+        ----------
+        kind, name : str
+            Of the object.
+        body : mapping or list
+            A merge patch, or the list of a JSON patch.
+        how : {"merge", "json"}
+            Which.
+        sub : str
+            Subresource such as ``"status"``.
+
+        Raises
+        ------
+        ConflictError
+            It has changed since it was read, as the patch itself checks.
+        ClusterError
+            It is refused, is not there, or the API server stays away.
+        """
+        path = path_of(kind, self.namespace, name, sub)
+        query = {"fieldManager": FIELD_MANAGER}
+        status, found = self._ask("PATCH", path, query=query, body=body, patch=how, kind=kind, name=name)
+        if status == 404:
+            raise ClusterError(_unknown(kind, name, self.namespace, found))
+        return found
+
+    def replace(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a whole object, over what is there.
+
+        Raises
+        ------
+        ConflictError
+            Its `resourceVersion` is no longer the newest.
+        ClusterError
+            It is refused, is not there, or the API server stays away.
+        """
+        kind, name = body["kind"], body["metadata"]["name"]
+        path = path_of(kind, self.namespace, name)
+        status, found = self._ask("PUT", path, query={"fieldManager": FIELD_MANAGER}, body=body, kind=kind, name=name)
+        if status == 404:
+            raise ClusterError(_unknown(kind, name, self.namespace, found))
+        return found
+
+    def create(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a new object.
+
+        Raises
+        ------
+        ConflictError
+            There is one of that name.
+        ClusterError
+            It is refused, or the API server stays away.
+        """
+        kind, name = body["kind"], body["metadata"]["name"]
+        path = path_of(kind, self.namespace)
+        status, found = self._ask("POST", path, query={"fieldManager": FIELD_MANAGER}, body=body, kind=kind, name=name)
+        if status == 404:
+            raise ClusterError(_unknown(kind, name, self.namespace, found))
+        return found
+
+    def delete(self, kind: str, name: str, *, grace: int | None = None) -> bool:
+        """Delete an object and what depends on it; False when there was none."""
+        options: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        if grace is not None:
+            options["gracePeriodSeconds"] = grace
+        status, _ = self._ask("DELETE", path_of(kind, self.namespace, name), body=options, kind=kind, name=name)
+        return status != 404
+
+    def log(self, pod: str, *, lines: int = 10, previous: bool = False) -> str:
+        """Last lines that a pod wrote; empty when there are none."""
+        query = {"tailLines": str(lines), "previous": str(previous).lower()}
+        path = path_of("Pod", self.namespace, pod, "log")
+        try:
+            status, text = self._exchange("GET", f"{path}?{urlencode(query)}", None, {})
+        except OSError:
+            return ""
+        return text if status == 200 else ""
+
+    def follow(self, pod: str) -> Iterator[bytes]:
+        """All that a pod writes, from its beginning until it ends, in pieces as they come."""
+        url = f"{self.host}{path_of('Pod', self.namespace, pod, 'log')}?follow=true"
+        answer = self.api.rest_client.pool_manager.request(
+            "GET", url, headers=self._authorization(), preload_content=False, retries=False
+        )
+        try:
+            if answer.status != 200:
+                raise ClusterError(f"the log of pod {pod} cannot be read: {_reason(answer.status, answer.read().decode())}")
+            yield from answer.stream(65536)
+        finally:
+            answer.release_conn()
+
+    def through(self, pod: str, port: int, path: str, *, timeout: float = _REQUEST_TIMEOUT) -> tuple[int, str]:
+        """GET from a pod, by way of the API server; status and body.
+
+        Raises
+        ------
+        OSError
+            The API server is away.
+        """
+        proxied = path_of("Pod", self.namespace, f"{pod}:{port}", "proxy") + path
+        return self._exchange("GET", proxied, None, {}, timeout=timeout)
+
+    # Inside ------------------------------------------------------------------------------------------------------------
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        kind: str,
+        name: str = "",
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        patch: str | None = None,
+    ) -> tuple[int, dict[str, Any]]:
+        """One request, again while the server is away or busy; status (200 or 404) and the answer."""
+        headers = {"content-type": _PATCHES[patch] if patch else "application/json", "accept": "application/json"}
+        url = f"{path}?{urlencode(query)}" if query else path
+        what = f"{_VERBS[method]} {kind} {name or '(list)'} in namespace {self.namespace}"
+        end, pause, told = time.monotonic() + self.patience, 0.1, False
+        while True:
+            try:
+                status, text = self._exchange(method, url, body, headers)
+                trouble = _reason(status, text) if _busy(status, text) else None
+            except OSError as error:
+                status, text, trouble = 0, "", str(error) or type(error).__name__
+            if trouble is None:
+                if status == 422 and patch == "json" and "the server rejected our request" in text:
+                    status = 409  # the test of a JSON patch has failed: the object has changed
+                return self._answer(status, text, what)
+            if time.monotonic() + pause > end:
+                raise ClusterError(
+                    f"cannot {what}: the API server {self.host} did not answer for {self.patience:g} s ({trouble}); "
+                    "traffic stays as it is"
+                )
+            if not told and pause > 0.4:
+                self.tell(f"waiting for the API server {self.host}: {trouble}")
+                told = True
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, 3.0)
+
+    def _answer(self, status: int, text: str, what: str) -> tuple[int, dict[str, Any]]:
+        if status < 300 or status == 404:
+            try:
+                return (404 if status == 404 else 200), json.loads(text or "{}")
+            except ValueError:
+                return status, {"message": text[:200]}
+        reason = _reason(status, text)
+        if status == 409:
+            raise ConflictError(f"cannot {what}: {reason}")
+        if status == 401:
+            raise ClusterError(f"cannot {what}: the API server {self.host} does not know these credentials ({reason})")
+        if status == 403 and "exceeded quota" not in reason:
+            raise ClusterError(f"cannot {what}: no permission: {reason}; deploy/rbac.yaml has the role that suffices")
+        raise ClusterError(f"cannot {what}: {reason}")
+
+    def _exchange(
+        self, method: str, url: str, body: Any, headers: Mapping[str, str], timeout: float = _REQUEST_TIMEOUT
+    ) -> tuple[int, str]:
+        """One HTTP request; OSError when there was no answer."""
+        from urllib3.exceptions import HTTPError
+
+        try:
+            answer = self.api.rest_client.pool_manager.request(
+                method,
+                f"{self.host}{url}",
+                body=None if body is None else json.dumps(body).encode(),
+                headers={**headers, **self._authorization()},
+                timeout=timeout,
+                retries=False,
+            )
+        except HTTPError as error:
+            raise ConnectionError(f"{type(error).__name__}: {error.args[-1] if error.args else ''}") from error
+        return int(answer.status), answer.data.decode(errors="replace")
+
+    def _authorization(self) -> dict[str, str]:
+        settings = self.api.configuration.auth_settings()
+        return {"authorization": settings["BearerToken"]["value"]} if "BearerToken" in settings else {}
+
+
+_VERBS = {"GET": "get", "PATCH": "patch", "PUT": "update", "POST": "create", "DELETE": "delete"}
+
+
+def _api_client(context: str | None) -> Any:
+    try:
+        from kubernetes import config
+        from kubernetes.config.config_exception import ConfigException
+    except ImportError as error:
+        raise ClusterError("a cluster needs the kubernetes package: pip install 'canarykit[kube]'") from error
+    import os
+
+    try:
+        if context is None and os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
+            config.load_incluster_config()
+            from kubernetes.client import ApiClient
+
+            return ApiClient()
+        known = [entry["name"] for entry in config.list_kube_config_contexts()[0]]
+        if context is not None and context not in known:
+            raise ClusterError(f"the kubeconfig has no context {context!r}, only {', '.join(map(repr, known)) or 'none'}")
+        return config.new_client_from_config(context=context)
+    except ConfigException as error:
+        raise ClusterError(
+            f"no cluster is configured: {error}; set KUBECONFIG to a kubeconfig file, or see `make kind`"
+        ) from error
+
+
+def _busy(status: int, text: str) -> bool:
+    """Whether asking again may help: a 500 is final, unless it speaks of the server's own storage."""
+    return status in _BUSY or (status == 500 and any(word in text for word in ("etcd", "timeout", "deadline")))
+
+
+def _reason(status: int, text: str) -> str:
+    """What the API server says went wrong."""
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"status {status}: {text.strip()[:200]}"
+
+
+def _unknown(kind: str, name: str, namespace: str, found: Mapping[str, Any]) -> str:
+    if "could not find the requested resource" in str(found.get("message", "")) or not found.get("details"):
+        return f"this cluster knows no {kind} ({_KINDS[kind][0]}): install what defines it, or choose another router"
+    return f"there is no {kind} {name} in namespace {namespace}: {found.get('message', '')}"

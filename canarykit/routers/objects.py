@@ -1,0 +1,211 @@
+"""What routers on Kubernetes share: the objects they may ask for, and how a new split is seen in the traffic."""
+
+from __future__ import annotations
+
+import http.client
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from canarykit.errors import ConflictError, RoutingError
+from canarykit.model import Role, TrafficSplit
+from canarykit.wire import ROLE_HEADER
+
+__all__ = ["Api", "Probe", "Target", "retried", "until_served"]
+
+_T = TypeVar("_T")
+
+_ATTEMPTS = 8
+_PAUSE = 0.05
+_SURE = math.log(20)
+_MAX_PROBES = 400
+_LEAST_SHARE = 1e-3
+
+
+class Api(Protocol):
+    """Objects of one namespace."""
+
+    @property
+    def namespace(self) -> str:
+        """Which."""
+        ...
+
+    def get(self, kind: str, name: str, *, namespace: str | None = None) -> dict[str, Any] | None:
+        """Read an object; None when there is none, or no such kind."""
+        ...
+
+    def list(self, kind: str, selector: str = "", *, everywhere: bool = False, fields: str = "") -> list[dict[str, Any]]:
+        """Read all objects of a kind."""
+        ...
+
+    def apply(self, body: Mapping[str, Any], *, dry_run: bool = False, force: bool = False) -> dict[str, Any]:
+        """Write the fields that we own."""
+        ...
+
+    def patch(self, kind: str, name: str, body: Any, *, how: str = "merge", sub: str = "") -> dict[str, Any]:
+        """Change an object."""
+        ...
+
+    def delete(self, kind: str, name: str, *, grace: int | None = None) -> bool:
+        """Delete an object."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a router splits the traffic of.
+
+    Parameters
+    ----------
+    app : str
+        Name of the service; routes that the kit makes are named after it.
+    port : int
+        Port of both Services.
+    labels : mapping of str to str
+        Put on every object that the kit makes.
+    """
+
+    app: str
+    port: int
+    labels: Mapping[str, str]
+
+    def service(self, role: Role) -> str:
+        """Name of a version's Service, and of its Deployment."""
+        return f"{self.app}-{role}"
+
+
+def retried(change: Callable[[], _T]) -> _T:
+    """Read, change and write again while someone else writes in between.
+
+    Parameters
+    ----------
+    change : callable
+        Reads the object anew each time, and raises `ConflictError` when it has changed meanwhile.
+
+    Raises
+    ------
+    ConflictError
+        Someone else wrote in between each time.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            return change()
+        except ConflictError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(_PAUSE * (attempt + 1))
+    raise AssertionError("unreachable")
+
+
+class Probe:
+    """Asks the gateway for a small page, and sees who answers.
+
+    Parameters
+    ----------
+    url : str
+        Of the gateway.
+    path : str
+        Answered by both versions without effort, such as their readiness.
+    host : str, optional
+        Name that the route answers to.
+    header : str
+        On a response: which version it came from.
+    """
+
+    def __init__(self, url: str, path: str, *, host: str | None = None, header: str = ROLE_HEADER) -> None:
+        self._address, self._path, self._header = urlsplit(url), path, header
+        self._host = host
+        self._connection: http.client.HTTPConnection | None = None
+        self.last = "no answer"
+
+    def __call__(self, headers: Mapping[str, str] | None = None) -> str | None:
+        """Ask once; the role that answered, empty when it does not say, None when no version answered."""
+        try:
+            if self._connection is None:
+                kind = http.client.HTTPSConnection if self._address.scheme == "https" else http.client.HTTPConnection
+                self._connection = kind(self._address.netloc, timeout=5.0)
+            own = {"host": self._host} if self._host else {}
+            self._connection.request("GET", self._address.path.rstrip("/") + self._path, headers={**own, **(headers or {})})
+            answer = self._connection.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            self.last = f"{type(error).__name__}: {error}"
+            return None
+        self.last = f"status {answer.status}"
+        if answer.status >= 400:
+            return None
+        return answer.getheader(self._header) or ""
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def until_served(
+    probe: Callable[[], str | None], before: TrafficSplit | None, after: TrafficSplit, *, within: float, what: str
+) -> None:
+    """Ask the gateway until the answers show the new split rather than the old one.
+
+    The answers are a sequential test: the likelihood of the new split over that of the old one, and done at 20 to 1.
+    A change that is too small to be seen in 400 answers is believed when the gateway answers and nothing speaks
+    against it; the counts of the rollout itself keep checking it.
+
+    Parameters
+    ----------
+    probe : callable
+        Asks once, and returns who answered.
+    before, after : TrafficSplit
+        The old split, None when it is not known, and the new one.
+    within : float
+        Seconds.
+    what : str
+        The route, for messages.
+
+    Raises
+    ------
+    RoutingError
+        The gateway did not serve the split in time; says what it did.
+    """
+    end, seen, evidence, silent, asked = time.monotonic() + within, {"stable": 0, "canary": 0}, 0.0, 0, 0
+    while True:
+        role = probe()
+        asked += 1
+        if role in ("stable", "canary"):
+            seen[role] += 1
+            evidence = max(evidence, 0.0) + _gain(role, before, after)
+            if evidence >= _SURE or (before is not None and before == after):
+                return
+            if evidence > -_SURE and sum(seen.values()) >= _MAX_PROBES:
+                return
+        elif role == "":
+            silent += 1
+            if silent >= 3:
+                return  # no one says who answers: the counts of the rollout have to tell
+        else:
+            time.sleep(0.02)
+        if time.monotonic() > end:
+            counted = f"{seen['canary']} of {sum(seen.values())} answers came from the canary"
+            last = getattr(probe, "last", "")
+            raise RoutingError(
+                f"{what} was given {after} for the canary, and after {within:g} s the gateway does not serve it: "
+                f"{counted if sum(seen.values()) else f'no version answers ({last})'} in {asked} requests. "
+                "Does the route reach this gateway, and does nobody else change it?"
+            )
+
+
+def _gain(role: str, before: TrafficSplit | None, after: TrafficSplit) -> float:
+    """Log likelihood ratio of one answer; a split of exactly 0 or 100 % cannot answer otherwise."""
+    new = after.share if role == "canary" else 1 - after.share
+    if before is None:
+        # Nothing to compare with: each answer that fits counts a little, one that cannot be counts against.
+        return 0.5 if new > 0 else -math.inf
+    old = before.share if role == "canary" else 1 - before.share
+    if new == 0:
+        return -math.inf
+    return math.log(new / max(old, _LEAST_SHARE))
