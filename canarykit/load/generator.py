@@ -51,7 +51,7 @@ class Generator:
     Parameters
     ----------
     spec : dict
-        url, rate, duration, shape, seed, timeout (seconds), bodies (of JSON text) and labels.
+        url, headers, rate, duration, shape, seed, timeout (seconds), bodies (of JSON text) and labels.
     """
 
     def __init__(self, spec: dict[str, Any]) -> None:
@@ -102,7 +102,7 @@ class Generator:
         behind = time.perf_counter() - due
         request_id = f"{self._prefix}-{number}"
         which = number % len(self._bodies)
-        headers = {REQUEST_ID_HEADER: request_id, "content-type": "application/json"}
+        headers = {**self._spec["headers"], REQUEST_ID_HEADER: request_id, "content-type": "application/json"}
         status, role, right, lost = 0, "", None, None
         try:
             async with session.post(self._spec["url"], data=self._bodies[which], headers=headers) as response:

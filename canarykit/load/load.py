@@ -148,6 +148,8 @@ class Load:
         Seconds; until `stop` by default.
     timeout : float
         Seconds after which a request is lost.
+    headers : mapping of str to str, optional
+        Sent with each request: the ``host`` that a shared gateway knows the service by.
     seed : int
         The same seed gives the same times.
 
@@ -167,6 +169,7 @@ class Load:
         shape: str = "steady",
         duration: float | None = None,
         timeout: float = 10.0,
+        headers: Mapping[str, str] | None = None,
         seed: int = 0,
     ) -> None:
         if shape not in SHAPES:
@@ -179,6 +182,7 @@ class Load:
             "shape": shape,
             "duration": duration,
             "timeout": timeout,
+            "headers": dict(headers or {}),
             "seed": seed,
             "bodies": [json.dumps(payload.body) for payload in read],
             "labels": [payload.label for payload in read],
