@@ -10,6 +10,7 @@ _HOMES = {
     "Experiment": "canarykit.experiment",
     "Guardrail": "canarykit.model",
     "Journal": "canarykit.journal",
+    "KubeCluster": "canarykit.clusters.kube.cluster",
     "Load": "canarykit.load",
     "LocalCluster": "canarykit.clusters.local",
     "RolloutPlan": "canarykit.plan",

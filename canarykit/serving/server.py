@@ -158,7 +158,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--trusted", action="append", default=[], help="a type in the file that may be loaded")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--fd", type=int, help="number of an inherited listening socket")
-    where.add_argument("--port", type=int, help="port on the loopback address")
+    where.add_argument("--port", type=int, help="port to listen on")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; a container needs 0.0.0.0")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server takes it over
     try:
@@ -168,7 +169,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     config = uvicorn.Config(
         service.app(),
-        host="127.0.0.1",
+        host=options.host,
         port=options.port or 0,
         log_level="warning",
         access_log=False,

@@ -31,7 +31,7 @@ def save(estimator: Any, path: Path) -> None:
             "move it to a module that is installed"
         )
     try:
-        skops.io.dump(estimator, path)
+        skops.io.dump(estimator, path, compression=zipfile.ZIP_DEFLATED)
     except Exception as error:
         raise PlanError(f"cannot write the model {type(estimator).__name__} as a skops file: {error}") from error
 

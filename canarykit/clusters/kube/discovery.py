@@ -35,10 +35,8 @@ def gateway_of(found: Sequence[Mapping[str, Any]], asked: str | None) -> tuple[s
         return asked, known.get(asked)
     if len(known) == 1:
         return next(iter(known.items()))
-    raise RoutingError(
-        f"{'several Gateways are' if known else 'no Gateway is'} to be seen here{': ' + ', '.join(sorted(known)) if known else ''}; "
-        'name the one that is to serve the route, as gateway="namespace/name"'
-    )
+    seen = f"several Gateways are to be seen here ({', '.join(sorted(known))})" if known else "no Gateway is to be seen here"
+    raise RoutingError(f'{seen}: name the one that is to serve the route, as gateway="namespace/name"')
 
 
 def url_of(gateway: Mapping[str, Any] | None) -> str | None:

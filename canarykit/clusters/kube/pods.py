@@ -1,0 +1,120 @@
+"""The pods of a service: which there are, when they are ready, and what stands in their way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from canarykit.clusters.kube.client import Client
+from canarykit.clusters.kube.diagnose import diagnose, is_ready, progress, sentence
+from canarykit.errors import ClusterError
+
+__all__ = ["Pods"]
+
+_POLL = 0.2
+_TELL_EVERY = 5.0
+
+
+class Pods:
+    """Pods of both versions.
+
+    Parameters
+    ----------
+    client : Client
+        The namespace.
+    app : str
+        The service.
+    tell : callable
+        Takes one line of progress.
+    """
+
+    def __init__(self, client: Client, app: str, tell: Callable[[str], object]) -> None:
+        self._client, self._app, self._tell = client, app, tell
+
+    def of(self, role: str) -> list[dict[str, Any]]:
+        """Pods of a version, oldest first."""
+        found = self._client.list("Pod", f"app={self._app},version={role}")
+        return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+
+    def ready(self, role: str) -> list[dict[str, Any]]:
+        """Pods of a version that get traffic."""
+        return [pod for pod in self.of(role) if is_ready(pod)]
+
+    def deployment(self, role: str) -> dict[str, Any]:
+        """Return the Deployment of a version.
+
+        Raises
+        ------
+        ClusterError
+            Somebody deleted it.
+        """
+        name = f"{self._app}-{role}"
+        found = self._client.get("Deployment", name)
+        if found is None:
+            raise ClusterError(f"Deployment {name} is gone: somebody deleted it; deploy() makes it again")
+        return found
+
+    def wait_ready(self, role: str, replicas: int, within: float) -> None:
+        """Wait until all pods of a version are ready, and none of an older build is left.
+
+        Parameters
+        ----------
+        role : {"stable", "canary"}
+            Which version.
+        replicas : int
+            As many at least.
+        within : float
+            Seconds.
+
+        Raises
+        ------
+        ClusterError
+            They are not in time, or cannot become so; says why, with the last log lines.
+        """
+        end, told = time.monotonic() + within, time.monotonic()
+        while True:
+            found = self.deployment(role)
+            ready, asked, done = progress(found)
+            if done and asked >= replicas:
+                return
+            pods = [pod for pod in self.of(role) if _of_template(pod, found)]
+            why = diagnose(pods, self._events())
+            hopeless = why is not None and why[3]
+            if hopeless or time.monotonic() > end:
+                late = "does not come up" if hopeless else f"has {ready} of {asked} pods ready after {within:g} s"
+                log = self.log(why[2] if why else (pods[-1]["metadata"]["name"] if pods else None))
+                version = found["metadata"]["labels"].get("app.kubernetes.io/version", "?")
+                raise ClusterError(f"{self._app}-{role} (version {version!r}) {late}: {sentence(why, log)}")
+            if time.monotonic() - told > _TELL_EVERY:
+                self._tell(f"{self._app}-{role}: {ready} of {asked} pods ready{f'; {why[1]}' if why else ''}")
+                told = time.monotonic()
+            time.sleep(_POLL)
+
+    def trouble(self, role: str) -> str | None:
+        """Say what is wrong with a version that was up, with the last log lines; None when nothing is."""
+        pods = self.of(role)
+        why = diagnose(pods, self._events())
+        if why is None or (not why[3] and any(map(is_ready, pods))):
+            return None
+        return f"{role}: {sentence(why, self.log(why[2]))}"
+
+    def log(self, pod: str | None, lines: int = 10) -> str:
+        """Last lines that a pod wrote, in its life before this one if it has written none yet."""
+        if pod is None:
+            return ""
+        return self._client.log(pod, lines=lines) or self._client.log(pod, lines=lines, previous=True)
+
+    def _events(self) -> list[dict[str, Any]]:
+        try:
+            found = self._client.list("Event")
+        except ClusterError:
+            return []  # they only explain
+        ours = [event for event in found if event.get("involvedObject", {}).get("name", "").startswith(f"{self._app}-")]
+        return sorted(ours, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+
+
+def _of_template(pod: Mapping[str, Any], deployment: Mapping[str, Any]) -> bool:
+    """Whether a pod is of the present template: those of an older one say nothing about it."""
+    (runs, *_), (asked, *_) = pod["spec"]["containers"], deployment["spec"]["template"]["spec"]["containers"]
+    return all(runs.get(field) == asked.get(field) for field in ("image", "args", "command"))

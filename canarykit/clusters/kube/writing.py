@@ -1,0 +1,109 @@
+"""What is written when a service is deployed: nothing before the server has agreed to all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from canarykit.clusters.kube.client import Client
+from canarykit.clusters.kube.manifests import BUILD
+from canarykit.clusters.kube.ownership import adoption, mine
+from canarykit.errors import ClusterError, ConflictError
+from canarykit.model import TrafficSplit
+
+__all__ = ["build_in", "refuse", "resumable", "write"]
+
+Objects = Sequence[Mapping[str, Any]]
+
+
+def build_in(deployment: Mapping[str, Any] | None) -> str:
+    """Build that a Deployment runs; empty when there is none."""
+    if deployment is None:
+        return ""
+    return str(deployment["metadata"].get("annotations", {}).get(BUILD, "an unknown build"))
+
+
+def refuse(client: Client, bodies: Objects, *, adopt: bool) -> None:
+    """Have the server check everything, and see whose it is, before any of it is written.
+
+    Raises
+    ------
+    ClusterError
+        An object is someone else's, stable would become another version, or the server refuses.
+    """
+    for body in bodies:
+        kind, name = body["kind"], body["metadata"]["name"]
+        found = client.get(kind, name)
+        if found is not None and not mine(found) and not adopt:
+            split = f'; or have your own route split with route="{name}"' if kind == "HTTPRoute" else ""
+            raise ClusterError(
+                f"{kind} {name} in namespace {client.namespace} is someone else's: choose another name or namespace, "
+                f"or take it over with adopt=True{split}"
+            )
+        if found is not None and kind == "Deployment" and name.endswith("-stable") and mine(found):
+            runs, asked = build_in(found), build_in(body)
+            if runs != asked:
+                raise ClusterError(
+                    f"{name} runs {runs!r}, and stable is to be {asked!r}: name as stable what serves now, "
+                    "or tear the deployment down first"
+                )
+        try:
+            client.apply(body, dry_run=True, force=adopt)
+        except ConflictError as error:
+            raise ClusterError(f"{error}; take these fields over with adopt=True") from error
+
+
+def resumable(client: Client, canary: Mapping[str, Any], router: Any) -> tuple[bool, bool]:
+    """Look for a rollout that is under way.
+
+    Parameters
+    ----------
+    client : Client
+        The namespace.
+    canary : mapping
+        The canary's Deployment, as it is to be.
+    router : Router
+        Of this service.
+
+    Returns
+    -------
+    tuple of (bool, bool)
+        Whether there is a route with both versions behind it, and whether the canary there is this one.
+    """
+    found = client.get("Deployment", canary["metadata"]["name"])
+    routes = [client.get(body["kind"], body["metadata"]["name"]) for body in router.objects()]
+    routed = found is not None and all(route is not None for route in routes)
+    same = routed and build_in(found) == build_in(canary) and bool(found and found["spec"].get("replicas"))
+    return routed, same
+
+
+def write(client: Client, bodies: Objects, router: Any, made: list[tuple[str, str]], *, adopt: bool) -> bool:
+    """Write all objects; return whether a rollout of the same versions is under way, whose weights then stay.
+
+    Parameters
+    ----------
+    client : Client
+        The namespace.
+    bodies : sequence of mappings
+        Deployments, Services and what they need.
+    router : Router
+        Has objects of its own.
+    made : list
+        Takes kind and name of each object that was not there before.
+    adopt : bool
+        Take over what is someone else's.
+    """
+    canary = next(body for body in bodies if body["kind"] == "Deployment" and body["metadata"]["name"].endswith("-canary"))
+    routed, same = resumable(client, canary, router)
+    if routed and not same and router.observed().canary:
+        # Another version: weight and evidence of the old one say nothing about it.
+        router.apply(TrafficSplit(0))
+    for body in [*bodies, *([] if routed else router.objects())]:
+        kind, name = body["kind"], body["metadata"]["name"]
+        found = client.get(kind, name)
+        if found is None:
+            made.append((kind, name))
+        elif not mine(found):
+            adoption(client, found)
+        client.apply(body, force=adopt)
+    return same
