@@ -20,7 +20,7 @@ from canarykit.interrupts import uninterrupted
 from canarykit.journal import Journal
 from canarykit.model import SYMBOLS, Ending, Guardrail, Judgement, Service, TrafficSplit, Window
 from canarykit.plan import RolloutPlan, seconds
-from canarykit.rollout import Decision, Rollout, advance, decide, observe
+from canarykit.rollout import Decision, Rollout, advance, decide, observe, resume
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,9 +105,14 @@ class Experiment:
         self.journal.begin(self._facts(), self.guardrails)
         self.cluster.deploy(self.service)
         self._deployed = True
+        self.journal.begin({"sources": dict(self.cluster.telemetry.sources)}, self.guardrails)
         self.cluster.telemetry.begin(self._split, self._now())
+        self._use_buckets()
         took = self._now() - start
         self._note("deploy", f"{self.service.name}: both versions ready in {took:.1f} s at {self.cluster.url}")
+        found = self.cluster.router.observed()
+        if found.canary:
+            self._resume(found)
 
     def send(self, rate: float | str = 100.0, **options: Any) -> Traffic:
         """Start traffic to the service, in a process of its own.
@@ -135,6 +140,19 @@ class Experiment:
         self._look()
         self.load = None
         return summary
+
+    def close(self) -> None:
+        """End the traffic that `send` started, and let go. May be called again.
+
+        What runs on this machine ends; on a cluster both versions stay, with the weight that they have.
+        """
+        try:
+            if self._deployed:
+                self.stop_sending()
+        finally:
+            self._deployed = False
+            self.cluster.release()
+            self.journal.close()
 
     def teardown(self) -> None:
         """End the traffic, both versions and the gateway. May be called again."""
@@ -358,6 +376,19 @@ class Experiment:
             self._end(Ending(decision.outcome, decision.reason))
             self._see_out()
 
+    def _resume(self, found: TrafficSplit) -> None:
+        """Go on with a rollout that was found under way: at its weight, with evidence of its own."""
+        now = self._now()
+        resumed = resume(self._rollout, found.canary, now=now)
+        self._split = found
+        if resumed is None:
+            self._note("resume", f"found {found} on the canary, which is no step of this plan: back to stable first")
+            self._return_to_stable()
+            return
+        self._rollout = resumed
+        self._in_force(found, 0.0)
+        self._note("resume", f"found {found} on the canary: goes on from there, and the evidence begins anew")
+
     def _see_out(self) -> None:
         """Watch the last split being served for a moment, then end the traffic."""
         if self.load is not None:
@@ -379,13 +410,25 @@ class Experiment:
         self._end(Ending(ending.outcome, f"{ending.sentence}; {where}"))
         self.stop_sending()
 
+    def _use_buckets(self) -> None:
+        """Judge latency in the buckets that its source has, as soon as it is known which. They do not change after."""
+        edges = self.cluster.telemetry.latency_edges
+        if edges is None or all(g.metric.table != "latency" or g.metric.cells == edges for g in self.guardrails):
+            return
+        self.guardrails = tuple(
+            replace(g, metric=replace(g.metric, cells=edges)) if g.metric.table == "latency" else g for g in self.guardrails
+        )
+        self._judge = Judge(self.guardrails, alpha=self.alpha)
+        self.journal.begin({}, self.guardrails)
+
     def _look(self) -> Window:
         """Take in everything since the last look."""
         load = self.load
         if load is not None:
-            self.cluster.telemetry.label((a.request_id, a.right) for a in load.answers() if a.right is not None)
+            self.cluster.telemetry.label(answer for answer in load.answers() if answer.right is not None)
         # After the end the roles may have changed hands: such a window is kept, and says nothing about the canary.
         window = replace(self.cluster.telemetry.read(self._now()), judged=self.ending is None)
+        self._use_buckets()
         stable, canary = window.requests
         self._served = (self._served[0] + stable, self._served[1] + canary)
         if window.judged:
@@ -422,6 +465,7 @@ class Experiment:
         self.cluster.telemetry.begin(split, now)
         self._split, self._served = split, (0, 0)
         self._record(lambda: self.journal.add_weight(now, split.canary, took, before))
+        self.cluster.remember(phase=self._rollout.phase, weight=split.canary)
 
     def _return_to_stable(self) -> float:
         """All traffic to stable; return the seconds it took."""
@@ -448,6 +492,7 @@ class Experiment:
         self.ending = ending
         self._rollout = advance(self._rollout, Decision("stop", ending.sentence, outcome=ending.outcome), now=self._now())
         self._record(lambda: self.journal.end(ending, self._now()))
+        self.cluster.remember(phase=ending.outcome, weight=self._split.canary)
 
     def _requests(self) -> tuple[int, int]:
         verdicts = self._judge.judgement.verdicts

@@ -165,8 +165,10 @@ class History:
 
     def remarks(self) -> list[str]:
         """What must be known before a difference in latency is believed."""
-        quantile = next((g.metric.quantile for g in self.guardrails if g.metric.quantile is not None), 0.95)
-        return remarks(self.instances, LATENCY_EDGES, quantile)
+        latency = next((g.metric for g in self.guardrails if g.metric.table == "latency"), None)
+        if latency is None or latency.quantile is None:
+            return remarks(self.instances, LATENCY_EDGES, 0.95)
+        return remarks(self.instances, latency.cells, latency.quantile)
 
     def levels(self) -> pd.DataFrame:
         """Levels over time, tidy: one row per interval, metric and version."""

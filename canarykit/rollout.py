@@ -8,7 +8,7 @@ from typing import Literal
 from canarykit.model import Judgement, Outcome
 from canarykit.plan import RolloutPlan, Step
 
-__all__ = ["Action", "Decision", "Phase", "Rollout", "advance", "decide", "observe"]
+__all__ = ["Action", "Decision", "Phase", "Rollout", "advance", "decide", "observe", "resume"]
 
 Phase = Literal["pending", "progressing", "promoted", "rolled back", "inconclusive", "no data", "failed"]
 Action = Literal["hold", "advance", "promote", "roll back", "stop"]
@@ -194,3 +194,26 @@ def observe(rollout: Rollout, judgement: Judgement | None, *, canary_requests: i
     """
     data_since = now if canary_requests and _missing(judgement) is None else rollout.data_since
     return replace(rollout, requests=rollout.requests + canary_requests, data_since=data_since)
+
+
+def resume(rollout: Rollout, weight: float, *, now: float) -> Rollout | None:
+    """Position in a rollout that was found under way: at the step of the weight that is in force, its time begun anew.
+
+    Parameters
+    ----------
+    rollout : Rollout
+        Before its first step.
+    weight : float
+        Percent that the canary was found to have.
+    now : float
+        On the clock of the rollout.
+
+    Returns
+    -------
+    Rollout or None
+        None when no step has that weight. Never a later step: a restart does not advance.
+    """
+    for number, step in enumerate(rollout.plan.steps):
+        if abs(step.weight - weight) < 1e-9:
+            return replace(rollout, phase="progressing", step=number, since=now, data_since=now, requests=0)
+    return None

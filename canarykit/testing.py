@@ -16,6 +16,7 @@ from canarykit.errors import ClusterError, PlanError, RoutingError
 from canarykit.load.load import Summary, per_second
 from canarykit.metrics import LATENCY_EDGES, latency_cells
 from canarykit.model import ROLES, Counts, Role, Service, TrafficSplit, Window
+from canarykit.telemetry.base import Answered
 
 __all__ = ["SCENARIOS", "Behaviour", "Scenario", "SimulatedClock", "SimulatedCluster"]
 
@@ -145,6 +146,8 @@ class _Telemetry:
     """Draws the counts of a window."""
 
     delay = 0.0
+    latency_edges = None
+    sources: Mapping[str, str] = {"requests": "drawn at random"}
 
     def __init__(self, cluster: SimulatedCluster) -> None:
         self._cluster = cluster
@@ -153,7 +156,7 @@ class _Telemetry:
     def begin(self, split: TrafficSplit, since: float) -> None:
         self._split, self._since = split, since
 
-    def label(self, answers: Iterable[tuple[str, bool]]) -> None:
+    def label(self, answers: Iterable[Answered]) -> None:
         list(answers)
 
     def read(self, now: float) -> Window:
@@ -232,6 +235,13 @@ class SimulatedCluster:
 
     def retire_canary(self) -> None:
         """Do nothing: it has no weight any more."""
+
+    def remember(self, **facts: Any) -> None:
+        """Nothing of it outlives this process."""
+
+    def release(self) -> None:
+        """End it."""
+        self.teardown()
 
     def teardown(self) -> None:
         """Forget the service."""

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from canarykit.model import Role, Service
 from canarykit.routers.base import Router
-from canarykit.telemetry.base import Telemetry
+from canarykit.telemetry.base import Answered, Telemetry
 
-__all__ = ["Answered", "Clock", "Cluster", "SystemClock", "Traffic"]
+__all__ = ["Clock", "Cluster", "SystemClock", "Traffic"]
 
 
 class Clock(Protocol):
@@ -35,20 +35,6 @@ class SystemClock:
     def sleep(self, seconds: float) -> None:
         """Wait."""
         time.sleep(seconds)
-
-
-class Answered(Protocol):
-    """One request that came to an end."""
-
-    @property
-    def request_id(self) -> str:
-        """As in the gateway's log."""
-        ...
-
-    @property
-    def right(self) -> bool | None:
-        """Whether the answer agrees with the label; None when nobody knows."""
-        ...
 
 
 class Traffic(Protocol):
@@ -140,6 +126,20 @@ class Cluster(Protocol):
 
     def retire_canary(self) -> None:
         """Let the canary's replicas finish what they have, and end them. They have no weight any more."""
+        ...
+
+    def remember(self, **facts: Any) -> None:
+        """Write down where the rollout stands, for whoever goes on with it.
+
+        Raises
+        ------
+        ClusterError
+            Someone else conducts it by now.
+        """
+        ...
+
+    def release(self) -> None:
+        """Let go: what outlives this process stays as it is, all else ends. May be called again."""
         ...
 
     def teardown(self) -> None:

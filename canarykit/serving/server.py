@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import signal
 import socket
 import sys
@@ -19,17 +20,20 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from canarykit.errors import PlanError
+from canarykit.metrics import LATENCY_EDGES
 from canarykit.serving import protocol, storage
+from canarykit.wire import ROLE_HEADER
 
 __all__ = ["ModelServer", "main"]
 
 _LOG = logging.getLogger("canarykit.serving")
-_BUCKETS = [1e-4 * 2 ** (i / 8) for i in range(155)]
 _DRAIN_WITHIN = 20
 
 
@@ -47,12 +51,14 @@ class ModelServer:
     def __init__(self, model: Any, name: str, version: str) -> None:
         self.model, self.name, self.version = model, name, version
         self.ready = True
+        # Whoever deploys it says which role it has; a gateway that knows better overwrites the header.
+        self._role = os.environ.get("CANARYKIT_ROLE", "")
         self._features = getattr(model, "n_features_in_", None)
         # One prediction at a time, beside the loop: health checks are answered meanwhile.
         self._worker = ThreadPoolExecutor(1)
         self.registry = CollectorRegistry()
         self._duration = Histogram(
-            "canarykit_request_duration_seconds", "Time of an inference", buckets=_BUCKETS, registry=self.registry
+            "canarykit_request_duration_seconds", "Time of an inference", buckets=LATENCY_EDGES, registry=self.registry
         )
         self._requests = Counter("canarykit_requests", "Inferences", ["code"], registry=self.registry)
         self._in_flight = Gauge("canarykit_in_flight", "Inferences under way", registry=self.registry)
@@ -71,7 +77,8 @@ class ModelServer:
                 Route(f"{prefix}/ready", self._model_ready),
                 Route(f"{prefix}/infer", self._infer, methods=["POST"]),
             ]
-        return Starlette(routes=routes, exception_handlers={HTTPException: _error, Exception: _crash})
+        middleware = [Middleware(_SaysRole, role=self._role)] if self._role else []
+        return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _error, Exception: _crash})
 
     async def _server(self, request: Request) -> Response:
         return JSONResponse({"name": "canarykit", "version": self.version, "extensions": []})
@@ -106,7 +113,8 @@ class ModelServer:
                 code = error.status_code
                 raise
             finally:
-                self._duration.observe(time.perf_counter() - start)
+                if code < 500:  # a quick failure must not look like a quick answer
+                    self._duration.observe(time.perf_counter() - start)
                 self._requests.labels(str(code)).inc()
 
     async def _answer(self, request: Request) -> Response:
@@ -135,6 +143,21 @@ async def _error(request: Request, error: Exception) -> Response:
 
 async def _crash(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "internal error; the log has the details"}, status_code=500)
+
+
+class _SaysRole:
+    """Puts the role on every answer."""
+
+    def __init__(self, app: ASGIApp, role: str) -> None:
+        self._app, self._header = app, (ROLE_HEADER.encode(), role.encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def stamped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], self._header]
+            await send(message)
+
+        await self._app(scope, receive, stamped)
 
 
 class _Server(uvicorn.Server):

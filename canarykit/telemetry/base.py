@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from canarykit.model import TrafficSplit, Window
 
-__all__ = ["Telemetry"]
+__all__ = ["Answered", "Telemetry"]
+
+
+class Answered(Protocol):
+    """One request of the kit's own traffic that came to an end."""
+
+    @property
+    def request_id(self) -> str:
+        """As in the gateway's log."""
+        ...
+
+    @property
+    def sent(self) -> float:
+        """When it was due, seconds since the epoch."""
+        ...
+
+    @property
+    def role(self) -> str:
+        """Version that answered, as the answer's headers say; empty when they do not."""
+        ...
+
+    @property
+    def right(self) -> bool | None:
+        """Whether the answer agrees with the label; None when nobody knows."""
+        ...
 
 
 class Telemetry(Protocol):
@@ -30,12 +54,22 @@ class Telemetry(Protocol):
         """
         ...
 
-    def label(self, answers: Iterable[tuple[str, bool]]) -> None:
+    @property
+    def latency_edges(self) -> tuple[float, ...] | None:
+        """Upper edges of its latency buckets in seconds; None when they are the kit's own, `LATENCY_EDGES`."""
+        ...
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """Where each count comes from, for the record: a log, pages, resolved queries."""
+        ...
+
+    def label(self, answers: Iterable[Answered]) -> None:
         """Tell which answers were right.
 
         Parameters
         ----------
-        answers : iterable of (request id, right)
+        answers : iterable of Answered
             In any order, before or after the gateway reports the request.
         """
         ...

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from canarykit.errors import TelemetryError
 from canarykit.model import TrafficSplit, Window
+from canarykit.telemetry.base import Answered
 from canarykit.telemetry.logtail import LogTail
 from canarykit.telemetry.requests import Request, RequestCounter
 from canarykit.wire import LOG_FIELDS, SPLIT_ROUTE
@@ -57,6 +58,8 @@ class EnvoyTelemetry:
         Has Envoy open the log anew.
     """
 
+    latency_edges = None
+    sources: Mapping[str, str] = {"requests": "the access log of the gateway"}
     delay = 0.15  # the gateway writes its log every 50 ms
 
     def __init__(self, log: Path, reopen: Callable[[], object]) -> None:
@@ -68,9 +71,9 @@ class EnvoyTelemetry:
         self._take_in()
         self._counter.begin(split, since)
 
-    def label(self, answers: Iterable[tuple[str, bool]]) -> None:
+    def label(self, answers: Iterable[Answered]) -> None:
         """Tell which answers were right."""
-        self._counter.label(answers)
+        self._counter.label((answer.request_id, answer.right) for answer in answers if answer.right is not None)
 
     def read(self, now: float) -> Window:
         """Return the window since the last read."""

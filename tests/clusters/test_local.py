@@ -139,7 +139,7 @@ def test_windows_join_the_gateways_counts_with_the_labels(cluster):
     load = ck.Load(cluster.url, rate=150, duration=4.0).start()
     load.wait()
     answers = load.answers()
-    cluster.telemetry.label((answer.request_id, answer.right) for answer in answers)
+    cluster.telemetry.label(answers)
     time.sleep(cluster.telemetry.delay)
     window = cluster.telemetry.read(time.time())
     cluster.router.reset()

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -17,7 +18,7 @@ from canarykit.clusters.kube import manifests
 from canarykit.clusters.kube.binding import bind
 from canarykit.clusters.kube.changes import Changes, difference
 from canarykit.clusters.kube.client import Client
-from canarykit.clusters.kube.diagnose import progress
+from canarykit.clusters.kube.diagnose import progress, serving
 from canarykit.clusters.kube.forward import Forward
 from canarykit.clusters.kube.guard import Guard
 from canarykit.clusters.kube.lease import Lease
@@ -31,6 +32,8 @@ from canarykit.model import ROLES, Role, Service, TrafficSplit
 from canarykit.routers.base import Router
 from canarykit.serving import storage
 from canarykit.telemetry.base import Telemetry
+from canarykit.telemetry.prometheus import PrometheusTelemetry
+from canarykit.telemetry.scrape import Replica, ScrapeTelemetry
 
 __all__ = ["KubeCluster", "from_address"]
 
@@ -61,6 +64,9 @@ class KubeCluster:
         Ports, resources, nodes of the pods.
     prometheus : str, optional
         Address of a Prometheus that scrapes the gateway; the pods' own metrics are read by default.
+    metrics : str, optional
+        Who counts, as `canarykit.telemetry.catalogue` has it: the gateway that Prometheus scrapes, ``"traefik"`` by default,
+        or else the servers in the pods, ``"canarykit"``.
     adopt : bool
         Take over objects of these names that someone else made; `teardown` gives them back as they were.
     ready_within : float
@@ -93,6 +99,7 @@ class KubeCluster:
         route: str | None = None,
         workload: Workload | None = None,
         prometheus: str | None = None,
+        metrics: str | None = None,
         adopt: bool = False,
         ready_within: float = 120.0,
         lease: int = 60,
@@ -101,7 +108,8 @@ class KubeCluster:
         self.client = Client(context, namespace, tell=tell)
         self._asked = {"router": router, "url": url, "gateway": gateway, "hostname": hostname, "route": route}
         self.workload = workload or Workload()
-        self._prometheus, self._adopt, self._ready_within = prometheus, adopt, ready_within
+        self._prometheus, self._metrics = prometheus, metrics
+        self._adopt, self._ready_within = adopt, ready_within
         self._lease_seconds, self._tell = lease, tell
         self._service: Service | None = None
         self._models: dict[Role, Model] = {}
@@ -368,7 +376,27 @@ class KubeCluster:
         return str(ready[-1]["metadata"]["name"])
 
     def _make_telemetry(self, service: Service) -> Telemetry:
-        raise NotImplementedError
+        if self._prometheus is not None:
+            select: dict[Role, dict[str, str]] = {
+                role: {"service": f"~.*{self.client.namespace}-{service.name}-{role}-.*"} for role in ROLES
+            }
+            return PrometheusTelemetry(self._prometheus, self._metrics or "traefik", select)
+        return ScrapeTelemetry(self._scraped, self._metrics or "canarykit")
+
+    def _scraped(self) -> list[Replica]:
+        """Pods that count requests, and the way to their pages through the API server."""
+        return [
+            Replica(role, pod["metadata"]["name"], partial(self._page, pod["metadata"]["name"]))
+            for role in ROLES
+            for pod in self.pods(role)
+            if serving(pod)
+        ]
+
+    def _page(self, pod: str) -> str:
+        status, text = self.client.through(pod, self.workload.port, "/metrics")
+        if status != 200:
+            raise OSError(f"its metrics page answers {status}: {text[:200]}")
+        return text
 
     def _undo(self, service: Service, router: Any, made: list[tuple[str, str]], fresh_namespace: bool) -> None:
         """Remove what a failed deployment made, and nothing else."""
@@ -408,7 +436,7 @@ class KubeCluster:
         self._service = self._router = self._telemetry = self._lease = self._guard = None
 
 
-_OPTIONS = ("router", "url", "gateway", "hostname", "route", "prometheus", "server_image")
+_OPTIONS = ("router", "url", "gateway", "hostname", "route", "prometheus", "metrics", "server_image")
 
 
 def from_address(where: str) -> KubeCluster:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["CRASHES", "Finding", "diagnose", "is_ready", "progress"]
+__all__ = ["CRASHES", "Finding", "diagnose", "is_ready", "progress", "sentence", "serving"]
 
 CRASHES = 3
 """A container that ended this often by itself is in trouble."""
@@ -35,6 +35,12 @@ def is_ready(pod: Mapping[str, Any]) -> bool:
     """Whether a pod gets traffic: ready, and not on its way out."""
     conditions = {entry["type"]: entry["status"] for entry in pod.get("status", {}).get("conditions", [])}
     return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
+
+
+def serving(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod may be answering requests: it is, or was, ready, and its server has not ended."""
+    started = any(container.get("started") and "running" in container.get("state", {}) for container in _containers(pod))
+    return started and pod.get("status", {}).get("phase") == "Running"
 
 
 def progress(deployment: Mapping[str, Any]) -> tuple[int, int, bool]:

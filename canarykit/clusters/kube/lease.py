@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from canarykit.errors import ClusterError, ConflictError
+from canarykit.routers.objects import retried
 
 __all__ = ["STATE", "Lease", "holder_of", "stale"]
 
@@ -115,7 +116,7 @@ class Lease:
         """Write down where the rollout stands."""
         self.state.update(facts)
         with self._lock:
-            self._write(self._objects.get("Lease", self.name))
+            retried(lambda: self._write(self._objects.get("Lease", self.name)))
 
     def release(self) -> None:
         """Let the next one in; what is known stays written."""

@@ -87,7 +87,8 @@ class Pods:
                 version = found["metadata"]["labels"].get("app.kubernetes.io/version", "?")
                 raise ClusterError(f"{self._app}-{role} (version {version!r}) {late}: {sentence(why, log)}")
             if time.monotonic() - told > _TELL_EVERY:
-                self._tell(f"{self._app}-{role}: {ready} of {asked} pods ready{f'; {why[1]}' if why else ''}")
+                waits = "; older ones are leaving" if ready >= asked else f"; {why[1]}" if why else ""
+                self._tell(f"{self._app}-{role}: {ready} of {asked} pods ready{waits}")
                 told = time.monotonic()
             time.sleep(_POLL)
 

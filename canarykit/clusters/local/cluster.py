@@ -174,6 +174,13 @@ class LocalCluster:
         """Last lines that a replica (``"canary-0"``) or the gateway (``"envoy"``) wrote."""
         return self._running.log(instance, lines)
 
+    def remember(self, **facts: Any) -> None:
+        """Nothing of it outlives this process."""
+
+    def release(self) -> None:
+        """End all processes: nothing of them may outlive this one."""
+        self.teardown()
+
     def teardown(self) -> None:
         """End all processes and remove all files. May be called again."""
         atexit.unregister(self.teardown)

@@ -1,0 +1,200 @@
+"""From counters that only grow to windows of counts: pure, but for what it remembers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from canarykit.errors import TelemetryError
+from canarykit.model import ROLES, Counts, Role, TrafficSplit, Window
+from canarykit.telemetry.base import Answered
+from canarykit.telemetry.catalogue import Exposition
+
+__all__ = ["CounterWindows", "Series", "Totals", "increases", "series_of"]
+
+
+class Series(NamedTuple):
+    """One counter of one source.
+
+    Parameters
+    ----------
+    role : {"stable", "canary"}
+        Whose requests it counts, as the gateway or the choice of the target says.
+    instance : str
+        The source that counts: a pod, or the gateway.
+    what : {"requests", "failures", "latency"}
+        What is counted.
+    failed : bool
+        Whether it counts failed requests alone.
+    edge : float
+        Of a bucket: its upper edge in seconds. NaN otherwise would not equal itself, so it is -1.
+    rest : tuple of (str, str)
+        All its labels, so that two series are never taken for one.
+    """
+
+    role: Role
+    instance: str
+    what: str
+    failed: bool
+    edge: float
+    rest: tuple[tuple[str, str], ...]
+
+
+Totals = Mapping[Series, float]
+
+
+def series_of(entry: Exposition, name: str, labels: Mapping[str, str], role: Role, instance: str) -> Series | None:
+    """Say what a sample of an exposition counts; None when it is none of ours."""
+    rest = tuple(sorted(labels.items()))
+    if name in (entry.requests, f"{entry.requests}_total"):
+        return Series(role, instance, "requests", entry.failed(labels), -1.0, rest)
+    if entry.failures and name in (entry.failures, f"{entry.failures}_total"):
+        return Series(role, instance, "failures", True, -1.0, rest)
+    if name == f"{entry.latency}_bucket" and "le" in labels:
+        return Series(role, instance, "latency", entry.failed(labels), float(labels["le"]) * entry.seconds, rest)
+    return None
+
+
+def increases(before: Totals, after: Totals) -> dict[Series, int]:
+    """How much each counter has grown.
+
+    A source of which any counter has fallen was restarted: all of its counters began at zero again. One that was not
+    there before began at zero.
+
+    Parameters
+    ----------
+    before, after : mapping of Series to float
+        Totals at two moments.
+
+    Raises
+    ------
+    TelemetryError
+        A total is NaN, negative or no whole number.
+    """
+    for series, total in after.items():
+        if not (total >= 0 and float(total).is_integer()):
+            raise TelemetryError(f"{series.instance} counts {total} {series.what}: a count is a whole number, 0 or more")
+    restarted = {series.instance for series, total in after.items() if total < before.get(series, 0.0)}
+    return {
+        series: int(total - (0.0 if series.instance in restarted else before.get(series, 0.0)))
+        for series, total in after.items()
+    }
+
+
+class CounterWindows:
+    """Counts what counters have grown by into windows.
+
+    Parameters
+    ----------
+    entry : Exposition
+        What the counters are called.
+    """
+
+    def __init__(self, entry: Exposition) -> None:
+        self._entry = entry
+        self.edges: tuple[float, ...] | None = None
+        self._grown: dict[Series, int] = {}
+        self._answers = _zeros(2)
+        self._labelled = False
+        self._split, self._since = TrafficSplit(0), -math.inf
+        self._opened: float | None = None
+
+    def begin(self, split: TrafficSplit, since: float) -> None:
+        """Count from now on, under this split."""
+        self._grown, self._answers = {}, _zeros(2)
+        self._split, self._since, self._opened = split, since, since
+
+    def learn_edges(self, totals: Iterable[Series]) -> None:
+        """Take note of the buckets; they must not change.
+
+        Raises
+        ------
+        TelemetryError
+            They have changed.
+        """
+        by_source: dict[tuple[str, bool, tuple[tuple[str, str], ...]], set[float]] = {}
+        for series in totals:
+            if series.what == "latency":
+                rest = tuple(label for label in series.rest if label[0] != "le")
+                by_source.setdefault((series.instance, series.failed, rest), set()).add(series.edge)
+        for (instance, _, _), found in by_source.items():
+            edges = tuple(sorted(found))
+            if self.edges is None:
+                self.edges = edges
+            elif edges != self.edges:
+                raise TelemetryError(
+                    f"{instance} has {len(edges)} latency buckets ({edges[0]:g} to {edges[-2]:g} s), and so far there were "
+                    f"{len(self.edges)} ({self.edges[0]:g} to {self.edges[-2]:g} s): both versions and all pods need the same"
+                )
+
+    def add(self, grown: Mapping[Series, int]) -> None:
+        """Take in what counters have grown by."""
+        for series, count in grown.items():
+            self._grown[series] = self._grown.get(series, 0) + count
+
+    def label(self, answers: Iterable[Answered]) -> None:
+        """Count right and wrong answers by the version that their headers name."""
+        for answer in answers:
+            if answer.right is not None and answer.sent >= self._since and answer.role in ROLES:
+                self._labelled = True
+                self._answers[ROLES.index(answer.role), int(not answer.right)] += 1
+
+    def close(self, now: float, missing: str = "") -> Window:
+        """Return the window up to now, and begin the next.
+
+        Parameters
+        ----------
+        now : float
+            Seconds since the epoch.
+        missing : str
+            Why nothing is known of this interval: then the window is empty, and what was counted stays for the next.
+        """
+        start = self._opened if self._opened is not None else now
+        self._opened = now
+        if missing:
+            return Window(start, now, self._split, {}, note=missing)
+        counts = {"outcome": self._outcomes()}
+        if self.edges is not None:
+            counts["latency"], instances = self._latency()
+        else:
+            instances = {}
+        if self._labelled:
+            counts["answers"], self._answers = self._answers, _zeros(2)
+        note = "" if counts["outcome"].any() else f"no request was counted in {self._entry.requests}"
+        self._grown = {}
+        return Window(start, now, self._split, counts, instances, note=note)
+
+    def _outcomes(self) -> Counts:
+        table = _zeros(2)
+        for series, count in self._grown.items():
+            row = ROLES.index(series.role)
+            if series.what == "requests":
+                table[row, int(series.failed)] += count
+            elif series.what == "failures":
+                table[row, 1] += count
+                table[row, 0] -= 0 if self._entry.beside else count
+        # A counter of failures that is read a moment after that of requests may be ahead of it.
+        return np.maximum(table, 0)
+
+    def _latency(self) -> tuple[Counts, dict[str, Counts]]:
+        assert self.edges is not None
+        place = {edge: number for number, edge in enumerate(self.edges)}
+        table = _zeros(len(self.edges))
+        instances: dict[str, Counts] = {}
+        for series, count in self._grown.items():
+            if series.what != "latency" or series.failed:
+                continue  # a quick failure must not look like a quick answer
+            number = place[series.edge]
+            cells = instances.setdefault(f"{series.role}-{series.instance}", np.zeros(len(self.edges), dtype=np.int64))
+            for row in (table[ROLES.index(series.role)], cells):
+                row[number] += count
+                if number + 1 < len(self.edges):
+                    row[number + 1] -= count  # buckets are cumulative
+        return table, instances if self._entry.backend is None else {}
+
+
+def _zeros(cells: int) -> Counts:
+    return np.zeros((2, cells), dtype=np.int64)

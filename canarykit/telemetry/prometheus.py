@@ -1,0 +1,191 @@
+"""Counts from a Prometheus: its raw samples, so that they are whole numbers with their times."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from canarykit.errors import TelemetryError
+from canarykit.model import ROLES, Role, TrafficSplit, Window
+from canarykit.telemetry.base import Answered
+from canarykit.telemetry.catalogue import Exposition, exposition
+from canarykit.telemetry.counters import CounterWindows, Series, increases, series_of
+
+__all__ = ["PrometheusTelemetry", "selector"]
+
+_TIMEOUT = 10.0
+_LOOK_BACK = 300.0
+_LATE = 0.5
+
+Samples = dict[str, dict[float, dict[Series, float]]]
+"""Per source and time of a scrape: the totals."""
+
+
+def selector(labels: Mapping[str, str]) -> str:
+    """Write labels as PromQL does; a value that begins with ``~`` is a regular expression."""
+    parts = []
+    for name, value in sorted(labels.items()):
+        sign, text = ("=~", value[1:]) if value.startswith("~") else ("=", value)
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+        parts.append(f'{name}{sign}"{escaped}"')
+    return "{" + ",".join(parts) + "}"
+
+
+class PrometheusTelemetry:
+    """Telemetry from a Prometheus that scrapes a gateway, or the replicas.
+
+    Raw samples are read instead of ``increase()``, which extrapolates: whole numbers, and restarts are seen.
+
+    Parameters
+    ----------
+    url : str
+        Of Prometheus; ``http://user:password@host:9090`` is understood, and never shown.
+    entry : str or Exposition
+        Who is scraped: ``"traefik"``, ``"istio"``, ``"canarykit"``, ….
+    select : mapping of role to labels
+        Labels of each version's series.
+
+    Raises
+    ------
+    PlanError
+        Nothing is known of such metrics.
+    """
+
+    def __init__(self, url: str, entry: str | Exposition, select: Mapping[Role, Mapping[str, str]]) -> None:
+        self._url, self._authorization = _without_password(url)
+        self._entry = exposition(entry)
+        self._windows = CounterWindows(self._entry)
+        self._queries: dict[tuple[Role, str], str] = {
+            (role, what): name + selector(select[role]) for role in ROLES for what, name in self._entry.names.items()
+        }
+        self._before: dict[str, dict[Series, float]] = {}
+        self._read_until: dict[str, float] = {}
+        self._since = time.time()
+        self._last = self._since
+        self._interval = 15.0
+
+    @property
+    def delay(self) -> float:
+        """Seconds after which a finished request has surely been scraped."""
+        return self._interval + 2 * _LATE
+
+    @property
+    def latency_edges(self) -> tuple[float, ...] | None:
+        """Upper edges of its latency buckets in seconds, once a series was seen."""
+        return self._windows.edges
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """The queries, as they are asked."""
+        return {f"{what} of {role}": f"{self._url}: {query}" for (role, what), query in self._queries.items()}
+
+    def begin(self, split: TrafficSplit, since: float) -> None:
+        """Count from now on: what the first scrape after `since` says is where counting begins."""
+        # Seen once, so that its buckets and the interval of its scrapes are known.
+        self._samples(since - _LOOK_BACK)
+        self._since = self._last = since
+        self._before, self._read_until = {}, {}
+        self._windows.begin(split, since)
+
+    def label(self, answers: Iterable[Answered]) -> None:
+        """Tell which answers were right."""
+        self._windows.label(answers)
+
+    def read(self, now: float) -> Window:
+        """Return the window since the last read; empty, with the reason, while Prometheus has nothing new."""
+        try:
+            found = self._samples(min(self._last, now) - 2 * self._interval)
+        except TelemetryError as error:
+            if "cannot be reached" not in str(error):
+                raise
+            return self._windows.close(now, str(error))
+        if not found:
+            return self._windows.close(now, f"Prometheus has no series {self._entry.requests} of either version")
+        fresh = False
+        for source, scrapes in found.items():
+            fresh |= self._take_in(source, scrapes)
+        if not fresh:
+            return self._windows.close(now, "Prometheus has not scraped since the last look")
+        self._last = now
+        return self._windows.close(now)
+
+    def _take_in(self, source: str, scrapes: Mapping[float, Mapping[Series, float]]) -> bool:
+        """Count what one source has grown by; return whether anything was new."""
+        fresh = False
+        for moment in sorted(scrapes):
+            if moment <= self._read_until.get(source, -math.inf):
+                continue
+            if moment < self._since:
+                continue
+            totals = dict(scrapes[moment])
+            before = self._before.get(source, {})
+            if before:
+                self._windows.add(increases(before, totals))
+                fresh = True
+                if all(total >= before.get(series, 0.0) for series, total in totals.items()):
+                    totals = {**before, **totals}  # a series that this scrape lacks has not begun anew
+            elif not self._there_before(source, scrapes):
+                self._windows.add(increases({}, totals))  # it began after the weight was in force
+                fresh = True
+            self._before[source], self._read_until[source] = totals, moment
+        return fresh
+
+    def _there_before(self, source: str, scrapes: Mapping[float, Any]) -> bool:
+        """Whether a source was known before counting began, or may have been."""
+        first = min(scrapes)
+        return first < self._since + self._interval
+
+    def _samples(self, since: float) -> Samples:
+        """Raw samples of all our series since a moment."""
+        # All queries are for the same moment, a little ago: a scrape is either in all of them or in none.
+        until = time.time() - _LATE
+        seconds = max(math.ceil(until - since), 1)
+        found: Samples = {}
+        for (role, _), query in self._queries.items():
+            for matrix in self._ask(f"{query}[{seconds}s]", until):
+                labels = {key: value for key, value in matrix["metric"].items() if key != "__name__"}
+                source = labels.get("pod") or labels.get("instance") or "?"
+                series = series_of(self._entry, matrix["metric"]["__name__"], labels, role, source)
+                for moment, value in matrix["values"] if series is not None else ():
+                    assert series is not None
+                    found.setdefault(source, {}).setdefault(float(moment), {})[series] = float(value)
+        self._windows.learn_edges({series for scrapes in found.values() for totals in scrapes.values() for series in totals})
+        gaps = [b - a for scrapes in found.values() for a, b in pairwise(sorted(scrapes))]
+        if gaps:
+            self._interval = median(gaps)
+        return found
+
+    def _ask(self, query: str, at: float) -> list[dict[str, Any]]:
+        """Answer of Prometheus to an instant query for a range of samples."""
+        body = urllib.parse.urlencode({"query": query, "time": f"{at:.3f}"}).encode()
+        request = urllib.request.Request(f"{self._url}/api/v1/query", body)
+        if self._authorization:
+            request.add_header("authorization", self._authorization)
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+                found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+        except urllib.error.HTTPError as error:
+            said = error.read().decode(errors="replace")[:300]
+            raise TelemetryError(f"Prometheus at {self._url} answers {error.code} to {query}: {said}") from error
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise TelemetryError(f"Prometheus at {self._url} cannot be reached: {error}") from error
+        return found
+
+
+def _without_password(url: str) -> tuple[str, str | None]:
+    """Address without what it says of the user, and that as a header."""
+    parts = urllib.parse.urlsplit(url.rstrip("/"))
+    if parts.username is None:
+        return url.rstrip("/"), None
+    said = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+    clean = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return clean, f"Basic {base64.b64encode(said.encode()).decode()}"

@@ -1,0 +1,131 @@
+"""Counts read from each replica's own metrics page: identity is which replica was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from canarykit.errors import TelemetryError
+from canarykit.model import Role, TrafficSplit, Window
+from canarykit.telemetry.base import Answered
+from canarykit.telemetry.catalogue import Exposition, exposition
+from canarykit.telemetry.counters import CounterWindows, Series, increases, series_of
+
+__all__ = ["Replica", "ScrapeTelemetry", "read_page"]
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One replica, and how to read its metrics.
+
+    Parameters
+    ----------
+    role : {"stable", "canary"}
+        The version that it runs.
+    name : str
+        Its own.
+    fetch : callable
+        Returns its page in Prometheus' text format; raises OSError when it cannot be had.
+    """
+
+    role: Role
+    name: str
+    fetch: Callable[[], str]
+
+
+def read_page(text: str, entry: Exposition, role: Role, instance: str) -> dict[Series, float]:
+    """Read the counters of a page.
+
+    Raises
+    ------
+    TelemetryError
+        It is none in Prometheus' text format.
+    """
+    totals = {}
+    try:
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                series = series_of(entry, sample.name, sample.labels, role, instance)
+                if series is not None:
+                    totals[series] = float(sample.value)
+    except ValueError as error:
+        raise TelemetryError(f"the metrics page of {instance} cannot be read: {error}") from error
+    return totals
+
+
+class ScrapeTelemetry:
+    """Telemetry from the replicas themselves.
+
+    Requests that no replica saw, such as those that the gateway lost, are not among them: the load counts those.
+
+    Parameters
+    ----------
+    replicas : callable
+        Returns the replicas that there are now.
+    entry : str or Exposition
+        What they call their counters.
+    """
+
+    delay = 0.1
+
+    def __init__(self, replicas: Callable[[], Sequence[Replica]], entry: str | Exposition = "canarykit") -> None:
+        self._replicas, self._entry = replicas, exposition(entry)
+        self._windows = CounterWindows(self._entry)
+        self._before: dict[Series, float] = {}
+
+    @property
+    def latency_edges(self) -> tuple[float, ...] | None:
+        """Upper edges of its latency buckets in seconds, once a page was read."""
+        return self._windows.edges
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """Which counters are read."""
+        return {what: f"{name} on the metrics page of each replica" for what, name in self._entry.names.items()}
+
+    def begin(self, split: TrafficSplit, since: float) -> None:
+        """Count from now on, under this split."""
+        # A replica that cannot be read now keeps its old mark: what it counted since is then in the next window.
+        self._before |= self._read()[0]
+        self._windows.begin(split, since)
+
+    def label(self, answers: Iterable[Answered]) -> None:
+        """Tell which answers were right."""
+        self._windows.label(answers)
+
+    def read(self, now: float) -> Window:
+        """Return the window since the last read; empty, with the reason, while a replica cannot be read."""
+        totals, problems, gone = self._read()
+        if problems:
+            # The counts of one version alone would look like a split that lies; they stay in the counters until all are read.
+            return self._windows.close(now, "; ".join(problems))
+        before = {series: total for series, total in self._before.items() if series.instance not in gone}
+        self._windows.add(increases(before, totals))
+        self._before = totals
+        return self._windows.close(now)
+
+    def _read(self) -> tuple[dict[Series, float], list[str], set[str]]:
+        """Totals of all replicas, what could not be read, and the replicas that are gone."""
+        replicas = self._replicas()
+        totals: dict[Series, float] = {}
+        problems = []
+        with ThreadPoolExecutor(max(len(replicas), 1)) as pool:
+            pages = list(pool.map(_page, replicas))
+        for replica, page in zip(replicas, pages, strict=True):
+            if isinstance(page, OSError):
+                problems.append(f"{replica.name} cannot be read: {page}")
+                continue
+            totals |= read_page(page, self._entry, replica.role, replica.name)
+        self._windows.learn_edges(totals)
+        present = {replica.name for replica in replicas}
+        return totals, problems, {series.instance for series in self._before} - present
+
+
+def _page(replica: Replica) -> str | OSError:
+    try:
+        return replica.fetch()
+    except OSError as error:
+        return error
