@@ -3,11 +3,13 @@
 It reads one JSON object from its standard input (what to send), then sends until the input says ``stop`` or closes.
 For each request it writes a JSON list to its standard output: id, time it was due, seconds from then to the last
 byte of the answer, seconds that it was sent too late, status, version that answered, whether it was right, and why
-it was lost. The last line says how many were sent.
+it was lost. The last line says how many were sent. As a pod of an indexed Job it reads a file instead, sends its
+share of the rate, and stops on SIGTERM.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -15,6 +17,7 @@ import secrets
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -156,6 +159,15 @@ async def _watch_parent(parent: int) -> None:
     os._exit(1)
 
 
+async def _run_file(path: str) -> None:
+    """Send what a file asks for, until the time is over or SIGTERM comes: in a container nobody writes to the input."""
+    spec, stop = json.loads(Path(path).read_text()), asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    number, senders = int(os.environ.get("JOB_COMPLETION_INDEX", "0")), spec.pop("senders", 1)
+    spec |= {"rate": spec["rate"] / senders, "seed": spec["seed"] + number}
+    await Generator(spec).run(stop)
+
+
 async def _run() -> None:
     reader = asyncio.StreamReader(limit=1 << 28)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -168,11 +180,14 @@ async def _run() -> None:
 
 
 def main() -> None:
-    """Send what standard input asks for."""
+    """Send what standard input, or a file, asks for."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    parser = argparse.ArgumentParser(prog="python -m canarykit.load.generator", description=main.__doc__)
+    parser.add_argument("--spec", help="a file that says what to send; standard input by default")
+    options = parser.parse_args()
     try:
-        asyncio.run(_run())
+        asyncio.run(_run_file(options.spec) if options.spec else _run())
     except BrokenPipeError:
         os._exit(1)
 

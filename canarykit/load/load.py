@@ -9,106 +9,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from canarykit.errors import ClusterError, PlanError
 from canarykit.load.payloads import payloads as read_payloads
 from canarykit.load.shapes import SHAPES
-from canarykit.metrics import LATENCY_EDGES, latency_cells
-from canarykit.model import Counts
+from canarykit.load.tally import Answer, Summary, Tally
 
-__all__ = ["Answer", "Load", "Summary", "per_second"]
+__all__ = ["Answer", "Load", "Summary", "per_second", "specification"]
 
-TOO_LATE = 0.1
-"""A sender that is this many seconds behind its own schedule in 1 % of requests is overloaded itself."""
-
-_UNREAD_AT_MOST = 1_000_000
 _STOP_WITHIN = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of one request.
-
-    Parameters
-    ----------
-    request_id : str
-        Unique; in the gateway's log too.
-    sent : float
-        When it was due, seconds since the epoch.
-    seconds : float
-        From then to the last byte of the answer, or to the loss.
-    behind : float
-        Seconds that it was sent too late.
-    status : int
-        Of the answer; 0 when there was none.
-    role : str
-        Version that answered, as the gateway says; empty when unknown.
-    right : bool or None
-        Whether it agrees with the label; None when there is no label or no answer.
-    lost : str or None
-        Why no server's answer arrived: ``refused``, ``reset``, ``timed out``, ``gateway 503``, ….
-    """
-
-    request_id: str
-    sent: float
-    seconds: float
-    behind: float
-    status: int
-    role: str
-    right: bool | None
-    lost: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What became of all requests so far.
-
-    Parameters
-    ----------
-    answered : int
-        Requests that a server answered, whatever it said.
-    lost : mapping of str to int
-        Lost requests by cause.
-    behind_p50, behind_p99 : float
-        Seconds that requests were sent behind their schedule; NaN when none was sent.
-    """
-
-    answered: int = 0
-    lost: Mapping[str, int] = field(default_factory=dict)
-    behind_p50: float = float("nan")
-    behind_p99: float = float("nan")
-
-    @property
-    def lost_total(self) -> int:
-        """Lost requests of all causes."""
-        return sum(self.lost.values())
-
-    @property
-    def sent(self) -> int:
-        """Requests that have come to an end, one way or the other."""
-        return self.answered + self.lost_total
-
-    @property
-    def overloaded(self) -> bool:
-        """Whether the sender itself was too slow for its latencies to be believed."""
-        return self.behind_p99 > TOO_LATE
-
-    def record(self) -> dict[str, Any]:
-        """All of it as plain data, for a journal."""
-        return {**asdict(self), "lost_total": self.lost_total, "overloaded": self.overloaded}
-
-    def __str__(self) -> str:
-        causes = ", ".join(f"{count} {cause}" for cause, count in sorted(self.lost.items()))
-        text = f"{self.sent:,} requests sent, {self.lost_total:,} lost{f' ({causes})' if causes else ''}"
-        text += f"; {1e3 * self.behind_p99:.1f} ms behind schedule at most in 99 %" if self.sent else ""
-        return text + ("; THE SENDER WAS OVERLOADED: do not believe its latencies" if self.overloaded else "")
 
 
 def per_second(rate: float | str) -> float:
@@ -127,6 +39,40 @@ def per_second(rate: float | str) -> float:
     if not 0 < value < float("inf"):
         raise PlanError(f'a rate is a number of requests per second above 0, or text such as "150/s", not {rate!r}')
     return value
+
+
+def specification(
+    url: str,
+    *,
+    rate: float | str = 100.0,
+    payloads: str | Path | Sequence[Mapping[str, Any]] = "digits",
+    shape: str = "steady",
+    duration: float | None = None,
+    timeout: float = 10.0,
+    headers: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """What a sending process is told; parameters as of `Load`.
+
+    Raises
+    ------
+    PlanError
+        A rate, a shape or payloads that cannot be used.
+    """
+    if shape not in SHAPES:
+        raise PlanError(f"traffic has no shape {shape!r}: choose one of {', '.join(SHAPES)}")
+    read = read_payloads(payloads)
+    return {
+        "url": url,
+        "rate": per_second(rate),
+        "shape": shape,
+        "duration": duration,
+        "timeout": timeout,
+        "headers": dict(headers or {}),
+        "seed": seed,
+        "bodies": [json.dumps(payload.body) for payload in read],
+        "labels": [payload.label for payload in read],
+    }
 
 
 class Load:
@@ -172,28 +118,14 @@ class Load:
         headers: Mapping[str, str] | None = None,
         seed: int = 0,
     ) -> None:
-        if shape not in SHAPES:
-            raise PlanError(f"traffic has no shape {shape!r}: choose one of {', '.join(SHAPES)}")
-        read = read_payloads(payloads)
         self._timeout = timeout
-        self._spec = {
-            "url": url.rstrip("/") + path,
-            "rate": per_second(rate),
-            "shape": shape,
-            "duration": duration,
-            "timeout": timeout,
-            "headers": dict(headers or {}),
-            "seed": seed,
-            "bodies": [json.dumps(payload.body) for payload in read],
-            "labels": [payload.label for payload in read],
-        }
+        self._spec = specification(
+            url.rstrip("/") + path,
+            rate=rate, payloads=payloads, shape=shape, duration=duration, timeout=timeout, headers=headers, seed=seed,
+        )  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
-        self._unread: deque[Answer] = deque(maxlen=_UNREAD_AT_MOST)
-        self._lock = threading.Lock()
-        self._answered = 0
-        self._lost: Counter[str] = Counter()
-        self._behind: Counts = latency_cells([])
+        self._tally = Tally()
         self._all_sent: int | None = None
 
     def start(self) -> Load:
@@ -269,17 +201,12 @@ class Load:
 
     def answers(self) -> list[Answer]:
         """Answers since the last call."""
-        with self._lock:
-            read = list(self._unread)
-            self._unread.clear()
-        return read
+        return self._tally.answers()
 
     @property
     def summary(self) -> Summary:
         """What became of all requests so far."""
-        with self._lock:
-            p50, p99 = (_upper(self._behind, quantile) for quantile in (0.5, 0.99))
-            return Summary(self._answered, dict(self._lost), p50, p99)
+        return self._tally.summary
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
@@ -289,21 +216,4 @@ class Load:
                 if isinstance(record, dict):
                     self._all_sent = record["sent"]
                 else:
-                    self._take_in(Answer(*record))
-
-    def _take_in(self, answer: Answer) -> None:
-        with self._lock:
-            self._unread.append(answer)
-            self._behind[np.searchsorted(LATENCY_EDGES, max(answer.behind, 0.0))] += 1
-            if answer.lost is None:
-                self._answered += 1
-            else:
-                self._lost[answer.lost] += 1
-
-
-def _upper(cells: Counts, quantile: float) -> float:
-    """Upper edge of the bucket that holds a quantile; NaN when there is none."""
-    cumulative = np.cumsum(cells)
-    if not cumulative[-1]:
-        return float("nan")
-    return LATENCY_EDGES[int(np.searchsorted(cumulative, quantile * cumulative[-1]))]
+                    self._tally.add(Answer(*record))

@@ -1,1 +1,38 @@
-"""How traffic is split between the versions: one file for each kind of gateway."""
+"""How traffic is split; one file each."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from canarykit.errors import PlanError
+
+__all__ = ["ROUTERS", "able", "router_class"]
+
+ROUTERS = {
+    "gateway-api": "canarykit.routers.gateway_api:GatewayApiRouter",
+    "istio": "canarykit.routers.istio:IstioRouter",
+    "ingress-nginx": "canarykit.routers.ingress_nginx:IngressNginxRouter",
+    "kserve": "canarykit.routers.kserve:KServeRouter",
+    "replicas": "canarykit.routers.replicas:ReplicasRouter",
+}
+"""Routers of a Kubernetes cluster, by the name that people give them."""
+
+
+def router_class(name: str) -> Any:
+    """Return the router of that name.
+
+    Raises
+    ------
+    PlanError
+        There is none.
+    """
+    if name not in ROUTERS:
+        raise PlanError(f"no router is known as {name!r}: choose one of {', '.join(ROUTERS)}")
+    module, _, found = ROUTERS[name].partition(":")
+    return getattr(import_module(module), found)
+
+
+def able(feature: str) -> list[str]:
+    """Names of the routers that have a feature: ``testers``, ``mirroring``, ``affinity``, ``fractions``."""
+    return [name for name in ROUTERS if feature in getattr(router_class(name), "features", ())]

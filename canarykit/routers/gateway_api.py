@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any
 
 from canarykit.errors import RoutingError
 from canarykit.model import TrafficSplit
-from canarykit.routers.objects import Api, Probe, Target, retried, until_served
+from canarykit.routers.objects import Target, retried, unchanged
+from canarykit.routers.route import RouteRouter, whole_weights
 from canarykit.wire import ROLE_HEADER
 
-__all__ = ["GatewayApiRouter", "backends", "patch", "route", "split_of", "weights"]
+__all__ = ["GatewayApiRouter", "accepted", "backends", "mirrored", "patch", "route", "split_of", "weights"]
 
 MAX_WEIGHT = 1_000_000
 
@@ -25,13 +24,7 @@ def weights(split: TrafficSplit) -> dict[str, int]:
     RoutingError
         The split is finer than the Gateway API's weights of up to a million.
     """
-    share = Fraction(split.share).limit_denominator(MAX_WEIGHT)
-    if abs(float(share) - split.share) > 1e-9:
-        raise RoutingError(f"an HTTPRoute splits in parts of a million; {split.canary} % is finer")
-    total = max(share.denominator, 100)
-    if (share * total).denominator != 1:
-        total = share.denominator
-    canary = int(share * total)
+    canary, total = whole_weights(split, MAX_WEIGHT, "an HTTPRoute")
     return {"stable": total - canary, "canary": canary}
 
 
@@ -83,9 +76,7 @@ def split_of(found: Mapping[str, Any], target: Target) -> TrafficSplit:
 def patch(found: Mapping[str, Any], target: Target, split: TrafficSplit) -> list[dict[str, Any]]:
     """JSON patch that sets our weights, and fails when anything has been written since the route was read."""
     new = weights(split)
-    changes: list[dict[str, Any]] = [
-        {"op": "test", "path": "/metadata/resourceVersion", "value": found["metadata"]["resourceVersion"]}
-    ]
+    changes = [unchanged(found)]
     for rule, position, role, _ in backends(found, target):
         path = f"/spec/rules/{rule}/backendRefs/{position}"
         changes.append({"op": "add", "path": f"{path}/weight", "value": new[role]})
@@ -134,52 +125,15 @@ def route(target: Target, *, gateway: str, hostname: str | None, path: str = "/"
     }
 
 
-class GatewayApiRouter:
-    """Router of an HTTPRoute: the user's own, of which only the weights are touched, or one that the kit makes.
-
-    Parameters
-    ----------
-    api : Api
-        The namespace's objects.
-    target : Target
-        The Services.
-    gateway : str, optional
-        ``"namespace/name"`` of the Gateway, when the kit makes the route.
-    url : str
-        Where the gateway is reached.
-    hostname : str, optional
-        Name that the route answers to.
-    name : str, optional
-        Of the user's own route; the kit makes one named after the service by default.
-    ready : str
-        A path that both versions answer.
-    within : float
-        Seconds until a split must be served.
-    """
+class GatewayApiRouter(RouteRouter):
+    """Router of an HTTPRoute; `gateway` is ``"namespace/name"`` of its Gateway. Parameters as of `RouteRouter`."""
 
     kind = "HTTPRoute"
-    session_affinity = mirroring = False
-
-    def __init__(
-        self,
-        api: Api,
-        target: Target,
-        *,
-        url: str,
-        gateway: str | None = None,
-        hostname: str | None = None,
-        name: str | None = None,
-        ready: str = "/v2/health/ready",
-        within: float = 30.0,
-    ) -> None:
-        self._api, self._target = api, target
-        self._gateway, self._name, self._within = gateway, name or target.app, within
-        self._adopted, self.hostname, self.url = name is not None, hostname, url
-        self._probe = Probe(url, ready, host=hostname)
-        self._before: int | None = None
+    features = frozenset({"testers", "mirroring", "fractions"})
+    advice = "install the Gateway API's definitions and a gateway, or choose another router"
 
     def objects(self) -> list[dict[str, Any]]:
-        """Objects that the kit makes for this router; none when it adopts the user's route.
+        """Return the HTTPRoute, unless the user has one.
 
         Raises
         ------
@@ -192,57 +146,38 @@ class GatewayApiRouter:
             raise RoutingError('name the Gateway that is to serve the route, as gateway="namespace/name"')
         return [route(self._target, gateway=self._gateway, hostname=self.hostname)]
 
-    def apply(self, split: TrafficSplit) -> float:
-        """Set the split; return the seconds until the gateway served it."""
-        start = time.perf_counter()
-        seen: dict[str, TrafficSplit] = {}
+    def split_in(self, found: Mapping[str, Any]) -> TrafficSplit:
+        """Split that the route says."""
+        return split_of(found, self._target)
 
-        def change() -> dict[str, Any]:
-            found = self._read()
-            seen["before"] = split_of(found, self._target)
-            return self._api.patch(self.kind, self._name, patch(found, self._target, split), how="json")
+    def change(self, found: Mapping[str, Any], split: TrafficSplit) -> tuple[Any, str]:
+        """Patch of our weights alone."""
+        return patch(found, self._target, split), "json"
 
-        written = retried(change)
-        self._wait_accepted(written["metadata"]["generation"])
-        until_served(self._probe, seen["before"], split, within=self._within, what=f"HTTPRoute {self._name}")
-        return time.perf_counter() - start
+    def refusal(self, found: Mapping[str, Any], generation: int) -> str | None:
+        """Say why no gateway serves the route as written."""
+        return accepted(found, generation)
 
-    def observed(self) -> TrafficSplit:
-        """Read the split back from the route."""
-        return split_of(self._read(), self._target)
+    def mirror(self, percent: float) -> None:
+        """Send a copy of so many percent of the requests to the canary; 0 ends it."""
+        retried(lambda: self._api.patch(self.kind, self.name, mirrored(self._read(), self._target, percent), how="json"))
 
-    def reset(self) -> None:
-        """Send everything to stable; remove the route if the kit made it."""
-        found = self._api.get(self.kind, self._name)
-        if found is None:
-            return
-        if self._adopted:
-            retried(
-                lambda: self._api.patch(self.kind, self._name, patch(self._read(), self._target, TrafficSplit(0)), how="json")
-            )
-        elif found["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") == "canarykit":
-            self._api.delete(self.kind, self._name)
-        self._probe.close()
 
-    def _read(self) -> dict[str, Any]:
-        found = self._api.get(self.kind, self._name)
-        if found is None:
-            raise RoutingError(
-                f"there is no HTTPRoute {self._name} in namespace {self._api.namespace}, or this cluster has no Gateway API: "
-                "install its definitions and a gateway, or choose another router"
-            )
-        return found
-
-    def _wait_accepted(self, generation: int) -> None:
-        """Wait until a gateway has accepted the route as written, with its backends resolved."""
-        end = time.monotonic() + self._within
-        while True:
-            said = accepted(self._read(), generation)
-            if said is None:
-                return
-            if time.monotonic() > end:
-                raise RoutingError(f"HTTPRoute {self._name}: {said} after {self._within:g} s")
-            time.sleep(0.02)
+def mirrored(found: Mapping[str, Any], target: Target, percent: float) -> list[dict[str, Any]]:
+    """JSON patch that has the rule which is split send a copy to the canary; filters of others stay."""
+    backend = {"name": target.service("canary"), "port": target.port}
+    changes: list[dict[str, Any]] = [unchanged(found)]
+    for rule in sorted({place[0] for place in backends(found, target)}):
+        kept = [
+            entry
+            for entry in found["spec"]["rules"][rule].get("filters", [])
+            if entry.get("requestMirror", {}).get("backendRef", {}).get("name") != backend["name"]
+        ]
+        # Whole percents are in the standard channel; 100 needs no word.
+        copy = {"backendRef": backend, **({"percent": round(percent)} if percent < 100 else {})}
+        filters = [*kept, {"type": "RequestMirror", "requestMirror": copy}] if percent else kept
+        changes.append({"op": "add", "path": f"/spec/rules/{rule}/filters", "value": filters})
+    return changes
 
 
 def accepted(found: Mapping[str, Any], generation: int) -> str | None:

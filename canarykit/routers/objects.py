@@ -14,7 +14,7 @@ from canarykit.errors import ConflictError, RoutingError
 from canarykit.model import Role, TrafficSplit
 from canarykit.wire import ROLE_HEADER
 
-__all__ = ["Api", "Probe", "Target", "retried", "until_served"]
+__all__ = ["Api", "Probe", "Target", "retried", "unchanged", "until_served"]
 
 _T = TypeVar("_T")
 
@@ -98,6 +98,11 @@ def retried(change: Callable[[], _T]) -> _T:
                 raise
             time.sleep(_PAUSE * (attempt + 1))
     raise AssertionError("unreachable")
+
+
+def unchanged(found: Mapping[str, Any]) -> dict[str, Any]:
+    """First line of a JSON patch: it fails when anything was written since the object was read."""
+    return {"op": "test", "path": "/metadata/resourceVersion", "value": found["metadata"]["resourceVersion"]}
 
 
 class Probe:

@@ -10,14 +10,29 @@ from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.discovery import gateway_of, url_of
 from canarykit.clusters.kube.manifests import MANAGER
 from canarykit.errors import ClusterError, PlanError
-from canarykit.routers.gateway_api import GatewayApiRouter
+from canarykit.routers import router_class
 from canarykit.routers.objects import Target
 
 __all__ = ["bind"]
 
 
-def bind(client: Client, app: str, asked: Mapping[str, Any], port: int, ready: str) -> Any:
+def bind(client: Client, app: str, asked: Mapping[str, Any], *, port: int, pod_port: int, replicas: int, ready: str) -> Any:
     """Return the router that was asked for, of this service.
+
+    Parameters
+    ----------
+    client : Client
+        The namespace.
+    app : str
+        The service.
+    asked : mapping
+        router, url, gateway, hostname and route, as of `KubeCluster`.
+    port, pod_port : int
+        Where the Services and the pods listen.
+    replicas : int
+        Pods per version.
+    ready : str
+        A path that both versions answer.
 
     Raises
     ------
@@ -26,15 +41,17 @@ def bind(client: Client, app: str, asked: Mapping[str, Any], port: int, ready: s
     RoutingError
         It lacks what it needs.
     """
-    if asked["router"] != "gateway-api":
-        raise PlanError(f"no router is known as {asked['router']!r}")
-    gateways: list[dict[str, Any]] = []
-    with contextlib.suppress(ClusterError):  # a role within one namespace may not see them
-        gateways = client.list("Gateway", everywhere=True)
+    made = router_class(asked["router"])
     labels = {"app.kubernetes.io/name": app, "app.kubernetes.io/part-of": app, "app.kubernetes.io/managed-by": MANAGER}
-    name, gateway = gateway_of(gateways, asked["gateway"])
-    url = asked["url"] or url_of(gateway)
+    target, url, gateway = Target(app, port, labels), asked["url"], asked["gateway"]
+    if asked["router"] == "replicas":
+        return made(client, target, url=url, pods=2 * replicas, port=pod_port)
+    if asked["router"] == "gateway-api":
+        gateways: list[dict[str, Any]] = []
+        with contextlib.suppress(ClusterError):  # a role within one namespace may not see them
+            gateways = client.list("Gateway", everywhere=True)
+        gateway, found = gateway_of(gateways, gateway)
+        url = url or url_of(found)
     if url is None:
-        raise PlanError(f"Gateway {name} does not tell its address to this user: give url=, where it is reached")
-    target = Target(app, port, labels)
-    return GatewayApiRouter(client, target, url=url, gateway=name, hostname=asked["hostname"], name=asked["route"], ready=ready)
+        raise PlanError(f"nobody tells this user where the gateway of router {asked['router']} is reached: give url=")
+    return made(client, target, url=url, gateway=gateway, hostname=asked["hostname"], name=asked["route"], ready=ready)

@@ -21,6 +21,7 @@ from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.diagnose import progress, serving
 from canarykit.clusters.kube.forward import Forward
 from canarykit.clusters.kube.guard import Guard
+from canarykit.clusters.kube.jobs import JobLoad
 from canarykit.clusters.kube.lease import Lease
 from canarykit.clusters.kube.manifests import Model, Workload
 from canarykit.clusters.kube.ownership import adopted, mine, remove, restored
@@ -191,7 +192,7 @@ class KubeCluster:
         except BaseException:
             self._undo(service, router, made, fresh_namespace)
             raise
-        self._guard = Guard.start(self._lease, self.client, service, self._asked, self.workload.service_port)
+        self._guard = Guard.start(self._lease, self.client, service.name, self._binding(service))
         weight = router.observed().canary
         if weight:
             self._tell(f"found a rollout {state.get('phase', 'under way')}: {weight:g} % of the traffic are on the canary")
@@ -250,16 +251,15 @@ class KubeCluster:
         inside : int
             Pods of the cluster that send; by default a process of this machine does.
         **options
-            As in `Load`.
+            As in `Load`; and ``url``, the gateway's address as the pods see it, where it is another than from here.
         """
-        options.setdefault("path", f"/v2/models/{self._deployed.name}/infer")
+        path = options.pop("path", f"/v2/models/{self._deployed.name}/infer")
         if hostname := self._bound.hostname:
             options["headers"] = {"host": hostname, **options.get("headers", {})}
         if inside:
-            from canarykit.clusters.kube.jobs import JobLoad
-
-            return JobLoad(self.client, self._deployed, self.workload, rate=rate, pods=inside, **options).start()
-        return Load(self.url, rate=rate, **options).start()
+            address = options.pop("url", self.url).rstrip("/") + path
+            return JobLoad(self.client, self._deployed, self.workload, url=address, pods=inside, rate=rate, **options).start()
+        return Load(self.url, rate=rate, path=path, **options).start()
 
     def urls(self) -> dict[Role, str]:
         """Address of each version's own Service: of its load balancer, its node port, or a port of this machine."""
@@ -326,7 +326,11 @@ class KubeCluster:
     def _bind(self, service: Service) -> Any:
         """Router of this service."""
         manifests.check(service)
-        return bind(self.client, service.name, self._asked, self.workload.service_port, service.stable.ready)
+        return bind(self.client, service.name, **self._binding(service))
+
+    def _binding(self, service: Service) -> dict[str, Any]:
+        ports = {"port": self.workload.service_port, "pod_port": self.workload.port}
+        return {"asked": self._asked, **ports, "replicas": service.replicas, "ready": service.stable.ready}
 
     def _model_files(self, service: Service) -> dict[Role, Model]:
         manifests.check(service)

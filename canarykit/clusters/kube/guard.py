@@ -19,7 +19,7 @@ from canarykit.clusters.kube.binding import bind
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.lease import STATE, Lease, holder_of, stale
 from canarykit.errors import CanaryError
-from canarykit.model import Service, TrafficSplit
+from canarykit.model import TrafficSplit
 
 __all__ = ["Guard", "main"]
 
@@ -39,7 +39,7 @@ class Guard:
         self.process = process
 
     @classmethod
-    def start(cls, lease: Lease, client: Client, service: Service, asked: Mapping[str, Any], port: int) -> Guard:
+    def start(cls, lease: Lease, client: Client, app: str, binding: Mapping[str, Any]) -> Guard:
         """Begin to watch a lease that is held."""
         process = subprocess.Popen(
             [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
@@ -48,10 +48,8 @@ class Guard:
         facts = {
             "context": client.context,
             "namespace": client.namespace,
-            "app": service.name,
-            "ready": service.stable.ready,
-            "port": port,
-            "asked": dict(asked),
+            "app": app,
+            "binding": dict(binding),
             "lease": lease.name,
             "holder": lease.holder,
         }
@@ -75,7 +73,7 @@ def watch(client: Client, facts: Mapping[str, Any]) -> str:
                 return "released"
             assert found is not None
             if stale(found, datetime.now(UTC)):
-                router = bind(client, facts["app"], facts["asked"], facts["port"], facts["ready"])
+                router = bind(client, facts["app"], **facts["binding"])
                 if router.observed().canary:
                     router.apply(TrafficSplit(0))
                 _note(client, found)

@@ -1,0 +1,205 @@
+"""Load from inside the cluster: an indexed Job of many senders, whose results are read from their logs and merged."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from canarykit.clusters.kube.client import Client
+from canarykit.clusters.kube.diagnose import diagnose, sentence
+from canarykit.clusters.kube.manifests import Workload, labels
+from canarykit.errors import ClusterError, PlanError
+from canarykit.load.load import specification
+from canarykit.load.tally import Answer, Summary, Tally
+from canarykit.model import Service
+
+__all__ = ["JobLoad", "job"]
+
+_FOLDER, _FILE = "/spec", "spec.json"
+_POLL = 0.2
+_UP_WITHIN = 60.0
+_GRACE = 30
+_LARGEST = 1_000_000
+
+
+def job(name: str, service: Service, workload: Workload, *, pods: int) -> dict[str, Any]:
+    """Return the indexed Job of so many senders."""
+    container = {
+        "name": "load",
+        "image": workload.image,
+        "imagePullPolicy": workload.pull_policy or "IfNotPresent",
+        "command": ["python3", "-m", "canarykit.load.generator", "--spec", f"{_FOLDER}/{_FILE}"],
+        "volumeMounts": [{"name": "spec", "mountPath": _FOLDER, "readOnly": True}],
+        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    pod = {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": _GRACE,
+        "automountServiceAccountToken": False,
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+        "volumes": [{"name": "spec", "configMap": {"name": name}}],
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "labels": labels(service)},
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": pods,
+            "parallelism": pods,
+            "backoffLimit": 0,  # a sender that died took with it what is known of its requests
+            "template": {"metadata": {"labels": {**labels(service), "canarykit.dev/load": name}}, "spec": pod},
+        },
+    }
+
+
+class JobLoad:
+    """Open-loop traffic from pods of the cluster.
+
+    Parameters
+    ----------
+    client : Client
+        The namespace.
+    service : Service
+        What the traffic is for.
+    workload : Workload
+        Its `image` sends.
+    url : str
+        Address of the service as the pods see it, with the path.
+    pods : int
+        Senders; each sends its share of the rate.
+    **options
+        As of `canarykit.load.load.specification`: rate, payloads, shape, duration, timeout, headers, seed.
+
+    Raises
+    ------
+    PlanError
+        Options that cannot be used, or payloads that are too large for a ConfigMap.
+    """
+
+    def __init__(
+        self, client: Client, service: Service, workload: Workload, *, url: str, pods: int = 1, **options: Any
+    ) -> None:
+        if pods < 1:
+            raise PlanError(f"traffic from inside needs one pod at least, not {pods}")
+        self._client, self._service, self._workload, self._pods = client, service, workload, pods
+        self._spec = {**specification(url, **options), "senders": pods}
+        self._text = json.dumps(self._spec)
+        if len(self._text) > _LARGEST:
+            raise PlanError(f"the payloads have {len(self._text):,} bytes, and a ConfigMap takes {_LARGEST:,}: send fewer")
+        self.name = f"{service.name}-load-{secrets.token_hex(3)}"
+        self._tally = Tally()
+        self._sent: dict[str, int] = {}
+        self._readers: list[threading.Thread] = []
+        self._stopped = False
+
+    def start(self) -> JobLoad:
+        """Begin to send; return itself once every sender runs.
+
+        Raises
+        ------
+        ClusterError
+            A sender does not come up; says why. Nothing of it is left.
+        """
+        spec = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": self.name, "labels": labels(self._service)},
+            "data": {_FILE: self._text},
+        }
+        try:
+            self._client.apply(spec)
+            self._client.apply(job(self.name, self._service, self._workload, pods=self._pods))
+            for pod in self._wait_running():
+                reader = threading.Thread(target=self._read, args=(pod,), name=f"canarykit-{pod}", daemon=True)
+                reader.start()
+                self._readers.append(reader)
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        """What was asked for: rate, shape, duration, seed, and from how many pods."""
+        return {**{name: self._spec[name] for name in ("rate", "shape", "duration", "seed")}, "pods": self._pods}
+
+    def __repr__(self) -> str:
+        return f"JobLoad: {self._spec['rate']:g} requests/s from {self._pods} pods"
+
+    def answers(self) -> list[Answer]:
+        """Answers since the last call."""
+        return self._tally.answers()
+
+    @property
+    def summary(self) -> Summary:
+        """What became of all requests so far, of all senders together."""
+        return self._tally.summary
+
+    def record(self) -> dict[str, Any]:
+        """What became of all requests so far, as plain data."""
+        return self.summary.record()
+
+    def stop(self) -> Summary:
+        """Send no more, wait for what is under way, and say what became of all. May be called again.
+
+        Raises
+        ------
+        ClusterError
+            A sender ended by itself, so that nobody knows what became of its last requests.
+        """
+        if self._stopped:
+            return self.summary
+        self._stopped = True
+        for pod in self._running():
+            self._client.delete("Pod", pod["metadata"]["name"], grace=_GRACE)  # its log ends when it has ended
+        for reader in self._readers:
+            reader.join(_GRACE + self._spec["timeout"])
+        self._remove()
+        if len(self._sent) < self._pods:
+            raise ClusterError(
+                f"{self._pods - len(self._sent)} of {self._pods} senders ended before they were told to; "
+                "what became of their last requests is not known"
+            )
+        return self.summary
+
+    def _running(self) -> list[dict[str, Any]]:
+        return self._client.list("Pod", f"canarykit.dev/load={self.name}")
+
+    def _wait_running(self) -> list[str]:
+        end = time.monotonic() + _UP_WITHIN
+        while True:
+            pods = self._running()
+            begun = [pod["metadata"]["name"] for pod in pods if pod.get("status", {}).get("phase") in ("Running", "Succeeded")]
+            if len(begun) == self._pods:
+                return begun
+            why = diagnose(pods, self._client.list("Event"))
+            if time.monotonic() > end or (why is not None and why[3]):
+                raise ClusterError(f"{len(begun)} of {self._pods} senders came up: {sentence(why, '')}")
+            time.sleep(_POLL)
+
+    def _read(self, pod: str) -> None:
+        """Take in what a sender writes, line by line, until it ends."""
+        rest = b""
+        for piece in self._client.follow(pod):
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                record = json.loads(line)
+                if isinstance(record, dict):
+                    self._sent[pod] = record["sent"]
+                else:
+                    self._tally.add(Answer(*record))
+
+    def _remove(self) -> None:
+        self._client.delete("Job", self.name)
+        self._client.delete("ConfigMap", self.name)

@@ -1,0 +1,143 @@
+"""What became of the requests of a load: counted as they come to an end."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from canarykit.metrics import LATENCY_EDGES, latency_cells
+from canarykit.model import Counts
+
+__all__ = ["Answer", "Summary", "Tally"]
+
+TOO_LATE = 0.1
+"""A sender that is this many seconds behind its own schedule in 1 % of requests is overloaded itself."""
+
+_UNREAD_AT_MOST = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one request.
+
+    Parameters
+    ----------
+    request_id : str
+        Unique; in the gateway's log too.
+    sent : float
+        When it was due, seconds since the epoch.
+    seconds : float
+        From then to the last byte of the answer, or to the loss.
+    behind : float
+        Seconds that it was sent too late.
+    status : int
+        Of the answer; 0 when there was none.
+    role : str
+        Version that answered, as the gateway says; empty when unknown.
+    right : bool or None
+        Whether it agrees with the label; None when there is no label or no answer.
+    lost : str or None
+        Why no server's answer arrived: ``refused``, ``reset``, ``timed out``, ``gateway 503``, ….
+    """
+
+    request_id: str
+    sent: float
+    seconds: float
+    behind: float
+    status: int
+    role: str
+    right: bool | None
+    lost: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What became of all requests so far.
+
+    Parameters
+    ----------
+    answered : int
+        Requests that a server answered, whatever it said.
+    lost : mapping of str to int
+        Lost requests by cause.
+    behind_p50, behind_p99 : float
+        Seconds that requests were sent behind their schedule; NaN when none was sent.
+    """
+
+    answered: int = 0
+    lost: Mapping[str, int] = field(default_factory=dict)
+    behind_p50: float = float("nan")
+    behind_p99: float = float("nan")
+
+    @property
+    def lost_total(self) -> int:
+        """Lost requests of all causes."""
+        return sum(self.lost.values())
+
+    @property
+    def sent(self) -> int:
+        """Requests that have come to an end, one way or the other."""
+        return self.answered + self.lost_total
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether the sender itself was too slow for its latencies to be believed."""
+        return self.behind_p99 > TOO_LATE
+
+    def record(self) -> dict[str, Any]:
+        """All of it as plain data, for a journal."""
+        return {**asdict(self), "lost_total": self.lost_total, "overloaded": self.overloaded}
+
+    def __str__(self) -> str:
+        causes = ", ".join(f"{count} {cause}" for cause, count in sorted(self.lost.items()))
+        text = f"{self.sent:,} requests sent, {self.lost_total:,} lost{f' ({causes})' if causes else ''}"
+        text += f"; {1e3 * self.behind_p99:.1f} ms behind schedule at most in 99 %" if self.sent else ""
+        return text + ("; THE SENDER WAS OVERLOADED: do not believe its latencies" if self.overloaded else "")
+
+
+class Tally:
+    """Takes in answers from one thread, and tells another what became of all."""
+
+    def __init__(self) -> None:
+        self._unread: deque[Answer] = deque(maxlen=_UNREAD_AT_MOST)
+        self._lock = threading.Lock()
+        self._answered = 0
+        self._lost: Counter[str] = Counter()
+        self._behind: Counts = latency_cells([])
+
+    def add(self, answer: Answer) -> None:
+        """Count one request."""
+        with self._lock:
+            self._unread.append(answer)
+            self._behind[np.searchsorted(LATENCY_EDGES, max(answer.behind, 0.0))] += 1
+            if answer.lost is None:
+                self._answered += 1
+            else:
+                self._lost[answer.lost] += 1
+
+    def answers(self) -> list[Answer]:
+        """Answers since the last call."""
+        with self._lock:
+            read = list(self._unread)
+            self._unread.clear()
+        return read
+
+    @property
+    def summary(self) -> Summary:
+        """What became of all requests so far."""
+        with self._lock:
+            p50, p99 = (_upper(self._behind, quantile) for quantile in (0.5, 0.99))
+            return Summary(self._answered, dict(self._lost), p50, p99)
+
+
+def _upper(cells: Counts, quantile: float) -> float:
+    """Upper edge of the bucket that holds a quantile; NaN when there is none."""
+    cumulative = np.cumsum(cells)
+    if not cumulative[-1]:
+        return float("nan")
+    return LATENCY_EDGES[int(np.searchsorted(cumulative, quantile * cumulative[-1]))]

@@ -1,0 +1,185 @@
+"""No router at all: one Service in front of the pods of both versions, and the share of the pods is the split.
+
+The Service's proxy draws a pod for each *connection*: the split is one of connections, and a client that keeps one
+open stays on its pod.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from canarykit.errors import RoutingError
+from canarykit.model import ROLES, Role, TrafficSplit
+from canarykit.routers.objects import Api, Target
+
+__all__ = ["ReplicasRouter", "pods_for", "ready_in"]
+
+_POLL = 0.1
+
+
+def pods_for(split: TrafficSplit, pods: int) -> dict[Role, int]:
+    """How many pods of each version serve a split.
+
+    Raises
+    ------
+    RoutingError
+        So many pods cannot; says which splits they can.
+    """
+    canary = split.share * pods
+    if abs(canary - round(canary)) > 1e-9:
+        can = sorted({100 * int(canary) / pods, 100 * (int(canary) + 1) / pods})
+        near = " and ".join(f"{weight:.4g} %" for weight in can)
+        raise RoutingError(f"{pods} pods split the traffic in steps of {100 / pods:.4g} %: {near} are the nearest to {split}")
+    return {"stable": pods - round(canary), "canary": round(canary)}
+
+
+def ready_in(slices: list[dict[str, Any]], roles: Mapping[str, Role]) -> dict[Role, int]:
+    """Count the pods of each version that get connections.
+
+    Parameters
+    ----------
+    slices : list of mappings
+        EndpointSlices of the Service.
+    roles : mapping of str to {"stable", "canary"}
+        Role of each pod, by its name.
+    """
+    found: dict[Role, int] = {"stable": 0, "canary": 0}
+    for piece in slices:
+        for endpoint in piece.get("endpoints") or []:
+            role = roles.get(endpoint.get("targetRef", {}).get("name", ""))
+            if role is not None and endpoint.get("conditions", {}).get("ready"):
+                found[role] += 1
+    return found
+
+
+class ReplicasRouter:
+    """Router of the numbers of pods.
+
+    Parameters
+    ----------
+    api : Api
+        The namespace's objects.
+    target : Target
+        The Deployments.
+    pods : int
+        Of both versions together, at every split.
+    port : int
+        Where the pods listen.
+    url : str, optional
+        Where the Service is reached; its load balancer's address by default.
+    within : float
+        Seconds until the pods of a split must be ready.
+    """
+
+    kind = "Service"
+    hostname = None
+    scales = True
+
+    def __init__(
+        self, api: Api, target: Target, *, pods: int = 4, port: int = 8080, url: str | None = None, within: float = 120.0
+    ) -> None:
+        if pods < 2:
+            raise RoutingError(f"two versions need two pods at least, not {pods}")
+        self._api, self._target, self._pods, self._port = api, target, pods, port
+        self._url, self._within = url, within
+
+    @property
+    def url(self) -> str:
+        """Where the Service in front of both versions is reached.
+
+        Raises
+        ------
+        RoutingError
+            It has no address.
+        """
+        if self._url is None:
+            found = self._api.get("Service", self._target.app) or {}
+            addresses = found.get("status", {}).get("loadBalancer", {}).get("ingress", [])
+            if not addresses:
+                raise RoutingError(f"Service {self._target.app} has no address of a load balancer (yet): give url=")
+            host = addresses[0].get("ip") or addresses[0].get("hostname")
+            self._url = f"http://{host}" + ("" if self._target.port == 80 else f":{self._target.port}")
+        return self._url
+
+    def objects(self) -> list[dict[str, Any]]:
+        """Return the Service in front of both versions."""
+        return [
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": self._target.app, "labels": dict(self._target.labels)},
+                "spec": {
+                    "type": "LoadBalancer",
+                    "selector": {"app": self._target.app},
+                    "ports": [{"name": "http", "port": self._target.port, "targetPort": self._port, "protocol": "TCP"}],
+                },
+            }
+        ]
+
+    def apply(self, split: TrafficSplit) -> float:
+        """Change the numbers of pods; return the seconds until those that are asked for, and no others, are served."""
+        start, want = time.perf_counter(), pods_for(split, self._pods)
+        have = {role: self._asked(role) for role in ROLES}
+        # More first, and ready, before there are fewer: at no moment is there less capacity than before.
+        for grow in (True, False):
+            for role in ROLES:
+                if (want[role] > have[role]) is grow and want[role] != have[role]:
+                    self._api.patch("Deployment", self._target.service(role), {"spec": {"replicas": want[role]}})
+            at_least = {role: max(want[role], have[role]) if grow else want[role] for role in ROLES}
+            self._wait(at_least, exactly=not grow)
+        return time.perf_counter() - start
+
+    def observed(self) -> TrafficSplit:
+        """Share of the pods that are asked for."""
+        asked = {role: self._asked(role) for role in ROLES}
+        total = sum(asked.values())
+        return TrafficSplit(100 * asked["canary"] / total if total else 0.0)
+
+    def reset(self) -> None:
+        """Give stable all pods, and remove the Service in front of both."""
+        for role, pods in pods_for(TrafficSplit(0), self._pods).items():
+            if self._api.get("Deployment", self._target.service(role)) is not None:
+                self._api.patch("Deployment", self._target.service(role), {"spec": {"replicas": pods}})
+        self._api.delete("Service", self._target.app)
+
+    def mirror(self, percent: float) -> None:
+        """Refuse: pods cannot."""
+        self.need("mirroring")
+
+    def need(self, feature: str) -> None:
+        """Refuse every feature.
+
+        Raises
+        ------
+        RoutingError
+            Says who can.
+        """
+        from canarykit.routers import able
+
+        raise RoutingError(f"replicas as a router have no {feature}: {' and '.join(able(feature)) or 'none here'} can")
+
+    def _asked(self, role: Role) -> int:
+        found = self._api.get("Deployment", self._target.service(role))
+        if found is None:
+            raise RoutingError(f"there is no Deployment {self._target.service(role)} in namespace {self._api.namespace}")
+        return int(found["spec"].get("replicas", 1))
+
+    def _wait(self, want: Mapping[Role, int], *, exactly: bool) -> None:
+        end = time.monotonic() + self._within
+        while True:
+            roles: dict[str, Role] = {
+                pod["metadata"]["name"]: role
+                for role in ROLES
+                for pod in self._api.list("Pod", f"app={self._target.app},version={role}")
+            }
+            found = ready_in(self._api.list("EndpointSlice", f"kubernetes.io/service-name={self._target.app}"), roles)
+            if found == dict(want) or (not exactly and all(found[role] >= want[role] for role in ROLES)):
+                return
+            if time.monotonic() > end:
+                raise RoutingError(
+                    f"after {self._within:g} s {found['stable']} pods of stable and {found['canary']} of the canary "
+                    f"get traffic, not {want['stable']} and {want['canary']}"
+                )
+            time.sleep(_POLL)

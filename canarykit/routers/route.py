@@ -1,0 +1,180 @@
+"""What all routers share whose split is written in one object of the cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from canarykit.errors import RoutingError
+from canarykit.model import TrafficSplit
+from canarykit.routers.objects import Api, Probe, Target, retried, until_served
+
+__all__ = ["MANAGED", "RouteRouter"]
+
+MANAGED = "app.kubernetes.io/managed-by"
+
+Feature = Literal["testers", "mirroring", "affinity", "fractions"]
+
+
+class RouteRouter:
+    """Router whose split is the weights in an object: the user's own, of which only they are touched, or the kit's.
+
+    Parameters
+    ----------
+    api : Api
+        The namespace's objects.
+    target : Target
+        The Services.
+    url : str
+        Where the gateway is reached.
+    gateway : str, optional
+        What is to serve the route, when the kit makes it; what that names depends on the router.
+    hostname : str, optional
+        Name that the route answers to.
+    name : str, optional
+        Of the user's own object; the kit makes one named after the service by default.
+    ready : str
+        A path that both versions answer.
+    within : float
+        Seconds until a split must be served.
+    """
+
+    kind: ClassVar[str]
+    features: ClassVar[frozenset[Feature]] = frozenset()
+    advice: ClassVar[str] = "install what defines it, or choose another router"
+
+    def __init__(
+        self,
+        api: Api,
+        target: Target,
+        *,
+        url: str,
+        gateway: str | None = None,
+        hostname: str | None = None,
+        name: str | None = None,
+        ready: str = "/v2/health/ready",
+        within: float = 30.0,
+    ) -> None:
+        self.url, self.hostname, self.name = url, hostname, name or target.app
+        self._api, self._target, self._gateway = api, target, gateway
+        self._adopted, self._within = name is not None, within
+        self._probe = Probe(url, ready, host=hostname)
+
+    # What each router says -------------------------------------------------------------------------------------------
+
+    def objects(self) -> list[dict[str, Any]]:
+        """Objects that the kit makes for this router; none that the user has already."""
+        raise NotImplementedError
+
+    def split_in(self, found: Mapping[str, Any]) -> TrafficSplit:
+        """Split that the object says."""
+        raise NotImplementedError
+
+    def change(self, found: Mapping[str, Any], split: TrafficSplit) -> tuple[Any, str]:
+        """Patch that sets the split, and of which kind; it must fail when the object has changed since it was read."""
+        raise NotImplementedError
+
+    def refusal(self, found: Mapping[str, Any], generation: int) -> str | None:
+        """Say why the object as written is not served; None when its controller has accepted it, or never says."""
+        return None
+
+    # What all do -----------------------------------------------------------------------------------------------------
+
+    def apply(self, split: TrafficSplit) -> float:
+        """Set the split; return the seconds until the gateway served it."""
+        start = time.perf_counter()
+        before, written = self._write(split)
+        self._wait_accepted(written)
+        until_served(self._probe, before, split, within=self._within, what=f"{self.kind} {self.name}")
+        return time.perf_counter() - start
+
+    def observed(self) -> TrafficSplit:
+        """Read the split back from the object."""
+        return self.split_in(self._read())
+
+    def reset(self) -> None:
+        """Send everything to stable, and remove what the router added."""
+        for body in self.objects():
+            found = self._api.get(body["kind"], body["metadata"]["name"])
+            if found is not None and found["metadata"].get("labels", {}).get(MANAGED) == self._target.labels.get(MANAGED):
+                self._api.delete(body["kind"], body["metadata"]["name"])
+        if self._adopted and self._api.get(self.kind, self.name) is not None:
+            self._write(TrafficSplit(0))
+        self._probe.close()
+
+    def mirror(self, percent: float) -> None:
+        """Send a copy of so many percent of stable's requests to the canary, whose answers nobody sees; 0 ends it.
+
+        Raises
+        ------
+        RoutingError
+            The router cannot.
+        """
+        self.need("mirroring")
+
+    def need(self, feature: Feature) -> None:
+        """Refuse what this router cannot do.
+
+        Raises
+        ------
+        RoutingError
+            Says so, and who can.
+        """
+        if feature not in self.features:
+            from canarykit.routers import able
+
+            raise RoutingError(f"{self.kind} as a router has no {feature}: {' and '.join(able(feature)) or 'none here'} can")
+
+    def _write(self, split: TrafficSplit) -> tuple[TrafficSplit, dict[str, Any]]:
+        """Patch the object, again while someone else writes in between; the split before, and the object."""
+
+        def once() -> tuple[TrafficSplit, dict[str, Any]]:
+            found = self._read()
+            body, how = self.change(found, split)
+            return self.split_in(found), self._api.patch(self.kind, self.name, body, how=how)
+
+        return retried(once)
+
+    def _read(self) -> dict[str, Any]:
+        found = self._api.get(self.kind, self.name)
+        if found is None:
+            raise RoutingError(
+                f"there is no {self.kind} {self.name} in namespace {self._api.namespace}, or this cluster knows no such kind: "
+                f"{self.advice}"
+            )
+        return found
+
+    def _wait_accepted(self, written: Mapping[str, Any]) -> None:
+        end, generation = time.monotonic() + self._within, int(written["metadata"].get("generation", 0))
+        found = written
+        while (said := self.refusal(found, generation)) is not None:
+            if time.monotonic() > end:
+                raise RoutingError(f"{self.kind} {self.name}: {said} after {self._within:g} s")
+            time.sleep(0.02)
+            found = self._read()
+
+
+def whole_weights(split: TrafficSplit, most: int, what: str) -> tuple[int, int]:
+    """Canary's weight and the total, as small whole numbers as can be: 0.1 % is 1 of 1,000.
+
+    Parameters
+    ----------
+    split : TrafficSplit
+        As asked.
+    most : int
+        The greatest total.
+    what : str
+        Who cannot do more, for the message.
+
+    Raises
+    ------
+    RoutingError
+        The split is finer than that.
+    """
+    total = 100
+    while total <= most:
+        if abs(split.share * total - round(split.share * total)) < 1e-9 * total:
+            return round(split.share * total), total
+        total *= 10
+    raise RoutingError(f"{what} splits in parts of {most:,}; {split.canary} % is finer")
