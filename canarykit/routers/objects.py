@@ -20,9 +20,11 @@ _T = TypeVar("_T")
 
 _ATTEMPTS = 8
 _PAUSE = 0.05
-_SURE = math.log(20)
-_MAX_PROBES = 400
-_LEAST_SHARE = 1e-3
+_SURE = math.log(1e5)
+"""Evidence at which a change is believed. Before it is in force, a hundred answers may be of the old split, and each of
+them is an opportunity to be wrong: at 1e5 to 1, that happens once in a thousand changes."""
+
+_MAX_PROBES = 1000
 
 
 class Api(Protocol):
@@ -157,9 +159,9 @@ def until_served(
 ) -> None:
     """Ask the gateway until the answers show the new split rather than the old one.
 
-    The answers are a sequential test: the likelihood of the new split over that of the old one, and done at 20 to 1.
-    A change that is too small to be seen in 400 answers is believed when the gateway answers and nothing speaks
-    against it; the counts of the rollout itself keep checking it.
+    The answers are a sequential test for a change (Page's cumulative sum): the likelihood of the new split over that of the
+    old one, from the answer on from which that is greatest. A change that is too small to be seen in a thousand answers
+    is believed when nothing speaks against it; the counts of the rollout itself keep checking it.
 
     Parameters
     ----------
@@ -186,7 +188,7 @@ def until_served(
             evidence = max(evidence, 0.0) + _gain(role, before, after)
             if evidence >= _SURE or (before is not None and before == after):
                 return
-            if evidence > -_SURE and sum(seen.values()) >= _MAX_PROBES:
+            if evidence > -math.inf and sum(seen.values()) >= _MAX_PROBES:
                 return
         elif role == "":
             silent += 1
@@ -207,10 +209,9 @@ def until_served(
 def _gain(role: str, before: TrafficSplit | None, after: TrafficSplit) -> float:
     """Log likelihood ratio of one answer; a split of exactly 0 or 100 % cannot answer otherwise."""
     new = after.share if role == "canary" else 1 - after.share
-    if before is None:
-        # Nothing to compare with: each answer that fits counts a little, one that cannot be counts against.
-        return 0.5 if new > 0 else -math.inf
-    old = before.share if role == "canary" else 1 - before.share
     if new == 0:
         return -math.inf
-    return math.log(new / max(old, _LEAST_SHARE))
+    if before is None:
+        return 1.0  # nothing to compare with: answers that fit are enough
+    old = before.share if role == "canary" else 1 - before.share
+    return math.log(new / old) if old else math.inf

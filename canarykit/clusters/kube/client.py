@@ -44,7 +44,7 @@ _BUSY = (429, 502, 503, 504)
 _REQUEST_TIMEOUT = 10.0
 
 
-def path_of(kind: str, namespace: str | None, name: str | None = None, sub: str = "") -> str:
+def path_of(kind: str, namespace: str | None, name: str | None = None, sub: str = "", version: str | None = None) -> str:
     """Path of an object, or of a list of them, below the API server's address.
 
     Parameters
@@ -55,8 +55,11 @@ def path_of(kind: str, namespace: str | None, name: str | None = None, sub: str 
         None for a Namespace itself, and for all namespaces.
     name, sub : str, optional
         Of the object, and of a subresource of it.
+    version : str, optional
+        ``"apps/v1"``; the one that is known of the kind by default.
     """
-    version, plural = _KINDS[kind]
+    known, plural = _KINDS[kind]
+    version = version or known
     parts = ["api" if "/" not in version else "apis", version]
     if namespace is not None and kind != "Namespace":
         parts += ["namespaces", namespace]
@@ -140,7 +143,7 @@ class Client:
         query = {"fieldManager": FIELD_MANAGER, "force": str(force).lower()}
         if dry_run:
             query["dryRun"] = "All"
-        path = path_of(kind, self.namespace, name)
+        path = path_of(kind, self.namespace, name, version=body["apiVersion"])
         status, found = self._ask("PATCH", path, query=query, body=body, patch="apply", kind=kind, name=name)
         if status == 404:
             raise ClusterError(_unknown(kind, name, self.namespace, found))
