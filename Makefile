@@ -4,7 +4,7 @@ CANARY ?= good
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lab lint bench clean
+.PHONY: demo test test-cluster kind lab lint bench clean
 
 $(READY): pyproject.toml
 	@echo "setting up .venv: this takes a minute or two, once"
@@ -21,6 +21,12 @@ demo: $(READY) ## A whole rollout with real traffic; CANARY=good, slow, failing,
 
 test: $(READY) ## All tests
 	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+test-cluster: $(READY) ## The tests that need a cluster, on the one that KUBECONFIG names
+	@CANARYKIT_REQUIRE="cluster gateway" $(BIN)/python -m pytest tests/cluster tests/deploy $(PYTEST_OPTIONS)
+
+kind: ## How to get a cluster for the tests on your own machine
+	@sed -n 's/^# \{0,1\}//p' deploy/kind.yaml
 
 lab: $(READY) ## The notebooks in JupyterLab
 	@exec $(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/01-first-canary.ipynb

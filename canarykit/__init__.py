@@ -17,6 +17,7 @@ _HOMES = {
     "Service": "canarykit.model",
     "TrafficSplit": "canarykit.model",
     "Version": "canarykit.model",
+    "Workload": "canarykit.clusters.kube.manifests",
     "connect": "canarykit.clusters",
 }
 _MODULES = {"errors", "metrics"}

@@ -2,14 +2,16 @@
 
 import functools
 import os
+import time
 import urllib.error
 import urllib.request
 
+from canarykit.clusters.kube.manifests import Workload
 from canarykit.errors import CanaryError
 
 ISTIO_URL = os.environ.get("CANARYKIT_ISTIO_URL", "http://127.0.0.1:18090")
-SERVER_IMAGE = os.environ.get("CANARYKIT_SERVER_IMAGE")
-"""Image of the kit's own server; the kit's default name when it is not set."""
+WORKLOAD = Workload(server_image=os.environ.get("CANARYKIT_SERVER_IMAGE")).fronted()
+"""On the kit's own server image, by its default name unless CANARYKIT_SERVER_IMAGE says another."""
 
 
 @functools.cache
@@ -44,6 +46,19 @@ def gateway():
     return name, os.environ.get("CANARYKIT_GATEWAY_URL") or url_of(found)
 
 
+def gateway_metrics():
+    """Address of the gateway's own metrics page, or None; by default one port above the gateway's."""
+    found = gateway()
+    if found is None or found[1] is None:
+        return None
+    host, _, port = found[1].rpartition(":")
+    page = os.environ.get("CANARYKIT_GATEWAY_METRICS") or f"{host}:{int(port) + 1}/metrics"
+    try:
+        return page if urllib.request.urlopen(page, timeout=2.0).status == 200 else None
+    except OSError:
+        return None
+
+
 def ingress():
     """Address of a controller of Ingress class nginx, or None; the Gateway's own when it says nothing else."""
     if not cluster() or client().get("Namespace", "default") is None:
@@ -75,3 +90,19 @@ def kind_is_there(kind):
     from canarykit.clusters.kube.client import path_of
 
     return client()._exchange("GET", path_of(kind, "default"), None, {})[0] == 200
+
+
+def wait_for(condition, within=60.0):
+    """Wait until something holds; return what it returned."""
+    end = time.monotonic() + within
+    while not (found := condition()):
+        assert time.monotonic() < end, f"{condition} did not come true within {within:g} s"
+        time.sleep(0.2)
+    return found
+
+
+def left_behind(client):
+    """Objects of the kit that are still there."""
+    kinds = ("Deployment", "Service", "ConfigMap", "HTTPRoute", "Ingress", "VirtualService", "Lease", "Job")
+    mine = "app.kubernetes.io/managed-by=canarykit"
+    return [(kind, found["metadata"]["name"]) for kind in kinds for found in client.list(kind, mine)]

@@ -24,6 +24,7 @@ _HOW = {
     "prometheus": (lambda: shutil.which("prometheus"), "apt-get install prometheus"),
     "cluster": (parts.cluster, "set KUBECONFIG to a cluster's, or see `make kind`"),
     "gateway": (parts.gateway, "install the Gateway API and a gateway, and make one Gateway"),
+    "gateway-metrics": (parts.gateway_metrics, "set CANARYKIT_GATEWAY_METRICS to the gateway's metrics page"),
     "ingress-nginx": (parts.ingress, "set CANARYKIT_INGRESS_URL to a controller of Ingress class nginx"),
     "istio": (parts.istio, "set CANARYKIT_ISTIO_URL to an Istio gateway with the label istio: gateway"),
     "kserve": (parts.kserve, "install KServe, or the definition of its InferenceService alone"),

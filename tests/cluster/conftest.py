@@ -1,39 +1,45 @@
-"""A namespace of its own for each module, and pods of the kit's own server in it."""
+"""A namespace of its own for each test or module, and pods of the kit's own server in it."""
 
 import contextlib
 import secrets
-import time
 
+import accounts
 import cluster_parts as parts
 import pytest
 
 import canarykit as ck
 from canarykit.clusters.kube import manifests
 from canarykit.clusters.kube.client import Client
-from canarykit.clusters.kube.manifests import Workload
+from canarykit.model import ROLES
 from canarykit.serving import digits
-
-WORKLOAD = Workload(server_image=parts.SERVER_IMAGE, service_type="ClusterIP")
 
 
 @contextlib.contextmanager
-def fresh_namespace(made=True):
-    """Name of a namespace that nobody else uses; it is gone afterwards."""
+def fresh_namespace():
+    """An administrator's client of a namespace that nobody else uses; it is gone afterwards."""
     name = f"canarykit-test-{secrets.token_hex(3)}"
-    client = Client(None, name)
-    if made:
-        client.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    admin = Client(None, name)
+    admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     try:
-        yield name
+        yield admin
     finally:
-        client.delete("Namespace", name)
+        admin.delete("Namespace", name)
 
 
 @pytest.fixture
-def namespace():
-    """An empty namespace."""
-    with fresh_namespace() as name:
-        yield name
+def admin():
+    """An administrator's client of an empty namespace."""
+    with fresh_namespace() as made:
+        yield made
+
+
+@pytest.fixture
+def namespace(admin, tmp_path, monkeypatch):
+    """Name of an empty namespace, where this process is the service account of deploy/rbac.yaml and may do no more."""
+    for body in accounts.role_objects():
+        accounts.create(admin, body)
+    monkeypatch.setenv("KUBECONFIG", str(accounts.kubeconfig(admin, tmp_path / "kubeconfig")))
+    return admin.namespace
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +65,10 @@ def connect(namespace):
     made = []
 
     def make(where=namespace, **options):
-        options = {"hostname": f"{where}.test", "workload": WORKLOAD, **options}
+        if options.get("router", "gateway-api") == "gateway-api":
+            gateway, url = parts.gateway()
+            options = {"gateway": gateway, "url": url, "hostname": f"{where}.test", **options}
+        options = {"workload": parts.WORKLOAD, **options}
         cluster = ck.KubeCluster(None, where, **options)
         made.append(cluster)
         return cluster
@@ -72,25 +81,32 @@ def connect(namespace):
 
 @pytest.fixture(scope="module")
 def running(estimators):
-    """A namespace where both versions of ``digits`` run behind Services, two pods each; its name and the model files."""
+    """An administrator's client of a namespace where both versions of ``digits`` run behind Services, two pods each."""
     from canarykit.clusters.kube.cluster import _model_file
     from canarykit.clusters.kube.pods import Pods
 
     service = ck.Service("digits", ck.Version("v1", model=estimators["stable"]), ck.Version("v2", model=estimators["good"]))
-    with fresh_namespace() as name:
-        client = Client(None, name)
-        for body in manifests.objects(service, WORKLOAD, {role: _model_file(service, role) for role in ("stable", "canary")}):
+    with fresh_namespace() as client:
+        models = {role: _model_file(service, role) for role in ROLES}
+        for body in manifests.objects(service, parts.WORKLOAD, models):
             client.apply(body)
         pods = Pods(client, "digits", print)
-        for role in ("stable", "canary"):
+        for role in models:
             pods.wait_ready(role, 2, 120.0)
         yield client
 
 
-def wait_for(condition, within=60.0):
-    """Wait until something holds; return what it returned."""
-    end = time.monotonic() + within
-    while not (found := condition()):
-        assert time.monotonic() < end, f"{condition} did not come true within {within:g} s"
-        time.sleep(0.2)
-    return found
+@pytest.fixture
+def experiment():
+    """Make experiments that say nothing; each is torn down afterwards."""
+    made = []
+
+    def make(service, cluster, **options):
+        guardrails = [ck.metrics.error_rate(), ck.metrics.latency(), ck.metrics.accuracy()]
+        exp = ck.Experiment(service, cluster, guardrails=guardrails, tell=lambda line: None, **options)
+        made.append(exp)
+        return exp
+
+    yield make
+    for exp in made:
+        exp.teardown()

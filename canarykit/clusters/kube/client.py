@@ -348,10 +348,12 @@ def _api_client(context: str | None) -> Any:
             from kubernetes.client import ApiClient
 
             return ApiClient()
-        known = [entry["name"] for entry in config.list_kube_config_contexts()[0]]
+        # The package reads KUBECONFIG when it is imported; a notebook may set it later.
+        file = os.environ.get("KUBECONFIG") or None
+        known = [entry["name"] for entry in config.list_kube_config_contexts(file)[0]]
         if context is not None and context not in known:
             raise ClusterError(f"the kubeconfig has no context {context!r}, only {', '.join(map(repr, known)) or 'none'}")
-        return config.new_client_from_config(context=context)
+        return config.new_client_from_config(file, context=context)
     except ConfigException as error:
         raise ClusterError(
             f"no cluster is configured: {error}; set KUBECONFIG to a kubeconfig file, or see `make kind`"

@@ -108,7 +108,7 @@ class KubeCluster:
     ) -> None:
         self.client = Client(context, namespace, tell=tell)
         self._asked = {"router": router, "url": url, "gateway": gateway, "hostname": hostname, "route": route}
-        self.workload = workload or Workload()
+        self.workload = (workload or Workload()).fronted()
         self._prometheus, self._metrics = prometheus, metrics
         self._adopt, self._ready_within = adopt, ready_within
         self._lease_seconds, self._tell = lease, tell
@@ -365,19 +365,25 @@ class KubeCluster:
         if found is None:
             raise ClusterError(f"Service {name} is gone: somebody deleted it")
         port = found["spec"]["ports"][0]
+        if found["spec"]["type"] == "NodePort":
+            return f"http://{self._ready_pod(role)['status']['hostIP']}:{port['nodePort']}"
         for address in found.get("status", {}).get("loadBalancer", {}).get("ingress", []):
             host = address.get("ip") or address.get("hostname")
             if host:
                 return f"http://{host}" + ("" if port["port"] == 80 else f":{port['port']}")
-        forward = Forward(self.client.api, self.client.namespace, lambda: self._ready_pod(role), self.workload.port)
+
+        def ready_pod() -> str:
+            return str(self._ready_pod(role)["metadata"]["name"])
+
+        forward = Forward(self.client.api, self.client.namespace, ready_pod, self.workload.port)
         self._forwards.append(forward)
         return forward.url
 
-    def _ready_pod(self, role: Role) -> str:
+    def _ready_pod(self, role: Role) -> dict[str, Any]:
         ready = self._pods.ready(role)
         if not ready:
             raise ClusterError(f"{role} has no pod that is ready")
-        return str(ready[-1]["metadata"]["name"])
+        return ready[-1]
 
     def _make_telemetry(self, service: Service) -> Telemetry:
         if self._prometheus is not None:
@@ -440,7 +446,7 @@ class KubeCluster:
         self._service = self._router = self._telemetry = self._lease = self._guard = None
 
 
-_OPTIONS = ("router", "url", "gateway", "hostname", "route", "prometheus", "metrics", "server_image")
+_OPTIONS = ("router", "url", "gateway", "hostname", "route", "prometheus", "metrics", "server_image", "service_type")
 
 
 def from_address(where: str) -> KubeCluster:
@@ -456,7 +462,7 @@ def from_address(where: str) -> KubeCluster:
     options: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
     if strange := sorted(set(options) - set(_OPTIONS)):
         raise PlanError(f"{where!r} has no option {', '.join(strange)}: there are {', '.join(_OPTIONS)}")
-    workload = Workload(server_image=options.pop("server_image", None))
+    workload = Workload(**{name: options.pop(name) for name in ("server_image", "service_type") if name in options})
     return KubeCluster(context or None, namespace or "ai-services", workload=workload, **options)
 
 

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version as version_of
 from typing import Any, Literal
 
@@ -61,8 +61,8 @@ class Workload:
         Where the server listens in its pod.
     service_port : int
         Where the Services listen.
-    service_type : {"LoadBalancer", "ClusterIP", "NodePort"}
-        Of both Services; ``ClusterIP`` is enough when a router fronts them.
+    service_type : {"LoadBalancer", "ClusterIP", "NodePort"}, optional
+        Of both Services; by default ``LoadBalancer``, or ``ClusterIP`` where a router fronts them.
     resources : mapping
         Requests and limits of the server's container.
     gpus : int
@@ -79,7 +79,7 @@ class Workload:
 
     port: int = 8080
     service_port: int = 80
-    service_type: Literal["LoadBalancer", "ClusterIP", "NodePort"] = "LoadBalancer"
+    service_type: Literal["LoadBalancer", "ClusterIP", "NodePort"] | None = None
     resources: Mapping[str, Any] = field(default_factory=_default_resources)
     gpus: int = 0
     gpu_resource: str = "nvidia.com/gpu"
@@ -88,13 +88,17 @@ class Workload:
     pull_policy: str | None = None
 
     def __post_init__(self) -> None:
-        if self.service_type not in ("LoadBalancer", "ClusterIP", "NodePort"):
+        if self.service_type not in (None, "LoadBalancer", "ClusterIP", "NodePort"):
             raise PlanError(f"service_type must be LoadBalancer, ClusterIP or NodePort, not {self.service_type!r}")
         for name in ("port", "service_port"):
             if not 0 < getattr(self, name) < 65536:
                 raise PlanError(f"{name} must be 1 to 65535, not {getattr(self, name)}")
         if self.gpus < 0:
             raise PlanError(f"gpus must be 0 or more, not {self.gpus}")
+
+    def fronted(self) -> Workload:
+        """Return the same behind a router: no load balancer for each version, unless one was asked for."""
+        return self if self.service_type else replace(self, service_type="ClusterIP")
 
     @property
     def image(self) -> str:
@@ -242,7 +246,7 @@ def service_object(service: Service, role: Role, workload: Workload) -> dict[str
         "kind": "Service",
         "metadata": {"name": f"{service.name}-{role}", "labels": {**selector(service, role), **labels(service, role)}},
         "spec": {
-            "type": workload.service_type,
+            "type": workload.service_type or "LoadBalancer",
             "selector": selector(service, role),
             "ports": [{"name": "http", "port": workload.service_port, "targetPort": workload.port, "protocol": "TCP"}],
         },
