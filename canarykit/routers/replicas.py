@@ -76,6 +76,8 @@ class ReplicasRouter:
     kind = "Service"
     hostname = None
     scales = True
+    """The numbers of pods are its business."""
+
 
     def __init__(
         self, api: Api, target: Target, *, pods: int = 4, port: int = 8080, url: str | None = None, within: float = 120.0

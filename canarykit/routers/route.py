@@ -42,6 +42,7 @@ class RouteRouter:
 
     kind: ClassVar[str]
     features: ClassVar[frozenset[Feature]] = frozenset()
+    scales: ClassVar[bool] = False
     advice: ClassVar[str] = "install what defines it, or choose another router"
 
     def __init__(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ OWN_TYPES = ("canarykit.serving.faults.InkLimit",)
 
 
 def save(estimator: Any, path: Path) -> None:
-    """Write a fitted estimator.
+    """Write a fitted estimator; equal estimators give equal files, whenever and wherever they are written.
 
     Raises
     ------
@@ -31,9 +33,35 @@ def save(estimator: Any, path: Path) -> None:
             "move it to a module that is installed"
         )
     try:
-        skops.io.dump(estimator, path, compression=zipfile.ZIP_DEFLATED)
+        path.write_bytes(_canonical(skops.io.dumps(estimator)))
     except Exception as error:
         raise PlanError(f"cannot write the model {type(estimator).__name__} as a skops file: {error}") from error
+
+
+def _canonical(content: bytes) -> bytes:
+    """Number the parts of a skops file by their order: skops names them after addresses in memory, and zip keeps the time."""
+    numbers: dict[Any, int] = {}
+    names: dict[str, str] = {}
+
+    def renumbered(node: Any) -> Any:
+        if isinstance(node, list):
+            return [renumbered(inside) for inside in node]
+        if not isinstance(node, dict):
+            return node
+        new = {key: renumbered(inside) for key, inside in node.items()}
+        if isinstance(node.get("__id__"), int):
+            new["__id__"] = numbers.setdefault(node["__id__"], len(numbers))
+        if isinstance(node.get("file"), str):
+            new["file"] = names.setdefault(node["file"], f"{len(names)}{Path(node['file']).suffix}")
+        return new
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
+        schema = renumbered(json.loads(old.read("schema.json")))
+        for before, after in names.items():
+            new.writestr(zipfile.ZipInfo(after), old.read(before), zipfile.ZIP_DEFLATED)
+        new.writestr(zipfile.ZipInfo("schema.json"), json.dumps(schema), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
 
 
 def types_in(path: Path) -> list[str]:

@@ -31,10 +31,11 @@ def role_objects(without=()):
     """Objects of deploy/rbac.yaml; `without` names (resource, verb) pairs that the role then lacks."""
     found = list(yaml.safe_load_all(RBAC.read_text()))
     for body in found:
-        for rule in body.get("rules", []):
-            rule["verbs"] = [verb for verb in rule["verbs"] if not any((each, verb) in without for each in rule["resources"])]
         if "rules" in body:
-            body["rules"] = [rule for rule in body["rules"] if rule["verbs"]]
+            rules = [{**rule, "resources": [each]} for rule in body["rules"] for each in rule["resources"]]
+            for rule in rules:
+                rule["verbs"] = [verb for verb in rule["verbs"] if (rule["resources"][0], verb) not in without]
+            body["rules"] = [rule for rule in rules if rule["verbs"]]
     return found
 
 

@@ -78,6 +78,5 @@ def test_a_rollout_is_judged_on_the_gateways_own_counts(prometheus, connect, exp
     ending = exp.run(ck.RolloutPlan.of(50, hold="4s")) if exp.ending is None else exp.ending
     assert ending.outcome == "rolled back", str(ending)
     exp.teardown()
-    journal = ck.Journal(tmp_path / "journal.sqlite")
+    journal = ck.Journal.read(tmp_path / "journal.sqlite")
     assert "traefik_service_requests_total{service=~" in str(journal.facts["sources"])
-    journal.close()

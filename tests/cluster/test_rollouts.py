@@ -211,9 +211,9 @@ def test_what_was_counted_can_be_judged_again(connect, experiment, service_of, t
     exp.send(60)
     exp.shift(50)
     exp.observe("3s")
+    exp.stop_sending()
     said = str(exp.judge())
     exp.teardown()
-    journal = ck.Journal(tmp_path / "journal.sqlite")
+    journal = ck.Journal.read(tmp_path / "journal.sqlite")
     assert "canarykit_requests_total" in str(journal.facts["sources"])
     assert str(replay(journal).judgement) == said
-    journal.close()

@@ -92,3 +92,14 @@ def test_types_that_nobody_trusts_are_named(tmp_path):
         storage.load(path)
     assert storage.load(path, ["zipfile.is_zipfile"]) is not None
     assert len(images) == len(labels)
+
+
+def test_equal_models_are_equal_files(tmp_path):
+    """
+    Trained and written twice: the same bytes, so that a build has one name wherever it comes from.
+    """
+    for kind in ("stable", "failing"):
+        paths = [tmp_path / f"{kind}-{number}.skops" for number in range(2)]
+        for path in paths:
+            storage.save(digits.model(kind), path)
+        assert paths[0].read_bytes() == paths[1].read_bytes()

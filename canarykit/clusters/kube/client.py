@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -144,7 +145,13 @@ class Client:
         if dry_run:
             query["dryRun"] = "All"
         path = path_of(kind, self.namespace, name, version=body["apiVersion"])
-        status, found = self._ask("PATCH", path, query=query, body=body, patch="apply", kind=kind, name=name)
+        try:
+            status, found = self._ask("PATCH", path, query=query, body=body, patch="apply", kind=kind, name=name)
+        except ConflictError as error:
+            if force or not _with_ourselves(str(error)):
+                raise
+            # What one of our own patches has set, such as a number of pods, is ours to set again.
+            return self.apply(body, dry_run=dry_run, force=True)
         if status == 404:
             raise ClusterError(_unknown(kind, name, self.namespace, found))
         return found
@@ -371,6 +378,12 @@ def _reason(status: int, text: str) -> str:
         return str(json.loads(text)["message"])
     except (ValueError, KeyError, TypeError):
         return f"status {status}: {text.strip()[:200]}"
+
+
+def _with_ourselves(conflict: str) -> bool:
+    """Whether all fields of a conflict between field managers were last written by this kit."""
+    managers = re.findall(r'conflicts? with "([^"]*)"', conflict)
+    return bool(managers) and set(managers) == {FIELD_MANAGER}
 
 
 def _unknown(kind: str, name: str, namespace: str, found: Mapping[str, Any]) -> str:

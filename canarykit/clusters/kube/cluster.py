@@ -185,7 +185,8 @@ class KubeCluster:
             self._service, self._models, self._router = service, models, router
             self._pods = Pods(self.client, service.name, self._tell)
             for role in ROLES:
-                self._pods.wait_ready(role, service.replicas, self._ready_within)
+                at_least = 0 if resumed and router.scales else service.replicas
+                self._pods.wait_ready(role, at_least, self._ready_within)
             if not resumed:
                 router.apply(TrafficSplit(0))
             self._telemetry = self._make_telemetry(service)
@@ -272,6 +273,8 @@ class KubeCluster:
     def warm(self, role: Role) -> None:
         """Check that a version has pods that are ready; stable gets back what it lacks first."""
         service = self._deployed
+        if self._bound.scales:
+            return  # it brings up the pods that a split needs before it takes others away
         ready, asked, _ = progress(self._pods.deployment(role))
         if role == "stable" and asked < service.replicas:
             self._tell(f"stable has {asked} of {service.replicas} pods: waiting for the others before it gets traffic")

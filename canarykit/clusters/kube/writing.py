@@ -105,5 +105,7 @@ def write(client: Client, bodies: Objects, router: Any, made: list[tuple[str, st
             made.append((kind, name))
         elif not mine(found):
             adoption(client, found)
+        elif same and router.scales and kind == "Deployment":
+            body = {**body, "spec": {**body["spec"], "replicas": found["spec"]["replicas"]}}  # which are its split
         client.apply(body, force=adopt)
     return same
