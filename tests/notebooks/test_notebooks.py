@@ -17,6 +17,8 @@ NOTEBOOKS = sorted((Path(__file__).parent.parent.parent / "notebooks").glob("*.i
 REPORTS = {"rollout-report"}
 LESSONS = {"03-reading-the-evidence"}
 """Those that roll nothing out: they need no gateway and keep no journal."""
+CLUSTER = {"04-on-a-cluster"}
+"""Those that need a cluster: tests/cluster runs them."""
 # Parameters with which each runs in the tests, on the real local default.
 PARAMETERS = {
     "01-first-canary": {"rate": "200", "watch": "6s"},
@@ -133,7 +135,7 @@ def shown(path):
 @pytest.mark.real("envoy")
 @pytest.mark.real("jupyter")
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem not in LESSONS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem not in LESSONS | CLUSTER], ids=lambda path: path.stem)
 def test_it_runs_unattended_on_the_local_default(path, tmp_path):
     """
     By papermill, with nobody watching, on real parts: it ends as it says, no cell failed, images with alt text, no widget.
