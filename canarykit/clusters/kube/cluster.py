@@ -19,6 +19,7 @@ from canarykit.clusters.kube.binding import bind
 from canarykit.clusters.kube.changes import Changes, difference
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.diagnose import progress, serving
+from canarykit.clusters.kube.discovery import balancer_url
 from canarykit.clusters.kube.forward import Forward
 from canarykit.clusters.kube.guard import Guard
 from canarykit.clusters.kube.jobs import JobLoad
@@ -364,11 +365,9 @@ class KubeCluster:
         found = self.client.get("Service", name)
         if found is None:
             raise ClusterError(f"Service {name} is gone: somebody deleted it")
-        port = found["spec"]["ports"][0]
-        for address in found.get("status", {}).get("loadBalancer", {}).get("ingress", []):
-            host = address.get("ip") or address.get("hostname")
-            if host:
-                return f"http://{host}" + ("" if port["port"] == 80 else f":{port['port']}")
+        ingress = found.get("status", {}).get("loadBalancer", {}).get("ingress", [])
+        if url := balancer_url(ingress, found["spec"]["ports"][0]["port"]):
+            return url
         forward = Forward(self.client.api, self.client.namespace, lambda: self._ready_pod(role), self.workload.port)
         self._forwards.append(forward)
         return forward.url
