@@ -33,7 +33,7 @@ def whole(value):
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def up(program=PROGRAM, config=(), *, status=None, node_port=None, into=None):
+def up(program=PROGRAM, config=(), *, status=None, node_port=None, preview=False, into=None):
     """Run a program, or a function, as `pulumi up` does; `status` and `node_port` are what the cluster says of Services."""
     import pulumi
     from pulumi.runtime import mocks, settings
@@ -72,7 +72,7 @@ def up(program=PROGRAM, config=(), *, status=None, node_port=None, into=None):
     given = {key: value for key, value in dict(config).items() if value is not None}
     pulumi.runtime.set_all_config({f"{PROJECT}:{key}": value for key, value in given.items()})
     cluster = Cluster()
-    mocks.set_mocks(cluster, PROJECT, "test", preview=False, monitor=Monitor(cluster))
+    mocks.set_mocks(cluster, PROJECT, "test", preview=preview, monitor=Monitor(cluster))
     run()
     return made
 

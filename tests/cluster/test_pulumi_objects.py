@@ -1,14 +1,15 @@
-"""What the Pulumi program registers, as a real API server sees it: a dry run, nothing is written."""
+"""What the Pulumi program registers, as a real API server sees it."""
 
+import cluster_parts as parts
 import pulumi_mocks
 import pytest
 
 import canarykit as ck
-from canarykit.clusters.kube import manifests
+from canarykit.clusters.kube import client, manifests
 from canarykit.clusters.kube.binding import target_of
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.manifests import Workload
-from canarykit.routers.gateway_api import route
+from canarykit.routers.gateway_api import route, split_of
 
 # Given anew by each dry run.
 FLEETING = {"uid", "creationTimestamp", "managedFields", "resourceVersion", "clusterIP", "clusterIPs", "nodePort"}
@@ -21,22 +22,21 @@ def lasting(value):
     return [lasting(inner) for inner in value] if isinstance(value, list) else value
 
 
+def named(bodies):
+    """Objects by kind and name."""
+    return {(body["kind"], body["metadata"]["name"]): body for body in bodies}
+
+
 def check(registered, own, namespace):
     """Both are accepted, and become the same objects with the same defaults."""
-    client = Client(None, namespace)
-    assert {(body["kind"], body["metadata"]["name"]) for body in registered} == {
-        (body["kind"], body["metadata"]["name"]) for body in own
-    }
-    for body in own:
-        (theirs,) = (
-            other
-            for other in registered
-            if other["kind"] == body["kind"] and other["metadata"]["name"] == body["metadata"]["name"]
-        )
-        ours, seen = client.apply(body, dry_run=True), client.apply(theirs, dry_run=True)
-        assert lasting(seen) == lasting(ours)
-        assert lasting(seen)["metadata"].get("namespace", namespace) == namespace
-    assert client.list("Deployment") == client.list("HTTPRoute") == []
+    api = Client(None, namespace)
+    theirs, ours = named(registered), named(own)
+    assert theirs.keys() == ours.keys()
+    for key, body in theirs.items():
+        seen = lasting(api.apply(body, dry_run=True))
+        assert seen == lasting(api.apply(ours[key], dry_run=True))
+        assert seen["metadata"].get("namespace", namespace) == namespace
+    assert api.list("Deployment") == api.list("HTTPRoute") == []
 
 
 def service():
@@ -65,8 +65,22 @@ def test_the_server_makes_the_same_of_the_route(namespace):
     """
     settings = {"namespace": namespace, "gateway": "web/front", "hostname": "ai.example", "weight": "0"}
     made = pulumi_mocks.up(config={**pulumi_mocks.IMAGES, **settings})
-    check(
-        list(made.of("HTTPRoute").values()),
-        [route(target_of("ai-service", 80), gateway="web/front", hostname="ai.example")],
-        namespace,
-    )
+    own = route(target_of("ai-service", 80), gateway="web/front", hostname="ai.example")
+    check(made.of("HTTPRoute").values(), [own], namespace)
+
+
+@pytest.mark.real("pulumi")
+@pytest.mark.real("gateway")
+def test_the_kit_finds_a_stack_as_it_would_make_it(namespace, connect, monkeypatch):
+    """
+    On what the program has written under Pulumi's own name, a cluster has nothing to change, and sees the stack's weight.
+    """
+    settings = {"namespace": namespace, "service_type": "ClusterIP", "gateway": parts.gateway()[0], "weight": "25"}
+    made = pulumi_mocks.up(config={**pulumi_mocks.IMAGES, **settings})
+    with monkeypatch.context() as patched:
+        patched.setattr(client, "FIELD_MANAGER", "pulumi-kubernetes-test")
+        for body in made.objects:
+            Client(None, namespace).apply(body)
+    cluster = connect(workload=Workload(service_type="ClusterIP"), route="ai-service")
+    assert {change.action for change in cluster.plan(service())} == {"leave"}
+    assert split_of(Client(None, namespace).get("HTTPRoute", "ai-service"), target_of("ai-service", 80)).canary == 25

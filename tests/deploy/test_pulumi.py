@@ -127,6 +127,15 @@ def test_exports_say_where_a_version_is_or_why_not(settings, status, node_port, 
     assert all(re.fullmatch(url, found) for found in exports.values()), exports
 
 
+def test_a_preview_shows_the_same_objects_and_no_address():
+    """
+    Before anything is there, an address is not known, which is no error.
+    """
+    made = up(config=IMAGES, preview=True)
+    assert ordered(made.objects) == ordered(up(config=IMAGES).objects)
+    assert made.exports == {}
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
