@@ -32,6 +32,7 @@ ALLOWED = {
     "charts": {"history", "words"},
     "lessons": {"analysis", "charts"},
     "experiment": {"analysis", "charts", "clusters", "history", "interrupts", "journal", "metrics", "plan", "rollout"},
+    "pulumi": {"clusters", "routers"},
     "report": {"clusters", "history", "journal"},
     "cli": {"analysis", "clusters", "counts", "history", "journal", "load", "report"},
 }
@@ -46,6 +47,8 @@ FOREIGN = {
     "sqlite3": {"journal"},
     "kubernetes": {"clusters"},
     "pydantic": {"plan"},
+    "pulumi": {"pulumi"},
+    "pulumi_kubernetes": {"pulumi"},
 }
 
 
@@ -98,7 +101,8 @@ def test_importing_the_package_loads_nothing_heavy():
     """
     `import canarykit` loads none of the libraries that take long.
     """
-    heavy = ("numpy", "scipy", "pandas", "matplotlib", "sklearn", "kubernetes", "ipywidgets", "pydantic", "aiohttp", "sqlite3")
+    heavy = ["numpy", "scipy", "pandas", "matplotlib", "sklearn", "kubernetes", "ipywidgets", "pydantic", "aiohttp"]
+    heavy += ["pulumi", "sqlite3"]
     code = f"import sys, canarykit; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

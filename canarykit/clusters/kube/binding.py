@@ -13,7 +13,13 @@ from canarykit.errors import ClusterError, PlanError
 from canarykit.routers import router_class
 from canarykit.routers.objects import Target
 
-__all__ = ["bind"]
+__all__ = ["bind", "target_of"]
+
+
+def target_of(app: str, port: int) -> Target:
+    """Return what routers split the traffic of: the Services of `app`, and the labels of what is made for them."""
+    labels = {"app.kubernetes.io/name": app, "app.kubernetes.io/part-of": app, "app.kubernetes.io/managed-by": MANAGER}
+    return Target(app, port, labels)
 
 
 def bind(client: Client, app: str, asked: Mapping[str, Any], *, port: int, pod_port: int, replicas: int, ready: str) -> Any:
@@ -42,8 +48,7 @@ def bind(client: Client, app: str, asked: Mapping[str, Any], *, port: int, pod_p
         It lacks what it needs.
     """
     made = router_class(asked["router"])
-    labels = {"app.kubernetes.io/name": app, "app.kubernetes.io/part-of": app, "app.kubernetes.io/managed-by": MANAGER}
-    target, url, gateway = Target(app, port, labels), asked["url"], asked["gateway"]
+    target, url, gateway = target_of(app, port), asked["url"], asked["gateway"]
     if asked["router"] == "replicas":
         return made(client, target, url=url, pods=2 * replicas, port=pod_port)
     if asked["router"] == "gateway-api":

@@ -19,6 +19,7 @@ from canarykit.clusters.kube.binding import bind
 from canarykit.clusters.kube.changes import Changes, difference
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.diagnose import progress, serving
+from canarykit.clusters.kube.discovery import balancer_url
 from canarykit.clusters.kube.forward import Forward
 from canarykit.clusters.kube.guard import Guard
 from canarykit.clusters.kube.jobs import JobLoad
@@ -257,6 +258,8 @@ class KubeCluster:
         path = options.pop("path", f"/v2/models/{self._deployed.name}/infer")
         if hostname := self._bound.hostname:
             options["headers"] = {"host": hostname, **options.get("headers", {})}
+        if self._bound.scales:  # a connection that stays open would stay on its pod
+            options["headers"] = {"connection": "close", **options.get("headers", {})}
         if inside:
             address = options.pop("url", self.url).rstrip("/") + path
             return JobLoad(self.client, self._deployed, self.workload, url=address, pods=inside, rate=rate, **options).start()
@@ -370,10 +373,9 @@ class KubeCluster:
         port = found["spec"]["ports"][0]
         if found["spec"]["type"] == "NodePort":
             return f"http://{self._ready_pod(role)['status']['hostIP']}:{port['nodePort']}"
-        for address in found.get("status", {}).get("loadBalancer", {}).get("ingress", []):
-            host = address.get("ip") or address.get("hostname")
-            if host:
-                return f"http://{host}" + ("" if port["port"] == 80 else f":{port['port']}")
+        ingress = found.get("status", {}).get("loadBalancer", {}).get("ingress", [])
+        if url := balancer_url(ingress, port["port"]):
+            return url
 
         def ready_pod() -> str:
             return str(self._ready_pod(role)["metadata"]["name"])

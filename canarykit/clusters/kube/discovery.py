@@ -1,4 +1,4 @@
-"""Where a gateway is, when the cluster itself can tell."""
+"""Where a gateway or a Service is, when the cluster itself can tell."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from canarykit.errors import RoutingError
 
-__all__ = ["gateway_of", "url_of"]
+__all__ = ["balancer_url", "gateway_of", "url_of"]
 
 
 def gateway_of(found: Sequence[Mapping[str, Any]], asked: str | None) -> tuple[str, Mapping[str, Any] | None]:
@@ -49,3 +49,13 @@ def url_of(gateway: Mapping[str, Any] | None) -> str | None:
         return None
     listener = listeners[0]
     return f"{listener['protocol'].lower()}://{addresses[0]['value']}:{listener['port']}"
+
+
+def balancer_url(ingress: Sequence[Mapping[str, Any]], port: int) -> str | None:
+    """Address of a load balancer by the ingress points in a Service's status; None while it has none."""
+    for point in ingress:
+        host = point.get("ip") or point.get("hostname")
+        if host:
+            name = f"[{host}]" if ":" in host else host
+            return f"http://{name}" + ("" if port == 80 else f":{port}")
+    return None
