@@ -33,6 +33,7 @@ from canarykit.model import ROLES, Role, Service, TrafficSplit
 from canarykit.routers.base import Router
 from canarykit.serving import storage
 from canarykit.telemetry.base import Telemetry
+from canarykit.telemetry.catalogue import labels_of
 from canarykit.telemetry.prometheus import PrometheusTelemetry
 from canarykit.telemetry.scrape import Replica, ScrapeTelemetry
 
@@ -381,10 +382,9 @@ class KubeCluster:
 
     def _make_telemetry(self, service: Service) -> Telemetry:
         if self._prometheus is not None:
-            select: dict[Role, dict[str, str]] = {
-                role: {"service": f"~.*{self.client.namespace}-{service.name}-{role}-.*"} for role in ROLES
-            }
-            return PrometheusTelemetry(self._prometheus, self._metrics or "traefik", select)
+            name = self._metrics or "traefik"
+            select = {role: labels_of(name, self.client.namespace, service.name, role) for role in ROLES}
+            return PrometheusTelemetry(self._prometheus, name, select)
         return ScrapeTelemetry(self._scraped, self._metrics or "canarykit")
 
     def _scraped(self) -> list[Replica]:
