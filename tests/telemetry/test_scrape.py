@@ -1,47 +1,12 @@
 """Counts read from the pages of replicas."""
 
 import pytest
+from telemetry_doubles import Fleet, page
 
 from canarykit.errors import TelemetryError
 from canarykit.model import TrafficSplit
 from canarykit.telemetry.catalogue import EXPOSITIONS
-from canarykit.telemetry.scrape import Replica, ScrapeTelemetry, read_page
-
-
-def page(ok=0, failed=None, *, slow=0, total=None):
-    """A page as the kit's own server writes it: two buckets; failures have a series only when there were some."""
-    quick = ok - slow
-    lines = [
-        "# HELP canarykit_requests_total Finished requests.",
-        "# TYPE canarykit_requests_total counter",
-        f'canarykit_requests_total{{code="200"}} {ok if total is None else total}',
-        *([f'canarykit_requests_total{{code="500"}} {failed}'] if failed is not None else []),
-        "# TYPE canarykit_request_duration_seconds histogram",
-        f'canarykit_request_duration_seconds_bucket{{le="0.1"}} {quick}',
-        f'canarykit_request_duration_seconds_bucket{{le="+Inf"}} {quick + slow}',
-        f"canarykit_request_duration_seconds_sum {0.05 * quick + 2 * slow}",
-        f"canarykit_request_duration_seconds_count {quick + slow}",
-        "# TYPE python_gc_objects_collected_total counter",
-        'python_gc_objects_collected_total{generation="0"} 3.5',
-    ]
-    return "\n".join(lines) + "\n"
-
-
-class Fleet:
-    """Replicas whose pages a test writes; a page that is an error is raised."""
-
-    def __init__(self, **pages):
-        self.pages = pages
-
-    def __call__(self):
-        return [
-            Replica(name.rpartition("_")[0], name.replace("_", "-"), lambda name=name: self._fetch(name)) for name in self.pages
-        ]
-
-    def _fetch(self, name):
-        if isinstance(self.pages[name], OSError):
-            raise self.pages[name]
-        return self.pages[name]
+from canarykit.telemetry.scrape import ScrapeTelemetry, read_page
 
 
 @pytest.fixture
