@@ -31,6 +31,7 @@ from canarykit.errors import ClusterError, PlanError
 from canarykit.load import Load
 from canarykit.model import ROLES, Role, Service, TrafficSplit
 from canarykit.routers.base import Router
+from canarykit.routers.objects import balancer_url
 from canarykit.serving import storage
 from canarykit.telemetry.base import Telemetry
 from canarykit.telemetry.catalogue import labels_of
@@ -263,7 +264,7 @@ class KubeCluster:
         return Load(self.url, rate=rate, path=path, **options).start()
 
     def urls(self) -> dict[Role, str]:
-        """Address of each version's own Service: of its load balancer, its node port, or a port of this machine."""
+        """Address of each version's own Service: of its load balancer, or a port of this machine that leads to a pod."""
         return {role: self._service_url(role) for role in ROLES}
 
     def pods(self, role: Role) -> list[dict[str, Any]]:
@@ -365,11 +366,8 @@ class KubeCluster:
         found = self.client.get("Service", name)
         if found is None:
             raise ClusterError(f"Service {name} is gone: somebody deleted it")
-        port = found["spec"]["ports"][0]
-        for address in found.get("status", {}).get("loadBalancer", {}).get("ingress", []):
-            host = address.get("ip") or address.get("hostname")
-            if host:
-                return f"http://{host}" + ("" if port["port"] == 80 else f":{port['port']}")
+        if url := balancer_url(found):
+            return url
         forward = Forward(self.client.api, self.client.namespace, lambda: self._ready_pod(role), self.workload.port)
         self._forwards.append(forward)
         return forward.url

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from canarykit.errors import RoutingError
+from canarykit.routers.objects import address
 
 __all__ = ["gateway_of", "url_of"]
 
@@ -48,4 +49,4 @@ def url_of(gateway: Mapping[str, Any] | None) -> str | None:
     if not addresses or not listeners:
         return None
     listener = listeners[0]
-    return f"{listener['protocol'].lower()}://{addresses[0]['value']}:{listener['port']}"
+    return address(listener["protocol"].lower(), addresses[0]["value"], listener["port"])
