@@ -30,11 +30,12 @@ from canarykit.clusters.kube.writing import refuse, write
 from canarykit.errors import ClusterError, PlanError
 from canarykit.load import Load
 from canarykit.model import ROLES, Role, Service, TrafficSplit
+from canarykit.routers import router_class
 from canarykit.routers.base import Router
 from canarykit.routers.objects import balancer_url
 from canarykit.serving import storage
 from canarykit.telemetry.base import Telemetry
-from canarykit.telemetry.catalogue import labels_of
+from canarykit.telemetry.catalogue import exposition, labels_of
 from canarykit.telemetry.prometheus import PrometheusTelemetry
 from canarykit.telemetry.scrape import Replica, ScrapeTelemetry
 
@@ -108,6 +109,8 @@ class KubeCluster:
         lease: int = 60,
         tell: Callable[[str], object] = print,
     ) -> None:
+        router_class(router)
+        exposition(metrics or "canarykit")
         self.client = Client(context, namespace, tell=tell)
         self._asked = {"router": router, "url": url, "gateway": gateway, "hostname": hostname, "route": route}
         self.workload = workload or Workload()
@@ -447,13 +450,15 @@ def from_address(where: str) -> KubeCluster:
     Raises
     ------
     PlanError
-        An option is not known.
+        An option is not known, or has no value.
     """
     place, _, query = where.removeprefix("kube").removeprefix(":").partition("?")
     context, _, namespace = place.rpartition("/") if "/" in place else (place, "", "")
     options: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
     if strange := sorted(set(options) - set(_OPTIONS)):
         raise PlanError(f"{where!r} has no option {', '.join(strange)}: there are {', '.join(_OPTIONS)}")
+    if empty := sorted(name for name, value in options.items() if not value):
+        raise PlanError(f"{where!r} says no value of {', '.join(empty)}: write {empty[0]}=…, or leave it out")
     workload = Workload(server_image=options.pop("server_image", None))
     return KubeCluster(context or None, namespace or "ai-services", workload=workload, **options)
 
