@@ -59,7 +59,7 @@ def test_old_answers_before_the_change_do_not_count_against_it():
     """
     gateway = Gateway(lambda asked: 0.05 if asked <= 300 else 0.25)
     wait(gateway, 5, 25)
-    assert 300 < gateway.asked < 600
+    assert 300 < gateway.asked < 450  # counted from the beginning, the old ones would take two hundred more to outweigh
 
 
 @pytest.mark.parametrize(("after", "old"), [(0, "canary"), (100, "stable")])
