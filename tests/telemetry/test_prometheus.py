@@ -15,6 +15,7 @@ from telemetry_doubles import REQUESTS, Prometheus
 from canarykit.errors import TelemetryError
 from canarykit.load.payloads import payloads as payloads_of
 from canarykit.model import ROLES, TrafficSplit
+from canarykit.serving import digits, storage
 from canarykit.telemetry.prometheus import PrometheusTelemetry, selector
 
 SELECT = {role: {"role": role} for role in ROLES}
@@ -259,9 +260,12 @@ def started(process, port, path, within=30.0):
 
 
 @pytest.fixture
-def fleet(models):
+def fleet(tmp_path):
     """A stable server, and a canary that fails for some digits."""
-    servers = {"stable": Server(models["stable"]), "canary": Server(models["failing"])}
+    servers = {}
+    for role, kind in (("stable", "stable"), ("canary", "failing")):
+        storage.save(digits.model(kind), tmp_path / f"{kind}.skops")
+        servers[role] = Server(tmp_path / f"{kind}.skops")
     try:
         for server in servers.values():
             started(server.process, server.port, "/v2/health/ready")
