@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -109,13 +109,10 @@ def unchanged(found: Mapping[str, Any]) -> dict[str, Any]:
     return {"op": "test", "path": "/metadata/resourceVersion", "value": found["metadata"]["resourceVersion"]}
 
 
-def balancer_url(service: Mapping[str, Any]) -> str | None:
-    """Address of a Service's load balancer, or None as long as it has none."""
-    port = service["spec"]["ports"][0]["port"]
-    for entry in service.get("status", {}).get("loadBalancer", {}).get("ingress", []):
-        if host := entry.get("ip") or entry.get("hostname"):
-            return address("http", host, port)
-    return None
+def balancer_url(ingress: Sequence[Mapping[str, Any]], port: int) -> str | None:
+    """Address of a load balancer by the ingress points in a Service's status; None while it has none."""
+    hosts = [point.get("ip") or point.get("hostname") for point in ingress]
+    return next((address("http", host, port) for host in hosts if host), None)
 
 
 def address(scheme: str, host: str, port: int) -> str:

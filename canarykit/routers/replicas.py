@@ -95,8 +95,9 @@ class ReplicasRouter:
             It has no address.
         """
         if self._url is None:
-            found = self._api.get("Service", self._target.app)
-            self._url = balancer_url(found) if found else None
+            found = self._api.get("Service", self._target.app) or {}
+            ingress = found.get("status", {}).get("loadBalancer", {}).get("ingress", [])
+            self._url = balancer_url(ingress, self._target.port)
             if self._url is None:
                 raise RoutingError(f"Service {self._target.app} has no address of a load balancer (yet): give url=")
         return self._url

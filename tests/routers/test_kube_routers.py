@@ -773,6 +773,5 @@ def test_the_address_of_a_load_balancer(entries, port, url):
     """
     None as long as it has none; IPv6 in brackets.
     """
-    service = {"spec": {"ports": [{"port": port}]}, "status": {"loadBalancer": {"ingress": entries}}}
-    assert balancer_url(service) == url
+    assert balancer_url(entries, port) == url
     assert address("https", "a", 443) == "https://a:443"

@@ -19,6 +19,7 @@ from canarykit.clusters.kube.binding import bind
 from canarykit.clusters.kube.changes import Changes, difference
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.diagnose import progress, serving
+from canarykit.clusters.kube.discovery import balancer_url
 from canarykit.clusters.kube.forward import Forward
 from canarykit.clusters.kube.guard import Guard
 from canarykit.clusters.kube.jobs import JobLoad
@@ -32,7 +33,6 @@ from canarykit.load import Load
 from canarykit.model import ROLES, Role, Service, TrafficSplit
 from canarykit.routers import router_class
 from canarykit.routers.base import Router
-from canarykit.routers.objects import balancer_url
 from canarykit.serving import storage
 from canarykit.telemetry.base import Telemetry
 from canarykit.telemetry.catalogue import exposition, labels_of
@@ -369,7 +369,8 @@ class KubeCluster:
         found = self.client.get("Service", name)
         if found is None:
             raise ClusterError(f"Service {name} is gone: somebody deleted it")
-        if url := balancer_url(found):
+        ingress = found.get("status", {}).get("loadBalancer", {}).get("ingress", [])
+        if url := balancer_url(ingress, found["spec"]["ports"][0]["port"]):
             return url
         forward = Forward(self.client.api, self.client.namespace, lambda: self._ready_pod(role), self.workload.port)
         self._forwards.append(forward)

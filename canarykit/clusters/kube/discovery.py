@@ -1,4 +1,4 @@
-"""Where a gateway is, when the cluster itself can tell."""
+"""Where a gateway or a Service is, when the cluster itself can tell."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from canarykit.errors import RoutingError
-from canarykit.routers.objects import address
+from canarykit.routers.objects import address, balancer_url
 
-__all__ = ["gateway_of", "url_of"]
+__all__ = ["balancer_url", "gateway_of", "url_of"]
 
 
 def gateway_of(found: Sequence[Mapping[str, Any]], asked: str | None) -> tuple[str, Mapping[str, Any] | None]:
