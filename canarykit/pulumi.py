@@ -9,11 +9,11 @@ from typing import Any
 
 from canarykit.clusters.kube import manifests
 from canarykit.clusters.kube.binding import target_of
-from canarykit.clusters.kube.discovery import balancer_url
 from canarykit.clusters.kube.manifests import Model, Workload
 from canarykit.errors import PlanError
 from canarykit.model import ROLES, Role, Service, TrafficSplit
 from canarykit.routers import gateway_api
+from canarykit.routers.objects import balancer_url
 
 try:
     import pulumi

@@ -33,6 +33,7 @@ def router_class(name: str) -> Any:
     return getattr(import_module(module), found)
 
 
-def able(feature: str) -> list[str]:
-    """Names of the routers that have a feature: ``testers``, ``mirroring``, ``affinity``, ``fractions``."""
-    return [name for name in ROUTERS if feature in getattr(router_class(name), "features", ())]
+def able(feature: str) -> str:
+    """Say which routers have a feature: ``testers``, ``mirroring``, ``affinity``, ``fractions``."""
+    names = [name for name in ROUTERS if feature in getattr(router_class(name), "features", ())]
+    return f"{' and '.join(names)} can" if names else "no router here can do it without breaking its split or its way back"

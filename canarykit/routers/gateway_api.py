@@ -7,7 +7,7 @@ from typing import Any
 
 from canarykit.errors import RoutingError
 from canarykit.model import TrafficSplit
-from canarykit.routers.objects import Target, retried, unchanged
+from canarykit.routers.objects import Target, unchanged
 from canarykit.routers.route import RouteRouter, whole_weights
 from canarykit.wire import ROLE_HEADER
 
@@ -37,11 +37,16 @@ def backends(found: Mapping[str, Any], target: Target) -> list[tuple[int, int, s
             role: position
             for position, ref in enumerate(refs)
             for role in ("stable", "canary")
-            if ref["name"] == target.service(role) and ref.get("kind", "Service") == "Service"
+            if ref["name"] == target.service(role) and ref.get("kind", "Service") == "Service" and _near(ref, found)
         }
         if len(roles) == 2:  # a rule for testers names one version alone: it has no split
             places += [(rule_number, position, role, int(refs[position].get("weight", 1))) for role, position in roles.items()]
     return places
+
+
+def _near(ref: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Whether a backend is in the route's own namespace: a Service of the same name elsewhere is not ours."""
+    return ref.get("namespace") in (None, found["metadata"].get("namespace"))
 
 
 def split_of(found: Mapping[str, Any], target: Target) -> TrafficSplit:
@@ -55,10 +60,7 @@ def split_of(found: Mapping[str, Any], target: Target) -> TrafficSplit:
     places = backends(found, target)
     name = found["metadata"]["name"]
     if not places:
-        raise RoutingError(
-            f"HTTPRoute {name} has no rule with both backends {target.service('stable')} and {target.service('canary')}: "
-            "add them to the rule that is to be split"
-        )
+        raise _unsplit(name, target)
     splits = set()
     for rule in {place[0] for place in places}:
         parts = {role: weight for number, _, role, weight in places if number == rule}
@@ -73,11 +75,32 @@ def split_of(found: Mapping[str, Any], target: Target) -> TrafficSplit:
     return split
 
 
+def _unsplit(name: str, target: Target) -> RoutingError:
+    return RoutingError(
+        f"HTTPRoute {name} has no rule with both backends {target.service('stable')} and {target.service('canary')}: "
+        "add them to the rule that is to be split"
+    )
+
+
 def patch(found: Mapping[str, Any], target: Target, split: TrafficSplit) -> list[dict[str, Any]]:
-    """JSON patch that sets our weights, and fails when anything has been written since the route was read."""
-    new = weights(split)
-    changes = [unchanged(found)]
-    for rule, position, role, _ in backends(found, target):
+    """JSON patch that sets our weights, and fails when anything has been written since the route was read.
+
+    Raises
+    ------
+    RoutingError
+        No rule names both Services, or one has backends beside them: their share would change with ours.
+    """
+    new, name = weights(split), found["metadata"]["name"]
+    changes, places = [unchanged(found)], backends(found, target)
+    if not places:
+        raise _unsplit(name, target)
+    for rule in sorted({place[0] for place in places}):
+        refs, ours = found["spec"]["rules"][rule]["backendRefs"], {place[1] for place in places if place[0] == rule}
+        if any(ref.get("weight", 1) for position, ref in enumerate(refs) if position not in ours):
+            raise RoutingError(
+                f"rule {rule} of HTTPRoute {name} has backends beside the two versions: give the two a rule of their own"
+            )
+    for rule, position, role, _ in sorted(places):
         path = f"/spec/rules/{rule}/backendRefs/{position}"
         changes.append({"op": "add", "path": f"{path}/weight", "value": new[role]})
     return changes
@@ -158,25 +181,35 @@ class GatewayApiRouter(RouteRouter):
         """Say why no gateway serves the route as written."""
         return accepted(found, generation)
 
-    def mirror(self, percent: float) -> None:
-        """Send a copy of so many percent of the requests to the canary; 0 ends it."""
-        retried(lambda: self._api.patch(self.kind, self.name, mirrored(self._read(), self._target, percent), how="json"))
+    def mirroring(self, found: Mapping[str, Any], percent: float) -> list[dict[str, Any]]:
+        """Patch of our filter alone."""
+        return mirrored(found, self._target, percent)
 
 
 def mirrored(found: Mapping[str, Any], target: Target, percent: float) -> list[dict[str, Any]]:
-    """JSON patch that has the rule which is split send a copy to the canary; filters of others stay."""
-    backend = {"name": target.service("canary"), "port": target.port}
+    """JSON patch that has the rule which is split send a copy to the canary; filters of others stay.
+
+    Raises
+    ------
+    RoutingError
+        It is no whole percent, or no rule is split.
+    """
+    if not percent.is_integer():
+        raise RoutingError(f"an HTTPRoute mirrors whole percents; {percent} % is finer")
+    split_of(found, target)
+    name = target.service("canary")
+    backend = {"name": name, "port": target.port}
     changes: list[dict[str, Any]] = [unchanged(found)]
     for rule in sorted({place[0] for place in backends(found, target)}):
-        kept = [
-            entry
-            for entry in found["spec"]["rules"][rule].get("filters", [])
-            if entry.get("requestMirror", {}).get("backendRef", {}).get("name") != backend["name"]
-        ]
+        filters, path = found["spec"]["rules"][rule].get("filters", []), f"/spec/rules/{rule}/filters"
+        kept = [entry for entry in filters if entry.get("requestMirror", {}).get("backendRef", {}).get("name") != name]
         # Whole percents are in the standard channel; 100 needs no word.
-        copy = {"backendRef": backend, **({"percent": round(percent)} if percent < 100 else {})}
-        filters = [*kept, {"type": "RequestMirror", "requestMirror": copy}] if percent else kept
-        changes.append({"op": "add", "path": f"/spec/rules/{rule}/filters", "value": filters})
+        copy = {"backendRef": backend, **({"percent": int(percent)} if percent < 100 else {})}
+        wanted = [*kept, {"type": "RequestMirror", "requestMirror": copy}] if percent else kept
+        if wanted:
+            changes.append({"op": "add", "path": path, "value": wanted})
+        elif filters:
+            changes.append({"op": "remove", "path": path})
     return changes
 
 
@@ -195,7 +228,7 @@ def accepted(found: Mapping[str, Any], generation: int) -> str | None:
             for kind in ("Accepted", "ResolvedRefs")
             if kind not in conditions or conditions[kind]["status"] != "True"
         ]
-        stale = any(condition.get("observedGeneration", 0) < generation for condition in conditions.values())
+        stale = any(conditions.get(kind, {}).get("observedGeneration", 0) < generation for kind in ("Accepted", "ResolvedRefs"))
         if not bad and not stale:
             return None
         name = parent.get("parentRef", {}).get("name", "?")

@@ -122,6 +122,11 @@ class IngressNginxRouter(RouteRouter):
             raise RoutingError(f"there is no Ingress {self._primary} in namespace {self._api.namespace}")
         return [canary_ingress(found, self._target)]
 
+    @property
+    def made(self) -> list[str]:
+        """Names of what the kit made."""
+        return [self.name] if self._adopted else [self.name, self._primary]
+
     def split_in(self, found: Mapping[str, Any]) -> TrafficSplit:
         """Split that the annotations say."""
         return split_of(found)

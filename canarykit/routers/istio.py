@@ -7,7 +7,7 @@ from typing import Any
 
 from canarykit.errors import RoutingError
 from canarykit.model import ROLES, Role, TrafficSplit
-from canarykit.routers.objects import Target, retried, unchanged
+from canarykit.routers.objects import Target, unchanged
 from canarykit.routers.route import RouteRouter, whole_weights
 from canarykit.wire import ROLE_HEADER
 
@@ -49,10 +49,7 @@ def split_of(found: Mapping[str, Any], target: Target) -> TrafficSplit:
     """
     places, name = destinations(found, target), found["metadata"]["name"]
     if not places:
-        raise RoutingError(
-            f"VirtualService {name} has no http route with both destinations {target.service('stable')} and "
-            f"{target.service('canary')}: add them to the route that is to be split"
-        )
+        raise _unsplit(name, target)
     splits = set()
     for number in {place[0] for place in places}:
         parts = {role: weight for route, _, role, weight in places if route == number}
@@ -63,14 +60,26 @@ def split_of(found: Mapping[str, Any], target: Target) -> TrafficSplit:
     return TrafficSplit(splits.pop() or 0.0)
 
 
+def _unsplit(name: str, target: Target) -> RoutingError:
+    return RoutingError(
+        f"VirtualService {name} has no http route with both destinations {target.service('stable')} and "
+        f"{target.service('canary')}: add them to the route that is to be split"
+    )
+
+
 def patch(found: Mapping[str, Any], target: Target, split: TrafficSplit) -> list[dict[str, Any]]:
     """JSON patch that sets our weights, and fails when anything has been written since the object was read.
 
-    Destinations of others in the same route keep their share only when there are none: with some, it is refused.
+    Raises
+    ------
+    RoutingError
+        No route names both versions, or one has destinations beside them: their share would change with ours.
     """
     canary, total = whole_weights(split, MAX_TOTAL, "a VirtualService")
     new = {"stable": total - canary, "canary": canary}
     places = destinations(found, target)
+    if not places:
+        raise _unsplit(found["metadata"]["name"], target)
     for number in {place[0] for place in places}:
         if len(found["spec"]["http"][number]["route"]) > 2:
             raise RoutingError(
@@ -87,7 +96,14 @@ def patch(found: Mapping[str, Any], target: Target, split: TrafficSplit) -> list
 
 
 def mirrored(found: Mapping[str, Any], target: Target, percent: float) -> list[dict[str, Any]]:
-    """JSON patch that has the routes which are split send a copy to the canary; 0 percent ends it."""
+    """JSON patch that has the routes which are split send a copy to the canary; 0 percent ends it.
+
+    Raises
+    ------
+    RoutingError
+        No route is split.
+    """
+    split_of(found, target)
     changes = [unchanged(found)]
     for number in sorted({place[0] for place in destinations(found, target)}):
         path, http = f"/spec/http/{number}", found["spec"]["http"][number]
@@ -159,6 +175,6 @@ class IstioRouter(RouteRouter):
         """Patch of our weights alone."""
         return patch(found, self._target, split), "json"
 
-    def mirror(self, percent: float) -> None:
-        """Send a copy of so many percent of the requests to the canary; 0 ends it."""
-        retried(lambda: self._api.patch(self.kind, self.name, mirrored(self._read(), self._target, percent), how="json"))
+    def mirroring(self, found: Mapping[str, Any], percent: float) -> list[dict[str, Any]]:
+        """Patch of the mirror alone."""
+        return mirrored(found, self._target, percent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -14,17 +14,19 @@ from canarykit.errors import ConflictError, RoutingError
 from canarykit.model import Role, TrafficSplit
 from canarykit.wire import ROLE_HEADER
 
-__all__ = ["Api", "Probe", "Target", "retried", "unchanged", "until_served"]
+__all__ = ["Api", "Probe", "Target", "address", "balancer_url", "retried", "unchanged", "until_served"]
 
 _T = TypeVar("_T")
 
 _ATTEMPTS = 8
 _PAUSE = 0.05
 _SURE = math.log(1e5)
-"""Evidence at which a change is believed. Before it is in force, a hundred answers may be of the old split, and each of
-them is an opportunity to be wrong: at 1e5 to 1, that happens once in a thousand changes."""
+"""Evidence at which a change is believed. Before it is in force, each answer of the old split is an opportunity to be wrong:
+at 1e5 to 1 for the first hundred, and more with the square of their number, that happens twice in a thousand changes,
+however long it takes."""
 
 _MAX_PROBES = 1000
+_FEW = 100
 
 
 class Api(Protocol):
@@ -107,6 +109,17 @@ def unchanged(found: Mapping[str, Any]) -> dict[str, Any]:
     return {"op": "test", "path": "/metadata/resourceVersion", "value": found["metadata"]["resourceVersion"]}
 
 
+def balancer_url(ingress: Sequence[Mapping[str, Any]], port: int) -> str | None:
+    """Address of a load balancer by the ingress points in a Service's status; None while it has none."""
+    hosts = [point.get("ip") or point.get("hostname") for point in ingress]
+    return next((address("http", host, port) for host in hosts if host), None)
+
+
+def address(scheme: str, host: str, port: int) -> str:
+    """URL of a host, which may be an IPv6 address."""
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}" + ("" if port == 80 and scheme == "http" else f":{port}")
+
+
 class Probe:
     """Asks the gateway for a small page, and sees who answers.
 
@@ -160,8 +173,9 @@ def until_served(
     """Ask the gateway until the answers show the new split rather than the old one.
 
     The answers are a sequential test for a change (Page's cumulative sum): the likelihood of the new split over that of the
-    old one, from the answer on from which that is greatest. A change that is too small to be seen in a thousand answers
-    is believed when nothing speaks against it; the counts of the rollout itself keep checking it.
+    old one, from the answer on from which that is greatest. A change that is too small to be seen in a thousand answers,
+    or in a hundred when the time is over, is believed unless they speak against it as clearly; the counts of the rollout
+    itself keep checking it.
 
     Parameters
     ----------
@@ -179,24 +193,30 @@ def until_served(
     RoutingError
         The gateway did not serve the split in time; says what it did.
     """
-    end, seen, evidence, silent, asked = time.monotonic() + within, {"stable": 0, "canary": 0}, 0.0, 0, 0
+    end, silent, asked = time.monotonic() + within, 0, 0
+    seen = {"stable": 0, "canary": 0}
+    evidence, balance, fits = 0.0, 0.0, 0
     while True:
-        role = probe()
+        role, over = probe(), time.monotonic() > end
         asked += 1
         if role in ("stable", "canary"):
             seen[role] += 1
-            evidence = max(evidence, 0.0) + _gain(role, before, after)
-            if evidence >= _SURE or (before is not None and before == after):
-                return
-            if evidence > -math.inf and sum(seen.values()) >= _MAX_PROBES:
-                return
+            gain = _gain(role, before, after)
+            if gain == -math.inf:
+                evidence, balance, fits = 0.0, 0.0, 0  # not in force at this moment, for certain
+            else:
+                evidence, balance, fits = max(evidence + gain, 0.0), balance + gain, fits + 1
+                if evidence >= _SURE + 2 * math.log(max(asked / _FEW, 1)) or before == after:
+                    return
+                if fits >= (_FEW if over else _MAX_PROBES) and balance > -_SURE:
+                    return
         elif role == "":
             silent += 1
             if silent >= 3:
                 return  # no one says who answers: the counts of the rollout have to tell
         else:
             time.sleep(0.02)
-        if time.monotonic() > end:
+        if over:
             counted = f"{seen['canary']} of {sum(seen.values())} answers came from the canary"
             last = getattr(probe, "last", "")
             raise RoutingError(

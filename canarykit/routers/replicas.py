@@ -12,7 +12,7 @@ from typing import Any
 
 from canarykit.errors import RoutingError
 from canarykit.model import ROLES, Role, TrafficSplit
-from canarykit.routers.objects import Api, Target
+from canarykit.routers.objects import Api, Target, balancer_url
 
 __all__ = ["ReplicasRouter", "pods_for", "ready_in"]
 
@@ -78,7 +78,6 @@ class ReplicasRouter:
     scales = True
     """The numbers of pods are its business."""
 
-
     def __init__(
         self, api: Api, target: Target, *, pods: int = 4, port: int = 8080, url: str | None = None, within: float = 120.0
     ) -> None:
@@ -98,11 +97,10 @@ class ReplicasRouter:
         """
         if self._url is None:
             found = self._api.get("Service", self._target.app) or {}
-            addresses = found.get("status", {}).get("loadBalancer", {}).get("ingress", [])
-            if not addresses:
+            ingress = found.get("status", {}).get("loadBalancer", {}).get("ingress", [])
+            self._url = balancer_url(ingress, self._target.port)
+            if self._url is None:
                 raise RoutingError(f"Service {self._target.app} has no address of a load balancer (yet): give url=")
-            host = addresses[0].get("ip") or addresses[0].get("hostname")
-            self._url = f"http://{host}" + ("" if self._target.port == 80 else f":{self._target.port}")
         return self._url
 
     def objects(self) -> list[dict[str, Any]]:
@@ -160,7 +158,7 @@ class ReplicasRouter:
         """
         from canarykit.routers import able
 
-        raise RoutingError(f"replicas as a router have no {feature}: {' and '.join(able(feature)) or 'none here'} can")
+        raise RoutingError(f"replicas as a router have no {feature}: {able(feature)}")
 
     def _asked(self, role: Role) -> int:
         found = self._api.get("Deployment", self._target.service(role))

@@ -68,8 +68,19 @@ class RouteRouter:
         """Objects that the kit makes for this router; none that the user has already."""
         raise NotImplementedError
 
+    @property
+    def made(self) -> list[str]:
+        """Names of these objects, to be removed in the end: also when what they were made from is gone."""
+        return [] if self._adopted else [self.name]
+
     def split_in(self, found: Mapping[str, Any]) -> TrafficSplit:
-        """Split that the object says."""
+        """Split that the object says.
+
+        Raises
+        ------
+        RoutingError
+            It says none.
+        """
         raise NotImplementedError
 
     def change(self, found: Mapping[str, Any], split: TrafficSplit) -> tuple[Any, str]:
@@ -96,12 +107,14 @@ class RouteRouter:
 
     def reset(self) -> None:
         """Send everything to stable, and remove what the router added."""
-        for body in self.objects():
-            found = self._api.get(body["kind"], body["metadata"]["name"])
+        for name in self.made:
+            found = self._api.get(self.kind, name)
             if found is not None and found["metadata"].get("labels", {}).get(MANAGED) == self._target.labels.get(MANAGED):
-                self._api.delete(body["kind"], body["metadata"]["name"])
+                self._api.delete(self.kind, name)
         if self._adopted and self._api.get(self.kind, self.name) is not None:
             self._write(TrafficSplit(0))
+            if "mirroring" in self.features:
+                self.mirror(0)
         self._probe.close()
 
     def mirror(self, percent: float) -> None:
@@ -111,11 +124,31 @@ class RouteRouter:
         ------
         RoutingError
             The router cannot.
+        PlanError
+            It is no number from 0 to 100.
         """
         self.need("mirroring")
+        wanted = TrafficSplit(percent).canary
+
+        def once() -> None:
+            body = self.mirroring(self._read(), wanted)
+            if len(body) > 1:  # more than the line that compares versions
+                self._api.patch(self.kind, self.name, body, how="json")
+
+        retried(once)
+
+    def mirroring(self, found: Mapping[str, Any], percent: float) -> list[dict[str, Any]]:
+        """JSON patch that has the object say so; of routers that have the feature."""
+        raise NotImplementedError
 
     def need(self, feature: Feature) -> None:
         """Refuse what this router cannot do.
+
+        No router here has ``affinity``, which would keep a client on the version that first answered it. Istio's consistent
+        hash picks a pod *after* the weights have picked the version. The Gateway API's session persistence is in the
+        experimental channel, and leaves weighted routes to the implementation. ingress-nginx has ``affinity: cookie``,
+        but asks the cookie before the weight: at weight 0 its clients stay on the canary, so that a rollback would not
+        reach them; and Traefik, which reads the same Ingresses, ignores ``affinity-canary-behavior``.
 
         Raises
         ------
@@ -125,15 +158,19 @@ class RouteRouter:
         if feature not in self.features:
             from canarykit.routers import able
 
-            raise RoutingError(f"{self.kind} as a router has no {feature}: {' and '.join(able(feature)) or 'none here'} can")
+            raise RoutingError(f"{self.kind} as a router has no {feature}: {able(feature)}")
 
-    def _write(self, split: TrafficSplit) -> tuple[TrafficSplit, dict[str, Any]]:
-        """Patch the object, again while someone else writes in between; the split before, and the object."""
+    def _write(self, split: TrafficSplit) -> tuple[TrafficSplit | None, dict[str, Any]]:
+        """Patch the object, again while someone else writes in between; the split before, if it said one, and the object."""
 
-        def once() -> tuple[TrafficSplit, dict[str, Any]]:
+        def once() -> tuple[TrafficSplit | None, dict[str, Any]]:
             found = self._read()
             body, how = self.change(found, split)
-            return self.split_in(found), self._api.patch(self.kind, self.name, body, how=how)
+            try:
+                before = self.split_in(found)
+            except RoutingError:
+                before = None  # someone else left it in disorder: traffic must be able to return all the same
+            return before, self._api.patch(self.kind, self.name, body, how=how)
 
         return retried(once)
 

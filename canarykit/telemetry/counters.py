@@ -126,8 +126,8 @@ class CounterWindows:
                 self.edges = edges
             elif edges != self.edges:
                 raise TelemetryError(
-                    f"{instance} has {len(edges)} latency buckets ({edges[0]:g} to {edges[-2]:g} s), and so far there were "
-                    f"{len(self.edges)} ({self.edges[0]:g} to {self.edges[-2]:g} s): both versions and all pods need the same"
+                    f"{instance} has {_described(edges)}, and so far there were {_described(self.edges)}: "
+                    "both versions and all pods need the same"
                 )
 
     def add(self, grown: Mapping[Series, int]) -> None:
@@ -194,6 +194,11 @@ class CounterWindows:
                 if number + 1 < len(self.edges):
                     row[number + 1] -= count  # buckets are cumulative
         return table, instances if self._entry.backend is None else {}
+
+
+def _described(edges: tuple[float, ...]) -> str:
+    finite = [edge for edge in edges if math.isfinite(edge)]
+    return f"{len(edges)} latency buckets" + (f" ({finite[0]:g} to {finite[-1]:g} s)" if finite else "")
 
 
 def _zeros(cells: int) -> Counts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import math
 import time
@@ -25,6 +26,7 @@ __all__ = ["PrometheusTelemetry", "selector"]
 _TIMEOUT = 10.0
 _LOOK_BACK = 300.0
 _LATE = 0.5
+_AWAY = (429, 502, 503, 504)
 
 Samples = dict[str, dict[float, dict[Series, float]]]
 """Per source and time of a scrape: the totals."""
@@ -38,6 +40,10 @@ def selector(labels: Mapping[str, str]) -> str:
         escaped = text.replace("\\", "\\\\").replace('"', '\\"')
         parts.append(f'{name}{sign}"{escaped}"')
     return "{" + ",".join(parts) + "}"
+
+
+class _AwayError(TelemetryError):
+    """Prometheus did not answer; it may the next time."""
 
 
 class PrometheusTelemetry:
@@ -67,6 +73,7 @@ class PrometheusTelemetry:
         self._queries: dict[tuple[Role, str], str] = {
             (role, what): name + selector(select[role]) for role in ROLES for what, name in self._entry.names.items()
         }
+        self._known: set[str] = set()
         self._before: dict[str, dict[Series, float]] = {}
         self._read_until: dict[str, float] = {}
         self._since = time.time()
@@ -90,8 +97,8 @@ class PrometheusTelemetry:
 
     def begin(self, split: TrafficSplit, since: float) -> None:
         """Count from now on: what the first scrape after `since` says is where counting begins."""
-        # Seen once, so that its buckets and the interval of its scrapes are known.
-        self._samples(since - _LOOK_BACK)
+        # Seen once, so that its buckets, the interval of its scrapes and its sources are known.
+        self._known |= set(self._samples(since - _LOOK_BACK))
         self._since = self._last = since
         self._before, self._read_until = {}, {}
         self._windows.begin(split, since)
@@ -104,9 +111,7 @@ class PrometheusTelemetry:
         """Return the window since the last read; empty, with the reason, while Prometheus has nothing new."""
         try:
             found = self._samples(min(self._last, now) - 2 * self._interval)
-        except TelemetryError as error:
-            if "cannot be reached" not in str(error):
-                raise
+        except _AwayError as error:
             return self._windows.close(now, str(error))
         if not found:
             return self._windows.close(now, f"Prometheus has no series {self._entry.requests} of either version")
@@ -122,9 +127,7 @@ class PrometheusTelemetry:
         """Count what one source has grown by; return whether anything was new."""
         fresh = False
         for moment in sorted(scrapes):
-            if moment <= self._read_until.get(source, -math.inf):
-                continue
-            if moment < self._since:
+            if moment < self._since or moment <= self._read_until.get(source, -math.inf):
                 continue
             totals = dict(scrapes[moment])
             before = self._before.get(source, {})
@@ -141,8 +144,7 @@ class PrometheusTelemetry:
 
     def _there_before(self, source: str, scrapes: Mapping[float, Any]) -> bool:
         """Whether a source was known before counting began, or may have been."""
-        first = min(scrapes)
-        return first < self._since + self._interval
+        return source in self._known or min(scrapes) < self._since + self._interval
 
     def _samples(self, since: float) -> Samples:
         """Raw samples of all our series since a moment."""
@@ -172,12 +174,17 @@ class PrometheusTelemetry:
             request.add_header("authorization", self._authorization)
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
-                found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+                said = answer.read()
         except urllib.error.HTTPError as error:
-            said = error.read().decode(errors="replace")[:300]
-            raise TelemetryError(f"Prometheus at {self._url} answers {error.code} to {query}: {said}") from error
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise TelemetryError(f"Prometheus at {self._url} cannot be reached: {error}") from error
+            text = error.read().decode(errors="replace")[:300]
+            kind = _AwayError if error.code in _AWAY else TelemetryError
+            raise kind(f"Prometheus at {self._url} answers {error.code} to {query}: {text}") from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise _AwayError(f"Prometheus at {self._url} cannot be reached: {error}") from error
+        try:
+            found: list[dict[str, Any]] = json.loads(said)["data"]["result"]
+        except (ValueError, LookupError, TypeError) as error:
+            raise TelemetryError(f"{self._url} does not answer as a Prometheus does: {said[:100]!r}") from error
         return found
 
 

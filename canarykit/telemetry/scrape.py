@@ -75,6 +75,7 @@ class ScrapeTelemetry:
         self._replicas, self._entry = replicas, exposition(entry)
         self._windows = CounterWindows(self._entry)
         self._before: dict[Series, float] = {}
+        self._marked = False
 
     @property
     def latency_edges(self) -> tuple[float, ...] | None:
@@ -88,8 +89,9 @@ class ScrapeTelemetry:
 
     def begin(self, split: TrafficSplit, since: float) -> None:
         """Count from now on, under this split."""
-        # A replica that cannot be read now keeps its old mark: what it counted since is then in the next window.
-        self._before |= self._read()[0]
+        self._before, problems, _ = self._read()
+        # What an unread replica counts until it can be read may be of an earlier weight: then counting begins later.
+        self._marked = not problems
         self._windows.begin(split, since)
 
     def label(self, answers: Iterable[Answered]) -> None:
@@ -102,6 +104,9 @@ class ScrapeTelemetry:
         if problems:
             # The counts of one version alone would look like a split that lies; they stay in the counters until all are read.
             return self._windows.close(now, "; ".join(problems))
+        if not self._marked:
+            self._before, self._marked = totals, True
+            return self._windows.close(now, "a replica could not be read when the weight was changed: counting begins here")
         before = {series: total for series, total in self._before.items() if series.instance not in gone}
         self._windows.add(increases(before, totals))
         self._before = totals

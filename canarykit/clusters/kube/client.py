@@ -178,7 +178,8 @@ class Client:
             It is refused, is not there, or the API server stays away.
         """
         path = path_of(kind, self.namespace, name, sub)
-        query = {"fieldManager": FIELD_MANAGER}
+        # Strict: a field that this cluster's definition of the kind lacks is refused, not dropped in silence.
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
         status, found = self._ask("PATCH", path, query=query, body=body, patch=how, kind=kind, name=name)
         if status == 404:
             raise ClusterError(_unknown(kind, name, self.namespace, found))
@@ -303,8 +304,12 @@ class Client:
         if status < 300 or status == 404:
             try:
                 return (404 if status == 404 else 200), json.loads(text or "{}")
-            except ValueError:
-                return status, {"message": text[:200]}
+            except ValueError as error:
+                if status == 404:
+                    return 404, {"message": text[:200]}
+                raise ClusterError(
+                    f"cannot {what}: {self.host} does not answer as an API server does: {text[:100]!r}"
+                ) from error
         reason = _reason(status, text)
         if status == 409:
             raise ConflictError(f"cannot {what}: {reason}")

@@ -19,7 +19,6 @@ from canarykit.clusters.kube.binding import bind
 from canarykit.clusters.kube.changes import Changes, difference
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.diagnose import progress, serving
-from canarykit.clusters.kube.discovery import balancer_url
 from canarykit.clusters.kube.forward import Forward
 from canarykit.clusters.kube.guard import Guard
 from canarykit.clusters.kube.jobs import JobLoad
@@ -31,9 +30,12 @@ from canarykit.clusters.kube.writing import refuse, write
 from canarykit.errors import ClusterError, PlanError
 from canarykit.load import Load
 from canarykit.model import ROLES, Role, Service, TrafficSplit
+from canarykit.routers import router_class
 from canarykit.routers.base import Router
+from canarykit.routers.objects import balancer_url
 from canarykit.serving import storage
 from canarykit.telemetry.base import Telemetry
+from canarykit.telemetry.catalogue import exposition, labels_of
 from canarykit.telemetry.prometheus import PrometheusTelemetry
 from canarykit.telemetry.scrape import Replica, ScrapeTelemetry
 
@@ -107,6 +109,8 @@ class KubeCluster:
         lease: int = 60,
         tell: Callable[[str], object] = print,
     ) -> None:
+        router_class(router)
+        exposition(metrics or "canarykit")
         self.client = Client(context, namespace, tell=tell)
         self._asked = {"router": router, "url": url, "gateway": gateway, "hostname": hostname, "route": route}
         self.workload = (workload or Workload()).fronted()
@@ -266,7 +270,7 @@ class KubeCluster:
         return Load(self.url, rate=rate, path=path, **options).start()
 
     def urls(self) -> dict[Role, str]:
-        """Address of each version's own Service: of its load balancer, its node port, or a port of this machine."""
+        """Address of each version's own Service: of its load balancer, or a port of this machine that leads to a pod."""
         return {role: self._service_url(role) for role in ROLES}
 
     def pods(self, role: Role) -> list[dict[str, Any]]:
@@ -392,10 +396,9 @@ class KubeCluster:
 
     def _make_telemetry(self, service: Service) -> Telemetry:
         if self._prometheus is not None:
-            select: dict[Role, dict[str, str]] = {
-                role: {"service": f"~.*{self.client.namespace}-{service.name}-{role}-.*"} for role in ROLES
-            }
-            return PrometheusTelemetry(self._prometheus, self._metrics or "traefik", select)
+            name = self._metrics or "traefik"
+            select = {role: labels_of(name, self.client.namespace, service.name, role) for role in ROLES}
+            return PrometheusTelemetry(self._prometheus, name, select)
         return ScrapeTelemetry(self._scraped, self._metrics or "canarykit")
 
     def _scraped(self) -> list[Replica]:
@@ -460,13 +463,15 @@ def from_address(where: str) -> KubeCluster:
     Raises
     ------
     PlanError
-        An option is not known.
+        An option is not known, or has no value.
     """
     place, _, query = where.removeprefix("kube").removeprefix(":").partition("?")
     context, _, namespace = place.rpartition("/") if "/" in place else (place, "", "")
     options: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
     if strange := sorted(set(options) - set(_OPTIONS)):
         raise PlanError(f"{where!r} has no option {', '.join(strange)}: there are {', '.join(_OPTIONS)}")
+    if empty := sorted(name for name, value in options.items() if not value):
+        raise PlanError(f"{where!r} says no value of {', '.join(empty)}: write {empty[0]}=…, or leave it out")
     workload = Workload(**{name: options.pop(name) for name in ("server_image", "service_type") if name in options})
     return KubeCluster(context or None, namespace or "ai-services", workload=workload, **options)
 

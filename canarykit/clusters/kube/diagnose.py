@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["CRASHES", "Finding", "diagnose", "is_ready", "progress", "sentence", "serving"]
+__all__ = ["CRASHES", "Finding", "diagnose", "is_ready", "progress", "refused", "sentence", "serving"]
 
 CRASHES = 3
 """A container that ended this often by itself is in trouble."""
@@ -53,6 +53,12 @@ def progress(deployment: Mapping[str, Any]) -> tuple[int, int, bool]:
     return ready, asked, bool(seen and ready >= asked and total == asked and updated == asked)
 
 
+def refused(deployment: Mapping[str, Any]) -> bool:
+    """Whether pods of a Deployment are refused now; events tell of it for an hour after."""
+    conditions = deployment.get("status", {}).get("conditions", [])
+    return any(entry["type"] == "ReplicaFailure" and entry["status"] == "True" for entry in conditions)
+
+
 def diagnose(pods: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]) -> Finding | None:
     """Return what stands in the way of a version, the worst first; None when nothing is known to.
 
@@ -68,8 +74,8 @@ def diagnose(pods: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, An
             found = find(pod, events)
             if found is not None:
                 return found
-    if refused := [event for event in events if event.get("reason") == "FailedCreate"]:
-        return "quota", _said(refused[-1]), None, "quota" in _said(refused[-1])
+    if failed := [event for event in events if event.get("reason") == "FailedCreate"]:
+        return "quota", _said(failed[-1]), None, "quota" in _said(failed[-1])
     for pod in pods:
         if not is_ready(pod) and pod.get("status", {}).get("phase") == "Running":
             unready = [event for event in _of(pod, events) if event.get("reason") == "Unhealthy"]
@@ -87,7 +93,7 @@ def sentence(finding: Finding | None, log: str) -> str:
 
 
 def _image(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Finding | None:
-    for container in _containers(pod):
+    for container in _all_containers(pod):
         waiting = container.get("state", {}).get("waiting", {})
         if waiting.get("reason") in _HOPELESS:
             what = f"{_HOPELESS[waiting['reason']]} ({container['image']}): {waiting.get('message', waiting['reason'])}"
@@ -96,7 +102,7 @@ def _image(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Findi
 
 
 def _crash(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Finding | None:
-    for container in _containers(pod):
+    for container in _all_containers(pod):
         restarts = int(container.get("restartCount", 0))
         if not restarts:
             continue
@@ -123,6 +129,11 @@ def _unschedulable(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) 
 def _containers(pod: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     found: Sequence[Mapping[str, Any]] = pod.get("status", {}).get("containerStatuses", [])
     return found
+
+
+def _all_containers(pod: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Also those that have to end before the others start."""
+    return [*pod.get("status", {}).get("initContainerStatuses", []), *_containers(pod)]
 
 
 def _of(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from canarykit.errors import RoutingError
+from canarykit.routers.objects import address
 
-__all__ = ["balancer_url", "gateway_of", "url_of"]
+__all__ = ["gateway_of", "url_of"]
 
 
 def gateway_of(found: Sequence[Mapping[str, Any]], asked: str | None) -> tuple[str, Mapping[str, Any] | None]:
@@ -48,14 +49,4 @@ def url_of(gateway: Mapping[str, Any] | None) -> str | None:
     if not addresses or not listeners:
         return None
     listener = listeners[0]
-    return f"{listener['protocol'].lower()}://{addresses[0]['value']}:{listener['port']}"
-
-
-def balancer_url(ingress: Sequence[Mapping[str, Any]], port: int) -> str | None:
-    """Address of a load balancer by the ingress points in a Service's status; None while it has none."""
-    for point in ingress:
-        host = point.get("ip") or point.get("hostname")
-        if host:
-            name = f"[{host}]" if ":" in host else host
-            return f"http://{name}" + ("" if port == 80 else f":{port}")
-    return None
+    return address(listener["protocol"].lower(), addresses[0]["value"], listener["port"])

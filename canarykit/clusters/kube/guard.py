@@ -18,7 +18,7 @@ from typing import Any
 from canarykit.clusters.kube.binding import bind
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.lease import STATE, Lease, holder_of, stale
-from canarykit.errors import CanaryError
+from canarykit.errors import CanaryError, RoutingError
 from canarykit.model import TrafficSplit
 
 __all__ = ["Guard", "main"]
@@ -73,9 +73,7 @@ def watch(client: Client, facts: Mapping[str, Any]) -> str:
                 return "released"
             assert found is not None
             if stale(found, datetime.now(UTC)):
-                router = bind(client, facts["app"], **facts["binding"])
-                if router.observed().canary:
-                    router.apply(TrafficSplit(0))
+                _return(bind(client, facts["app"], **facts["binding"]))
                 _note(client, found)
                 return "returned"
         except CanaryError as error:
@@ -83,12 +81,22 @@ def watch(client: Client, facts: Mapping[str, Any]) -> str:
         time.sleep(_LOOK_EVERY)
 
 
+def _return(router: Any) -> None:
+    """All traffic to stable, whatever the route says."""
+    try:
+        there = router.observed() == TrafficSplit(0)
+    except RoutingError:
+        there = False  # rules that disagree
+    if not there:
+        router.apply(TrafficSplit(0))
+
+
 def _note(client: Client, found: Mapping[str, Any]) -> None:
-    """Leave word for whoever comes next."""
+    """Leave word for whoever comes next; a conflict when somebody has come already."""
     state = json.loads(found["metadata"].get("annotations", {}).get(STATE, "{}"))
     state.update(phase="rolled back by the guard: nobody renewed the lease", weight=0.0)
-    body = {"metadata": {"annotations": {STATE: json.dumps(state, sort_keys=True)}}, "spec": {"holderIdentity": None}}
-    client.patch("Lease", found["metadata"]["name"], body)
+    meta = {"resourceVersion": found["metadata"]["resourceVersion"], "annotations": {STATE: json.dumps(state, sort_keys=True)}}
+    client.patch("Lease", found["metadata"]["name"], {"metadata": meta, "spec": {"holderIdentity": None}})
 
 
 def main() -> int:

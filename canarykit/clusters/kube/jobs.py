@@ -6,6 +6,7 @@ import json
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -100,6 +101,7 @@ class JobLoad:
         self.name = f"{service.name}-load-{secrets.token_hex(3)}"
         self._tally = Tally()
         self._sent: dict[str, int] = {}
+        self._strange: deque[str] = deque(maxlen=5)
         self._readers: list[threading.Thread] = []
         self._stopped = False
 
@@ -170,6 +172,7 @@ class JobLoad:
             raise ClusterError(
                 f"{self._pods - len(self._sent)} of {self._pods} senders ended before they were told to; "
                 "what became of their last requests is not known"
+                + ("; their logs end with:\n" + "\n".join(self._strange) if self._strange else "")
             )
         return self.summary
 
@@ -194,7 +197,11 @@ class JobLoad:
         for piece in self._client.follow(pod):
             *lines, rest = (rest + piece).split(b"\n")
             for line in lines:
-                record = json.loads(line)
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    self._strange.append(line.decode(errors="replace"))  # of a log that holds errors too
+                    continue
                 if isinstance(record, dict):
                     self._sent[pod] = record["sent"]
                 else:

@@ -48,9 +48,12 @@ def holder_of(found: Mapping[str, Any] | None) -> str:
 
 
 def stale(found: Mapping[str, Any], now: datetime) -> bool:
-    """Whether a lease has not been renewed for as long as it says."""
-    renewed = datetime.fromisoformat(found["spec"]["renewTime"].replace("Z", "+00:00"))
-    return (now - renewed).total_seconds() > float(found["spec"]["leaseDurationSeconds"])
+    """Whether a lease has not been renewed for as long as it says; one that says nothing of it is."""
+    spec = found.get("spec", {})
+    if not spec.get("renewTime") or not spec.get("leaseDurationSeconds"):
+        return True
+    renewed = datetime.fromisoformat(spec["renewTime"].replace("Z", "+00:00"))
+    return (now - renewed).total_seconds() > float(spec["leaseDurationSeconds"])
 
 
 def _dead(holder: str) -> bool:
@@ -100,22 +103,15 @@ class Lease:
         ClusterError
             Someone else conducts this service.
         """
-        found = self._objects.get("Lease", self.name)
-        if found is not None and holder_of(found) and not stale(found, datetime.now(UTC)) and not _dead(holder_of(found)):
-            raise ClusterError(
-                f"{holder_of(found)} conducts a rollout of this service (Lease {self.name}, renewed "
-                f"{found['spec']['renewTime']}): wait until it ends, or end it there"
-            )
-        self.state = json.loads(found["metadata"].get("annotations", {}).get(STATE, "{}")) if found else {}
-        self._write(found)
+        retried(self._take)  # of two that take it at once, the second then sees the first
         self._thread = threading.Thread(target=self._renew, name="canarykit-lease", daemon=True)
         self._thread.start()
         return dict(self.state)
 
     def remember(self, **facts: Any) -> None:
         """Write down where the rollout stands."""
-        self.state.update(facts)
         with self._lock:
+            self.state.update(facts)
             retried(lambda: self._write(self._objects.get("Lease", self.name)))
 
     def release(self) -> None:
@@ -133,6 +129,21 @@ class Lease:
         found = self._objects.get("Lease", self.name)
         if holder_of(found) in ("", self.holder):
             self._objects.delete("Lease", self.name)
+
+    def _take(self) -> None:
+        found = self._objects.get("Lease", self.name)
+        if found is not None and self._in_use(found):
+            raise ClusterError(
+                f"{holder_of(found)} conducts a rollout of this service (Lease {self.name}, renewed "
+                f"{found['spec']['renewTime']}): wait until it ends, or end it there"
+            )
+        self.state = json.loads(found["metadata"].get("annotations", {}).get(STATE, "{}")) if found else {}
+        self._write(found)
+
+    def _in_use(self, found: Mapping[str, Any]) -> bool:
+        """Whether someone else is there; a request that was sent twice may find that we are."""
+        holder = holder_of(found)
+        return holder not in ("", self.holder) and not stale(found, datetime.now(UTC)) and not _dead(holder)
 
     def _stop(self) -> None:
         self._changed.set()

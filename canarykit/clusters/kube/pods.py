@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from canarykit.clusters.kube.client import Client
-from canarykit.clusters.kube.diagnose import diagnose, is_ready, progress, sentence
+from canarykit.clusters.kube.diagnose import diagnose, is_ready, progress, refused, sentence
 from canarykit.errors import ClusterError
 
 __all__ = ["Pods"]
@@ -79,7 +79,7 @@ class Pods:
             if done and asked >= replicas:
                 return
             pods = [pod for pod in self.of(role) if _of_template(pod, found)]
-            why = diagnose(pods, self._events())
+            why = diagnose(pods, self._events(found))
             hopeless = why is not None and why[3]
             if hopeless or time.monotonic() > end:
                 late = "does not come up" if hopeless else f"has {ready} of {asked} pods ready after {within:g} s"
@@ -95,7 +95,7 @@ class Pods:
     def trouble(self, role: str) -> str | None:
         """Say what is wrong with a version that was up, with the last log lines; None when nothing is."""
         pods = self.of(role)
-        why = diagnose(pods, self._events())
+        why = diagnose(pods, self._events(self._client.get("Deployment", f"{self._app}-{role}") or {}))
         if why is None or (not why[3] and any(map(is_ready, pods))):
             return None
         return f"{role}: {sentence(why, self.log(why[2]))}"
@@ -106,12 +106,18 @@ class Pods:
             return ""
         return self._client.log(pod, lines=lines) or self._client.log(pod, lines=lines, previous=True)
 
-    def _events(self) -> list[dict[str, Any]]:
+    def _events(self, deployment: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What happened to a version, oldest first; that pods were refused only while they are."""
         try:
             found = self._client.list("Event")
         except ClusterError:
             return []  # they only explain
-        ours = [event for event in found if event.get("involvedObject", {}).get("name", "").startswith(f"{self._app}-")]
+        ours = [
+            event
+            for event in found
+            if event.get("involvedObject", {}).get("name", "").startswith(f"{self._app}-")
+            and (event.get("reason") != "FailedCreate" or refused(deployment))
+        ]
         return sorted(ours, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
 
 

@@ -1,0 +1,255 @@
+"""Why a pod does not come up, from what a cluster says of it."""
+
+import itertools
+
+import pytest
+
+from canarykit.clusters.kube.diagnose import diagnose, is_ready, progress, refused, sentence, serving
+from canarykit.clusters.kube.pods import Pods
+from canarykit.errors import ClusterError
+
+IMAGE = "registry.example.com/ai:nope"
+
+
+def pod(name="d-canary-7c9-x", *, state=None, ready=False, restarts=0, last=None, phase="Running", conditions=(), **more):
+    """A pod as the API server returns it, one container."""
+    container = {
+        "name": "server",
+        "image": IMAGE,
+        "ready": ready,
+        "started": ready,
+        "restartCount": restarts,
+        "state": state or {"running": {"startedAt": "2026-11-24T10:00:00Z"}},
+        "lastState": {"terminated": last} if last else {},
+    }
+    status = {
+        "phase": phase,
+        "conditions": [{"type": "Ready", "status": str(ready)}, *conditions],
+        "containerStatuses": [container] if phase != "Pending" or state else [],
+        **more,
+    }
+    return {"metadata": {"name": name, "creationTimestamp": "2026-11-24T10:00:00Z"}, "status": status}
+
+
+def waiting(reason, message=""):
+    """State of a container that cannot begin."""
+    return {"waiting": {"reason": reason, "message": message}}
+
+
+def event(reason, message, kind="Pod", name="d-canary-7c9-x"):
+    """What happened to an object."""
+    return {"reason": reason, "message": message, "involvedObject": {"kind": kind, "name": name}}
+
+
+PULL = pod(state=waiting("ImagePullBackOff", f'Back-off pulling image "{IMAGE}"'), phase="Pending")
+LOOP = pod(state=waiting("CrashLoopBackOff"), restarts=4, last={"exitCode": 1, "reason": "Error"})
+QUOTA = event("FailedCreate", 'pods "d-canary-7c9-x" is forbidden: exceeded quota: small', "ReplicaSet", "d-canary-7c9")
+UNSCHEDULABLE = pod(
+    phase="Pending",
+    conditions=[
+        {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+        }
+    ],
+)
+UNHEALTHY = event("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503")
+
+
+@pytest.mark.parametrize(
+    ("pods", "events", "kind", "says", "log_of", "hopeless"),
+    [
+        ([PULL], [], "image", f"the image cannot be pulled ({IMAGE}): Back-off pulling", None, True),
+        ([pod(state=waiting("InvalidImageName"), phase="Pending")], [], "image", "name is not valid", None, True),
+        (
+            [pod(state=waiting("CreateContainerConfigError", 'configmap "m" not found'))],
+            [],
+            "image",
+            '"m" not found',
+            None,
+            True,
+        ),
+        ([LOOP], [], "crash", "ended 4 times by itself, last with exit code 1", "d-canary-7c9-x", True),
+        (
+            [pod(restarts=1, last={"exitCode": 137, "reason": "OOMKilled"})],
+            [],
+            "crash",
+            "ended once by itself, last with exit code 137, OOMKilled",
+            "d-canary-7c9-x",
+            False,
+        ),
+        ([pod()], [UNHEALTHY], "probe", "Readiness probe failed", "d-canary-7c9-x", False),
+        ([UNSCHEDULABLE], [], "unschedulable", "finds no node: 0/1 nodes are available", None, False),
+        ([], [QUOTA], "quota", "exceeded quota: small", None, True),
+        ([], [event("FailedCreate", "admission webhook denied", "ReplicaSet", "d")], "quota", "webhook denied", None, False),
+    ],
+)
+def test_each_trouble_is_told_from_the_others(pods, events, kind, says, log_of, hopeless):
+    """
+    With what the cluster says, whose log tells more, and whether waiting may help; each has its advice.
+    """
+    finding = diagnose(pods, events)
+    assert (finding[0], finding[2], finding[3]) == (kind, log_of, hopeless)
+    assert says in finding[1]
+    assert sentence(finding, "").startswith(finding[1] + "\nCheck ")
+
+
+@pytest.mark.parametrize(
+    ("pods", "events"),
+    [
+        ([], []),
+        ([pod(ready=True)], [UNHEALTHY]),  # it was slow to start, and is up
+        ([pod(ready=True, restarts=2, last={"exitCode": 1})], []),  # it came back
+        ([pod(state=waiting("ContainerCreating"), phase="Pending")], []),
+        ([pod()], [{**UNHEALTHY, "involvedObject": {"kind": "Pod", "name": "another"}}]),
+    ],
+)
+def test_what_is_no_trouble_is_not_told(pods, events):
+    """
+    A pod that is on its way, or has come back, stands in nobody's way.
+    """
+    assert diagnose(pods, events) is None
+
+
+def test_a_pod_that_keeps_flapping_is_in_trouble_while_it_is_ready():
+    """
+    Three ends by itself are no accident.
+    """
+    assert diagnose([pod(ready=True, restarts=3, last={"exitCode": 1})], [])[0] == "crash"
+
+
+def test_what_has_to_end_first_may_be_what_fails():
+    """
+    The image of an init container, and its crashes.
+    """
+    init = pod(state=waiting("ErrImagePull", "not found"))["status"]["containerStatuses"]
+    waits = pod(state=waiting("PodInitializing"), phase="Pending", initContainerStatuses=init)
+    assert diagnose([waits], [])[0] == "image"
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_the_worst_comes_first(order):
+    """
+    An image that cannot be pulled explains more than a probe, in whatever order the pods are listed.
+    """
+    pods = [PULL, pod("d-canary-7c9-y"), LOOP]
+    assert diagnose([pods[i] for i in order], [UNHEALTHY, QUOTA])[0] == "image"
+
+
+def test_the_sentence_quotes_the_log():
+    """
+    The last lines of the pod that tells more, and the advice after them.
+    """
+    said = sentence(diagnose([LOOP], []), "Traceback\nKeyError: 'MODEL'\n")
+    assert "; the log of d-canary-7c9-x ends with:\nTraceback\nKeyError: 'MODEL'\nCheck what it needs at its start" in said
+    assert sentence(None, "") == "the cluster does not say why"
+    assert sentence(None, "bye") == "the cluster does not say why; the log ends with:\nbye"
+
+
+def test_ready_and_serving():
+    """
+    A pod on its way out gets no traffic, and may still answer what it has.
+    """
+    leaving = pod(ready=True)
+    leaving["metadata"]["deletionTimestamp"] = "2026-11-24T10:01:00Z"
+    assert (is_ready(pod(ready=True)), is_ready(pod()), is_ready(leaving)) == (True, False, False)
+    assert serving(leaving)
+    assert not serving(pod())
+    assert not serving(LOOP)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}, (2, 2, True)),
+        (
+            {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2},
+            (0, 2, False),
+        ),  # of the old one
+        (
+            {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 1, "availableReplicas": 3},
+            (1, 2, False),
+        ),  # old ones serve
+        (
+            {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 2},
+            (2, 2, False),
+        ),  # one is leaving
+        ({}, (0, 2, False)),
+    ],
+)
+def test_progress_of_a_rolling_update(status, expected):
+    """
+    Ready pods of the present template, of so many, and whether nothing old is left.
+    """
+    assert progress({"metadata": {"generation": 2}, "spec": {"replicas": 2}, "status": status}) == expected
+
+
+class Cluster:
+    """One Deployment, its pods and what happened."""
+
+    def __init__(self, pods, events, *, failing=False, ready=0):
+        template = {"spec": {"containers": [{"image": IMAGE}]}}
+        conditions = [{"type": "ReplicaFailure", "status": "True"}] if failing else []
+        status = {"observedGeneration": 1, "replicas": ready, "updatedReplicas": ready, "availableReplicas": ready}
+        self._objects = {
+            "Deployment": [
+                {
+                    "metadata": {"name": "d-canary", "generation": 1, "labels": {"app.kubernetes.io/version": "v2"}},
+                    "spec": {"replicas": 1, "template": template},
+                    "status": {**status, "conditions": conditions},
+                }
+            ],
+            "Pod": [{**each, "spec": {"containers": [{"image": IMAGE}]}} for each in pods],
+            "Event": events,
+        }
+
+    def get(self, kind, name):
+        """The only one."""
+        return self._objects[kind][0]
+
+    def list(self, kind, selector=""):
+        """All."""
+        return self._objects[kind]
+
+    def log(self, pod, *, lines=10, previous=False):
+        """Written in the life before this one."""
+        return "KeyError: 'MODEL'" if previous else ""
+
+
+def test_a_version_that_cannot_come_up_is_not_waited_for():
+    """
+    At once, and with the log of the pod's life before.
+    """
+    with pytest.raises(ClusterError, match=r"d-canary \(version 'v2'\) does not come up: .*4 times.*\nKeyError: 'MODEL'"):
+        Pods(Cluster([LOOP], []), "d", print).wait_ready("canary", 1, within=60.0)
+
+
+def test_a_version_that_is_late_says_what_is_known():
+    """
+    After the time it was given.
+    """
+    with pytest.raises(ClusterError, match=r"has 0 of 1 pods ready after 0 s: .*Readiness probe failed"):
+        Pods(Cluster([pod()], [UNHEALTHY]), "d", print).wait_ready("canary", 1, within=0.0)
+
+
+@pytest.mark.parametrize("failing", [True, False])
+def test_a_quota_of_an_hour_ago_is_no_trouble_now(failing):
+    """
+    Events outlive what they tell of: the Deployment says whether its pods are refused at present.
+    """
+    cluster = Cluster([pod(ready=True)], [QUOTA], failing=failing)
+    said = Pods(cluster, "d", print).trouble("canary")
+    assert (said is not None) is failing
+    assert refused(cluster.get("Deployment", "d-canary")) is failing
+    late = "exceeded quota" if failing else "the cluster does not say why"
+    with pytest.raises(ClusterError, match=late):
+        Pods(cluster, "d", print).wait_ready("canary", 1, within=0.0)
+
+
+def test_a_version_that_is_up_is_not_waited_for():
+    """
+    One look is enough.
+    """
+    Pods(Cluster([pod(ready=True)], [], ready=1), "d", print).wait_ready("canary", 1, within=0.0)

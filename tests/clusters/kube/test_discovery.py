@@ -1,0 +1,193 @@
+"""Which gateway, where, and what an address of a cluster may say."""
+
+import pytest
+
+import canarykit as ck
+from canarykit.clusters.kube import cluster as kube
+from canarykit.clusters.kube.binding import bind
+from canarykit.clusters.kube.discovery import gateway_of, url_of
+from canarykit.errors import ClusterError, PlanError, RoutingError
+
+
+def gateway(name="web", *, addresses=("10.0.0.7",), listeners=(("HTTP", 80),)):
+    """A Gateway as the API server returns it."""
+    return {
+        "metadata": {"name": name, "namespace": "infra"},
+        "spec": {"listeners": [{"protocol": protocol, "port": port} for protocol, port in listeners]},
+        "status": {"addresses": [{"value": value} for value in addresses]},
+    }
+
+
+def test_the_only_gateway_is_taken():
+    """
+    Or the one that was asked for, seen or not.
+    """
+    one, two = gateway("one"), gateway("two")
+    assert gateway_of([one], None) == ("infra/one", one)
+    assert gateway_of([one, two], "infra/two") == ("infra/two", two)
+    assert gateway_of([], "infra/hidden") == ("infra/hidden", None)
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        ([], "no Gateway is to be seen here: name the one"),
+        ([gateway("b"), gateway("a")], r'several Gateways are to be seen here \(infra/a, infra/b\).*gateway="namespace/name"'),
+    ],
+)
+def test_none_or_several_have_to_be_named(found, says):
+    """
+    No guess where traffic of people goes.
+    """
+    with pytest.raises(RoutingError, match=says):
+        gateway_of(found, None)
+
+
+@pytest.mark.parametrize(
+    ("found", "url"),
+    [
+        (None, None),
+        (gateway(), "http://10.0.0.7"),
+        (gateway(listeners=(("TCP", 5432), ("HTTPS", 443))), "https://10.0.0.7:443"),
+        (gateway(listeners=(("HTTP", 8080),)), "http://10.0.0.7:8080"),
+        (gateway(addresses=("fd00::7",)), "http://[fd00::7]"),
+        (gateway(addresses=()), None),
+        (gateway(listeners=(("TCP", 5432),)), None),
+        ({"metadata": {}, "spec": {}}, None),
+    ],
+)
+def test_the_address_of_a_gateway(found, url):
+    """
+    Of its first listener for HTTP; None when it does not say.
+    """
+    assert url_of(found) == url
+
+
+# Binding ----------------------------------------------------------------------------------------------------------------
+
+
+class Client:
+    """A namespace whose user may or may not see Gateways."""
+
+    namespace = "ns"
+
+    def __init__(self, gateways):
+        self._gateways = gateways
+
+    def list(self, kind, selector="", *, everywhere=False, fields=""):
+        """Gateways of all namespaces, for who may."""
+        if self._gateways is None:
+            raise ClusterError("no permission")
+        return self._gateways
+
+
+def bound(client, **asked):
+    """A router of a service, of what was asked."""
+    everything = {"router": "gateway-api", "url": None, "gateway": None, "hostname": None, "route": None, **asked}
+    return bind(client, "digits", everything, port=80, pod_port=8080, replicas=2, ready="/healthz")
+
+
+def test_a_router_is_bound_to_the_gateway_that_is_there():
+    """
+    Address and name from the Gateway; the route is the kit's unless the user's is named.
+    """
+    router = bound(Client([gateway()]), hostname="ai.example.com")
+    assert (router.url, router.name, router.hostname) == ("http://10.0.0.7", "digits", "ai.example.com")
+    assert router.objects()[0]["spec"]["parentRefs"] == [{"name": "web", "namespace": "infra"}]
+    assert bound(Client([gateway()]), route="own").objects() == []
+
+
+def test_a_user_who_may_not_see_gateways_says_both():
+    """
+    Then the name and the address are asked for, one after the other.
+    """
+    with pytest.raises(RoutingError, match="no Gateway is to be seen here"):
+        bound(Client(None))
+    with pytest.raises(PlanError, match=r"where the gateway of router gateway-api is reached: give url="):
+        bound(Client(None), gateway="infra/web")
+    assert bound(Client(None), gateway="infra/web", url="http://ai.example.com").url == "http://ai.example.com"
+    with pytest.raises(PlanError, match="router istio is reached: give url="):
+        bound(Client(None), router="istio")
+
+
+def test_replicas_need_no_gateway():
+    """
+    Twice as many pods as a version has, behind one Service.
+    """
+    (service,) = bound(Client(None), router="replicas").objects()
+    assert service["spec"]["ports"][0]["targetPort"] == 8080
+    assert bound(Client(None), router="replicas")._pods == 4
+
+
+# Addresses --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """What clients of a cluster are made with."""
+    seen = []
+
+    class Made:
+        def __init__(self, context, namespace, *, tell):
+            seen.append((context, namespace))
+            self.namespace = namespace
+
+    monkeypatch.setattr(kube, "Client", Made)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("where", "place"),
+    [
+        ("kube", (None, "ai-services")),
+        ("kube:", (None, "ai-services")),
+        ("kube:prod", ("prod", "ai-services")),
+        ("kube:prod/search", ("prod", "search")),
+        ("kube:/search", (None, "search")),
+        ("kube:arn:aws:eks:eu:1:cluster/prod/search", ("arn:aws:eks:eu:1:cluster/prod", "search")),
+        ("kube:prod/search?router=replicas", ("prod", "search")),
+    ],
+)
+def test_context_and_namespace_of_an_address(made, where, place):
+    """
+    Both may be left out; a context may have slashes.
+    """
+    cluster = ck.connect(where)
+    assert isinstance(cluster, ck.KubeCluster)
+    assert made == [place]
+
+
+def test_options_of_an_address(made):
+    """
+    As of KubeCluster, with what a URL may hold.
+    """
+    cluster = ck.connect("kube:p/n?gateway=infra/web&hostname=ai.example.com&route=own&server_image=r/s:1&url=http://g:80/")
+    assert cluster._asked == {
+        "router": "gateway-api",
+        "url": "http://g:80/",
+        "gateway": "infra/web",
+        "hostname": "ai.example.com",
+        "route": "own",
+    }
+    assert cluster.workload.image == "r/s:1"
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ("kube:p/n?gatway=x", "has no option gatway: there are router, url, gateway"),
+        ("kube:p/n?lease=5&adopt=true", "has no option adopt, lease"),
+        ("kube:p/n?gateway=", "says no value of gateway: write gateway=…, or leave it out"),
+        ("kube:p/n?hostname", "says no value of hostname"),
+        ("kube:p/n?router=nginx", "no router is known as 'nginx'"),
+        ("kube:p/n?metrics=grafana", "nothing is known of metrics called 'grafana'"),
+        ("kubernetes:p/n", "no cluster is known as 'kubernetes:p/n'"),
+    ],
+)
+def test_an_address_that_is_misspelt_is_refused(made, where, says):
+    """
+    Before any cluster is asked.
+    """
+    with pytest.raises(PlanError, match=says):
+        ck.connect(where)
+    assert made == []

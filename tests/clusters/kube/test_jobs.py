@@ -1,0 +1,138 @@
+"""Load from inside a cluster: the Job, what is refused, and how the senders' results are merged."""
+
+import json
+
+import pytest
+from kube_doubles import Namespace
+
+import canarykit as ck
+from canarykit.clusters.kube.jobs import JobLoad, job
+from canarykit.clusters.kube.manifests import Workload
+from canarykit.errors import ClusterError, PlanError
+
+SERVICE = ck.Service("digits", ck.Version("v1", image="a:1"), ck.Version("v2", image="a:2"))
+URL = "http://web.ns/v2/models/digits/infer"
+
+
+class Cluster(Namespace):
+    """A namespace whose Jobs have pods that have sent what they were told to, and logged it."""
+
+    def __init__(self, lines, phase="Running", **status):
+        super().__init__()
+        self._lines, self._status = lines, {"phase": phase, **status}
+
+    def apply(self, body):
+        """Write, and let the pods of a Job begin."""
+        made = self._store(body)
+        if body["kind"] == "Job":
+            for number in range(body["spec"]["completions"]):
+                name = {
+                    "name": f"{body['metadata']['name']}-{number}",
+                    "labels": body["spec"]["template"]["metadata"]["labels"],
+                }
+                self._store({"kind": "Pod", "metadata": name, "status": self._status})
+        return made
+
+    def follow(self, pod):
+        """The log of a sender, cut into pieces anywhere."""
+        text = "".join(json.dumps(line) + "\n" for line in self._lines[int(pod.rpartition("-")[2])]).encode()
+        yield from (text[start : start + 7] for start in range(0, len(text), 7))
+
+
+def sender(count, *, lost=None, ended=True, first=0):
+    """What one sender logs: an answer per request, and in the end how many it sent."""
+    answers = [[f"r-{first + number}", 10.0, 0.01, 0.0, 0 if lost else 200, "stable", True, lost] for number in range(count)]
+    return [*answers, *([{"sent": count}] if ended else [])]
+
+
+def load(cluster, **options):
+    """Load of ten requests per second, from two pods unless it is said otherwise."""
+    options = {"url": URL, "pods": 2, "rate": 10, "payloads": [{"body": {}, "label": None}], **options}
+    return JobLoad(cluster, SERVICE, Workload(server_image="server:9", pull_policy="Never"), **options)
+
+
+def test_the_job():
+    """
+    As many senders as asked, told apart by their index, of which none is begun twice; no right that it does not need.
+    """
+    made = job("digits-load-1", SERVICE, Workload(server_image="server:9", pull_policy="Never"), pods=3)
+    spec, pod = made["spec"], made["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"], spec["backoffLimit"]) == ("Indexed", 3, 3, 0)
+    assert (container["image"], container["imagePullPolicy"]) == ("server:9", "Never")
+    assert container["command"][-1] == "/spec/spec.json"
+    assert container["volumeMounts"][0]["mountPath"] == "/spec"
+    assert pod["volumes"] == [{"name": "spec", "configMap": {"name": "digits-load-1"}}]
+    assert (pod["restartPolicy"], pod["automountServiceAccountToken"]) == ("Never", False)
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert spec["template"]["metadata"]["labels"]["canarykit.dev/load"] == "digits-load-1"
+    assert made["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "canarykit"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"pods": 0}, "traffic from inside needs one pod at least, not 0"),
+        ({"rate": 0}, "a rate is a number of requests per second above 0"),
+        ({"shape": "zigzag"}, "traffic has no shape 'zigzag'"),
+        ({"payloads": [{"body": "x" * 1_000_001}]}, r"the payloads have 1,000,\d+ bytes, and a ConfigMap takes 1,000,000"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused_before_anything_is_written(options, says):
+    """
+    Each with a sentence.
+    """
+    cluster = Cluster([])
+    with pytest.raises(PlanError, match=says):
+        load(cluster, **options)
+    assert cluster.writes == []
+
+
+def test_results_of_all_senders_are_merged():
+    """
+    Answers, losses by cause, and nothing left in the cluster.
+    """
+    cluster = Cluster([sender(5), sender(3, lost="timed out", first=5)])
+    running = load(cluster).start()
+    assert running.asked == {"rate": 10.0, "shape": "steady", "duration": None, "seed": 0, "pods": 2}
+    (spec,) = cluster.list("ConfigMap")
+    assert json.loads(spec["data"]["spec.json"])["senders"] == 2
+    summary = running.stop()
+    assert (summary.answered, dict(summary.lost)) == (5, {"timed out": 3})
+    assert sorted(answer.request_id for answer in running.answers()) == [f"r-{number}" for number in range(8)]
+    assert running.answers() == []
+    assert cluster.list("Job") == cluster.list("ConfigMap") == []
+    assert running.stop() == summary
+
+
+def test_a_sender_that_ended_by_itself_is_told():
+    """
+    Nobody knows what became of its last requests; what it wrote beside its results is quoted.
+    """
+    cluster = Cluster([sender(5), sender(3, ended=False)])
+    running = load(cluster)
+    follow = cluster.follow
+
+    def noisy(pod):
+        yield b"Traceback (most recent call last):\n"
+        yield from follow(pod)
+
+    cluster.follow = noisy
+    running.start()
+    with pytest.raises(ClusterError, match=r"1 of 2 senders ended before they were told to; .*\nTraceback"):
+        running.stop()
+    assert running.summary.answered == 8
+    assert cluster.list("Job") == []
+
+
+def test_a_sender_that_does_not_come_up_says_why_and_leaves_nothing():
+    """
+    Its image, for instance.
+    """
+    state = {"waiting": {"reason": "ErrImageNeverPull", "message": "not present"}}
+    statuses = [{"name": "load", "image": "server:9", "restartCount": 0, "state": state}]
+    cluster = Cluster([[], []], phase="Pending", containerStatuses=statuses)
+    with pytest.raises(ClusterError, match=r"0 of 2 senders came up: .*the image is not on the node"):
+        load(cluster).start()
+    assert cluster.list("Job") == cluster.list("ConfigMap") == []

@@ -1,0 +1,165 @@
+"""When a change of the split is believed."""
+
+import itertools
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kube_doubles import Gateway
+
+from canarykit.errors import ConflictError, RoutingError
+from canarykit.model import TrafficSplit
+from canarykit.routers.objects import retried, until_served
+
+WEIGHTS = st.floats(0, 100).map(lambda weight: round(weight, 1))
+
+
+def wait(probe, before, after, *, within=30.0, each=0.001):
+    """Wait for a change as a router does; an answer takes so many seconds of a clock that only answers move."""
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic, clock.sleep = lambda: clock.now, lambda seconds: setattr(clock, "now", clock.now + seconds)
+
+    def timed():
+        clock.now += each
+        return probe()
+
+    timed.last = getattr(probe, "last", "")
+    before = None if before is None else TrafficSplit(before)
+    with patch("canarykit.routers.objects.time", clock):
+        until_served(timed, before, TrafficSplit(after), within=within, what="HTTPRoute digits")
+
+
+@settings(max_examples=60, derandomize=True)
+@given(before=WEIGHTS, after=WEIGHTS, seed=st.integers(0, 10**6))
+def test_a_split_that_is_served_is_believed(before, after, seed):
+    """
+    Whatever was before and comes after: it returns, after a thousand answers or so at the most.
+    """
+    gateway = Gateway(after / 100, seed=seed)
+    wait(gateway, before, after)
+    assert gateway.asked <= 3000
+
+
+@settings(max_examples=60, derandomize=True)  # by chance alone it happens twice in a thousand changes
+@given(pair=st.tuples(WEIGHTS, WEIGHTS).filter(lambda pair: abs(pair[0] - pair[1]) >= 20), seed=st.integers(0, 10**6))
+def test_a_split_that_is_not_served_is_not_believed(pair, seed):
+    """
+    A gateway that stays with the old split is an error, however many answers it gives.
+    """
+    before, after = pair
+    with pytest.raises(RoutingError, match=f"given {after:g} % for the canary.*the gateway does not serve it"):
+        wait(Gateway(before / 100, seed=seed), before, after, within=5.0)
+
+
+def test_old_answers_before_the_change_do_not_count_against_it():
+    """
+    Some hundred answers of the old split, then the new one: it is seen soon after.
+    """
+    gateway = Gateway(lambda asked: 0.05 if asked <= 300 else 0.25)
+    wait(gateway, 5, 25)
+    assert 300 < gateway.asked < 450  # counted from the beginning, the old ones would take two hundred more to outweigh
+
+
+@pytest.mark.parametrize(("after", "old"), [(0, "canary"), (100, "stable")])
+def test_one_answer_that_cannot_be_begins_the_count_anew(after, old):
+    """
+    From half to nothing, or to all: 17 answers in a row, each twice as likely as before, make it 100,000 to 1.
+    """
+    new = {"canary": "stable", "stable": "canary"}[old]
+    answers, asked = itertools.chain([new] * 10 + [old], itertools.repeat(new)), itertools.count()
+    wait(lambda: (next(asked), next(answers))[1], 50, after)
+    assert next(asked) == 10 + 1 + 17
+
+
+def test_one_answer_that_could_not_be_before_is_enough():
+    """
+    Nothing came from the canary until now: its first answer shows the change.
+    """
+    answers = iter(["stable", "stable", "canary", "never asked"])
+    wait(lambda: next(answers), 0, 50)
+    assert next(answers) == "never asked"
+
+
+def test_nothing_is_known_of_the_split_before():
+    """
+    Then answers that fit are enough, and those that do not are not.
+    """
+    wait(Gateway(0.0), None, 0)
+    with pytest.raises(RoutingError, match=r"(\d+) of \1 answers came from the canary"):
+        wait(Gateway(1.0), None, 0, within=0.05)
+
+
+def test_a_gateway_of_which_no_version_answers_says_what_came():
+    """
+    The last status is in the error.
+    """
+
+    class Broken:
+        last = "status 503"
+
+        def __call__(self):
+            return None
+
+    with pytest.raises(RoutingError, match=r"no version answers \(status 503\) in \d+ requests"):
+        wait(Broken(), 0, 5, within=0.05)
+
+
+def test_a_gateway_that_does_not_say_who_answers_is_left_to_the_counts():
+    """
+    An adopted route sets no header: three such answers are enough to know that.
+    """
+    asked = itertools.count(1)
+    wait(lambda: next(asked) and "", 0, 5)
+    assert next(asked) == 4
+
+
+def test_a_slow_gateway_and_a_small_change():
+    """
+    Where the time is over before a thousand answers, a hundred that do not speak against it are enough; fewer are not.
+    """
+    gateway = Gateway(0.0)
+    wait(gateway, 0, 0.1, within=30, each=0.2)
+    assert 150 <= gateway.asked <= 152
+    with pytest.raises(RoutingError, match="0 of 61 answers"):
+        wait(Gateway(0.0), 0, 0.1, within=30, each=0.5)
+
+
+def test_a_conflict_is_tried_again_with_what_was_read_anew(monkeypatch):
+    """
+    A few times, with a pause that grows; then the conflict is told.
+    """
+    pauses = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    tries = itertools.count(1)
+
+    def change():
+        if (number := next(tries)) < 4:
+            raise ConflictError("changed")
+        return number
+
+    assert retried(change) == 4
+    assert pauses == pytest.approx([0.05, 0.1, 0.15])
+
+    def never():
+        raise ConflictError("changed again")
+
+    with pytest.raises(ConflictError, match="changed again"):
+        retried(never)
+    assert len(pauses) == 3 + 7
+
+
+def test_what_is_no_conflict_is_not_tried_again():
+    """
+    Other errors are the caller's.
+    """
+    tries = []
+
+    def change():
+        tries.append(1)
+        raise RoutingError("no")
+
+    with pytest.raises(RoutingError):
+        retried(change)
+    assert len(tries) == 1

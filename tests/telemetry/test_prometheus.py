@@ -1,0 +1,333 @@
+"""Counts from Prometheus: a double of its API for what goes wrong, and a real one for what must be exact."""
+
+import base64
+import http.client
+import json
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from telemetry_doubles import REQUESTS, Prometheus
+
+from canarykit.errors import TelemetryError
+from canarykit.load.payloads import payloads as payloads_of
+from canarykit.model import ROLES, TrafficSplit
+from canarykit.serving import digits, storage
+from canarykit.telemetry.prometheus import PrometheusTelemetry, selector
+
+SELECT = {role: {"role": role} for role in ROLES}
+
+
+@pytest.fixture
+def prometheus():
+    """A double of Prometheus' API."""
+    made = Prometheus()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def since():
+    """A moment at which a weight came into force, long enough ago for what a test writes to lie in the past."""
+    return round(time.time()) - 200.0
+
+
+@pytest.fixture
+def telemetry(prometheus, since):
+    """Counts since that moment; both pods were scraped twice before, every 15 s."""
+    for role in ROLES:
+        for at in (-29, -14):
+            prometheus.scrape(since + at, role, 100)
+    made = PrometheusTelemetry(f"http://{prometheus.url}", "canarykit", SELECT)
+    made.begin(TrafficSplit(25), since)
+    return made
+
+
+def both(prometheus, at, stable, canary, **options):
+    """Scrape both pods."""
+    prometheus.scrape(at, "stable", stable)
+    prometheus.scrape(at, "canary", canary, **options)
+
+
+def test_windows_hold_what_was_served_between_scrapes(prometheus, telemetry, since):
+    """
+    The first scrape of a weight is where counting begins; each later one counts once.
+    """
+    assert telemetry.delay == 16.0
+    both(prometheus, since + 1, 110, 105)
+    assert telemetry.read(since + 2).note == "Prometheus has not scraped since the last look"
+    both(prometheus, since + 16, 140, 115, failed=2, fast=109)
+    window = telemetry.read(since + 20)
+    assert window.counts["outcome"].tolist() == [[30, 0], [10, 2]]
+    assert window.counts["latency"].tolist() == [[30, 0], [4, 6]]
+    assert telemetry.latency_edges == (0.1, float("inf"))
+    silent = telemetry.read(since + 25)
+    assert (silent.counts, silent.note) == ({}, "Prometheus has not scraped since the last look")
+    both(prometheus, since + 31, 141, 115, failed=2, fast=109)
+    both(prometheus, since + 46, 143, 116, failed=3, fast=110)
+    assert telemetry.read(since + 50).counts["outcome"].tolist() == [[3, 0], [1, 1]]
+
+
+def test_a_restarted_pod_counts_from_zero(prometheus, telemetry, since):
+    """
+    A total that has fallen is the growth since the restart; the other pod goes on.
+    """
+    both(prometheus, since + 1, 110, 105)
+    both(prometheus, since + 16, 120, 4)
+    assert telemetry.read(since + 20).requests == (10, 4)
+
+
+def test_a_series_that_a_scrape_lacks_has_not_begun_anew(prometheus, telemetry, since):
+    """
+    A scrape may miss one series; when it is back, only its growth counts.
+    """
+    both(prometheus, since + 1, 110, 105, failed=50)
+    both(prometheus, since + 16, 111, 106)
+    both(prometheus, since + 31, 112, 107, failed=51)
+    assert telemetry.read(since + 40).counts["outcome"].tolist() == [[2, 0], [2, 1]]
+
+
+def test_a_pod_that_comes_later_counts_from_its_start(prometheus, telemetry, since):
+    """
+    It was not there when counting began, so that all of its requests are of this weight.
+    """
+    both(prometheus, since + 1, 110, 105)
+    both(prometheus, since + 16, 110, 105)
+    both(prometheus, since + 31, 110, 105)
+    prometheus.scrape(since + 32, "canary", 7, pod="canary-1")
+    prometheus.scrape(since + 47, "canary", 9, pod="canary-1")
+    assert telemetry.read(since + 50).requests == (0, 9)
+
+
+def test_a_pod_that_could_not_be_scraped_when_counting_began_brings_nothing_old(prometheus, telemetry, since):
+    """
+    Known from before and away for a while: what it counted until it is back may be of another weight.
+    """
+    for at in (1, 16, 31, 46):
+        prometheus.scrape(since + at, "stable", 100 + at)
+    assert telemetry.read(since + 50).requests == (45, 0)
+    both(prometheus, since + 61, 161, 900)
+    both(prometheus, since + 76, 176, 903)
+    assert telemetry.read(since + 80).requests == (30, 3)
+
+
+@pytest.mark.parametrize("total", ["NaN", "-1", "0.5", "+Inf"])
+def test_an_impossible_total_is_an_error(prometheus, telemetry, since, total):
+    """
+    NaN is never silence and never zero; the pod is named.
+    """
+    both(prometheus, since + 1, 110, 105)
+    both(prometheus, since + 16, 120, total)
+    with pytest.raises(TelemetryError, match=r"canary-0 counts .* a count is a whole number"):
+        telemetry.read(since + 20)
+
+
+def test_no_series_is_no_data(prometheus, since):
+    """
+    A name that nobody counts under is said, and no window passes for quiet traffic.
+    """
+    telemetry = PrometheusTelemetry(f"http://{prometheus.url}", "traefik", SELECT)
+    telemetry.begin(TrafficSplit(25), since)
+    window = telemetry.read(since + 10)
+    assert (window.counts, window.note) == ({}, "Prometheus has no series traefik_service_requests_total of either version")
+
+
+def test_the_resolved_queries_are_told(prometheus, telemetry):
+    """
+    What is written down can be asked again by hand.
+    """
+    assert telemetry.sources["requests of canary"] == f'http://{prometheus.url}: {REQUESTS}{{role="canary"}}'
+    assert len(telemetry.sources) == 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ((400, '{"status":"error","error":"parse error: bad"}'), r"answers 400 to canarykit_.*parse error: bad"),
+        ((401, "who are you?"), r"answers 401 to .*who are you\?"),
+        ((200, "<html>hello</html>"), "does not answer as a Prometheus does: b'<html>hello"),
+        ((200, '{"status":"success"}'), "does not answer as a Prometheus does"),
+    ],
+)
+def test_what_waiting_does_not_mend_is_an_error(prometheus, telemetry, since, answer, says):
+    """
+    A query that is refused, credentials that are wrong, something else at that address.
+    """
+    prometheus.answer = answer
+    with pytest.raises(TelemetryError, match=says):
+        telemetry.read(since + 10)
+
+
+def test_a_prometheus_that_is_away_leaves_an_empty_window_and_loses_nothing(prometheus, telemetry, since):
+    """
+    Busy or gone for a while: the reason is in the window, and the counts are in the next one.
+    """
+    both(prometheus, since + 1, 110, 105)
+    telemetry.read(since + 2)
+    both(prometheus, since + 16, 120, 109)
+    prometheus.answer = (503, "starting")
+    silent = telemetry.read(since + 20)
+    assert silent.counts == {}
+    assert "answers 503" in silent.note
+    prometheus.answer = None
+    both(prometheus, since + 31, 121, 109)
+    assert telemetry.read(since + 40).requests == (11, 4)
+
+
+def test_nobody_there_is_an_error_at_the_beginning(since):
+    """
+    An address where nobody listens is said before traffic moves.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(TelemetryError, match=rf"Prometheus at http://127.0.0.1:{port} cannot be reached"):
+        PrometheusTelemetry(f"http://127.0.0.1:{port}", "canarykit", SELECT).begin(TrafficSplit(5), since)
+
+
+def test_the_password_is_sent_and_never_shown(prometheus, since):
+    """
+    It is in the header, and in no error, note or record.
+    """
+    telemetry = PrometheusTelemetry(f"http://me:s%40cret@{prometheus.url}/", "canarykit", SELECT)
+    prometheus.answer = (403, "no")
+    with pytest.raises(TelemetryError) as refused:
+        telemetry.begin(TrafficSplit(5), since)
+    assert base64.b64decode(prometheus.authorization.removeprefix("Basic ")).decode() == "me:s@cret"
+    said = f"{refused.value!r} {telemetry.sources}"
+    assert "cret" not in said
+    assert "me:" not in said
+    assert f"http://{prometheus.url}: " in said
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        ({}, "{}"),
+        ({"b": "x", "a": "y"}, '{a="y",b="x"}'),
+        ({"service": "~.*-80@.*"}, '{service=~".*-80@.*"}'),
+        ({"a": 'say "hi" \\ bye'}, '{a="say \\"hi\\" \\\\ bye"}'),
+    ],
+)
+def test_labels_are_written_as_promql(labels, text):
+    """
+    Sorted, quoted and escaped; a tilde makes a regular expression.
+    """
+    assert selector(labels) == text
+
+
+# A real one ------------------------------------------------------------------------------------------------------------
+
+
+class Server:
+    """The kit's own model server as a process of its own."""
+
+    def __init__(self, model):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port = listener.getsockname()[1]
+            command = [sys.executable, "-m", "canarykit.serving", "--model", str(model), "--name", "digits", "--version", "v"]
+            self.process = subprocess.Popen([*command, "--fd", str(listener.fileno())], pass_fds=[listener.fileno()])
+
+    def send(self, payloads):
+        """Send requests; return how many ended well and how many did not."""
+        ended = {True: 0, False: 0}
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        for payload in payloads:
+            connection.request("POST", "/v2/models/digits/infer", json.dumps(payload), {"content-type": "application/json"})
+            answer = connection.getresponse()
+            answer.read()
+            ended[answer.status == 200] += 1
+        connection.close()
+        return ended[True], ended[False]
+
+
+def started(process, port, path, within=30.0):
+    """Wait until a process answers."""
+    end = time.monotonic() + within
+    while True:
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", path)
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            pass
+        assert process.poll() is None, f"it ended with {process.returncode}"
+        assert time.monotonic() < end, f"nobody answers on port {port}"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    """A stable server, and a canary that fails for some digits."""
+    servers = {}
+    for role, kind in (("stable", "stable"), ("canary", "failing")):
+        storage.save(digits.model(kind), tmp_path / f"{kind}.skops")
+        servers[role] = Server(tmp_path / f"{kind}.skops")
+    try:
+        for server in servers.values():
+            started(server.process, server.port, "/v2/health/ready")
+        yield servers
+    finally:
+        for server in servers.values():
+            server.process.terminate()
+        for server in servers.values():
+            server.process.wait(15)
+
+
+@pytest.fixture
+def real(fleet, tmp_path):
+    """A real Prometheus that scrapes both every half second; its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    targets = [{"targets": [f"127.0.0.1:{server.port}"], "labels": {"role": role}} for role, server in fleet.items()]
+    scrape = {"job_name": "servers", "scrape_interval": "500ms", "scrape_timeout": "500ms", "static_configs": targets}
+    (tmp_path / "prometheus.yml").write_text(json.dumps({"scrape_configs": [scrape]}))
+    command = ["prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log)
+    try:
+        started(process, port, "/-/ready")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+@pytest.mark.real("prometheus")
+def test_a_real_prometheus_counts_what_was_sent_exactly(fleet, real):
+    """
+    Requests before counting began are in no window, and each one after is in one, good or failed.
+    """
+    payloads = sorted((item.body for item in payloads_of("digits")), key=lambda body: -np.mean(body["inputs"][0]["data"]))
+    for server in fleet.values():
+        server.send(payloads[:20])
+    telemetry = PrometheusTelemetry(real, "canarykit", SELECT)
+    wait_for_scrapes(telemetry, real)
+    begun = time.time()
+    telemetry.begin(TrafficSplit(40), begun)
+    assert telemetry.delay < 3.0
+    time.sleep(telemetry.delay)  # until the first scrape of this weight, where counting begins
+    sent = {"stable": fleet["stable"].send(payloads[:60]), "canary": fleet["canary"].send(payloads[:40])}
+    assert sent["stable"] == (60, 0)
+    assert sent["canary"][1] > 0  # those with much ink
+    counted = dict.fromkeys(("outcome", "latency"), 0)
+    for _ in range(2):
+        time.sleep(telemetry.delay)
+        window = telemetry.read(time.time())
+        counted = {name: counted[name] + window.counts.get(name, 0) for name in counted}
+    assert counted["outcome"].tolist() == [list(sent["stable"]), list(sent["canary"])]
+    assert counted["latency"].sum(axis=1).tolist() == [sent["stable"][0], sent["canary"][0]]
+
+
+def wait_for_scrapes(telemetry, url, within=30.0):
+    """Wait until Prometheus knows both servers by two scrapes at least."""
+    end = time.monotonic() + within
+    while True:
+        telemetry.begin(TrafficSplit(0), time.time())
+        if telemetry.delay < 3.0:
+            return
+        assert time.monotonic() < end, f"{url} does not scrape"
+        time.sleep(0.2)

@@ -1,0 +1,115 @@
+"""Counts read from the pages of replicas."""
+
+import pytest
+from telemetry_doubles import Fleet, page
+
+from canarykit.errors import TelemetryError
+from canarykit.model import TrafficSplit
+from canarykit.telemetry.catalogue import EXPOSITIONS
+from canarykit.telemetry.scrape import ScrapeTelemetry, read_page
+
+
+@pytest.fixture
+def fleet():
+    """One replica each, that have served before."""
+    return Fleet(stable_0=page(100, 2, slow=10), canary_0=page(50))
+
+
+@pytest.fixture
+def telemetry(fleet):
+    """Counts from now on, a quarter to the canary."""
+    made = ScrapeTelemetry(fleet)
+    made.begin(TrafficSplit(25), 10.0)
+    return made
+
+
+def test_a_window_holds_what_pages_have_grown_by(fleet, telemetry):
+    """
+    What was served before counting began is in no window, and every request is in one.
+    """
+    fleet.pages |= {"stable_0": page(107, 3, slow=11), "canary_0": page(52, slow=1)}
+    window = telemetry.read(20.0)
+    assert window.counts["outcome"].tolist() == [[7, 1], [2, 0]]
+    assert window.counts["latency"].tolist() == [[6, 1], [1, 1]]
+    assert {name: cells.tolist() for name, cells in window.instances.items()} == {
+        "stable-stable-0": [6, 1],
+        "canary-canary-0": [1, 1],
+    }
+    assert (window.start, window.end) == (10.0, 20.0)
+    assert telemetry.read(30.0).requests == (0, 0)
+
+
+def test_a_replica_that_cannot_be_read_empties_a_window_and_loses_nothing(fleet, telemetry):
+    """
+    The counts of one version alone would look like a split that lies: nothing is told until all can be read.
+    """
+    fleet.pages |= {"stable_0": page(110, 2, slow=10), "canary_0": ConnectionError("refused")}
+    silent = telemetry.read(20.0)
+    assert (silent.counts, silent.note) == ({}, "canary-0 cannot be read: refused")
+    fleet.pages |= {"stable_0": page(115, 2, slow=10), "canary_0": page(57)}
+    assert telemetry.read(30.0).requests == (15, 7)
+
+
+def test_a_replica_that_cannot_be_read_at_a_new_weight_delays_counting(fleet, telemetry):
+    """
+    What it counted meanwhile may be of the old weight, and so it is in no window.
+    """
+    fleet.pages["canary_0"] = TimeoutError("timed out")
+    telemetry.begin(TrafficSplit(50), 20.0)
+    fleet.pages |= {"stable_0": page(180, 2, slow=10), "canary_0": page(70)}
+    late = telemetry.read(30.0)
+    assert (late.counts, late.note) == ({}, "a replica could not be read when the weight was changed: counting begins here")
+    fleet.pages |= {"stable_0": page(181, 2, slow=10)}
+    assert telemetry.read(40.0).requests == (1, 0)
+
+
+def test_pods_come_go_and_restart(fleet, telemetry):
+    """
+    A new pod counts from zero, a pod that is gone counts no more, and a restarted one begins anew.
+    """
+    fleet.pages = {"stable_0": page(4, 0), "canary_1": page(9)}
+    assert telemetry.read(20.0).counts["outcome"].tolist() == [[4, 0], [9, 0]]
+    fleet.pages = {"stable_0": page(4, 0), "canary_1": page(9), "canary_0": page(51)}
+    assert telemetry.read(30.0).requests == (0, 51)  # of the same name, and yet another pod
+
+
+def test_no_replica_is_no_data(fleet, telemetry):
+    """
+    Nobody there to be asked: an empty window that says so.
+    """
+    fleet.pages = {}
+    window = telemetry.read(20.0)
+    assert (window.requests, window.note) == ((0, 0), "no request was counted in canarykit_requests_total")
+
+
+@pytest.mark.parametrize("text", ["<html>not found</html>", 'canarykit_requests_total{code="200"} many\n'])
+def test_a_page_that_is_none_names_its_replica(fleet, telemetry, text):
+    """
+    An error, and no empty window: waiting will not mend it.
+    """
+    fleet.pages["canary_0"] = text
+    with pytest.raises(TelemetryError, match="metrics page of canary-0 cannot be read"):
+        telemetry.read(20.0)
+
+
+@pytest.mark.parametrize("total", ["NaN", "-1", "2.5"])
+def test_a_page_with_an_impossible_total_is_an_error(fleet, telemetry, total):
+    """
+    NaN is not silence, and never a zero.
+    """
+    fleet.pages["canary_0"] = page(50, total=total)
+    with pytest.raises(TelemetryError, match=r"canary-0 counts .* a count is a whole number"):
+        telemetry.read(20.0)
+
+
+def test_only_ours_is_read_of_a_page():
+    """
+    Sums, counts and the counters of others are left where they are.
+    """
+    totals = read_page(page(3, 1, slow=1), EXPOSITIONS["canarykit"], "stable", "pod")
+    assert sorted((s.what, s.failed, s.edge, total) for s, total in totals.items()) == [
+        ("latency", False, 0.1, 2.0),
+        ("latency", False, float("inf"), 3.0),
+        ("requests", False, -1.0, 3.0),
+        ("requests", True, -1.0, 1.0),
+    ]
