@@ -2,11 +2,11 @@
 
     python benchmarks/kube_shift.py [WHERE]
 
-WHERE is as of `connect`, such as "kube:?hostname=bench.test"; the cluster that KUBECONFIG names by default. Both
+WHERE is as of `connect`, such as "kube:?hostname=bench.test"; by default the cluster that KUBECONFIG names. Both
 versions run there; the canary's weight goes from 0 to 100 % and back, by turns with `Experiment.shift` and with one
-patch of the route and nothing else. A raw patch is in force when an eager client sees the first answer of the other
-version; `shift` counts until it returns, and has confirmed by then what the raw patch does not ask. The kit may add a
-tenth and one round trip to the gateway.
+read and one patch of the route and nothing else. A client that asks without a pause sees when the first answer of the
+other version comes: from the call to that answer is the time until the split is in force. The kit, which looks at the
+counts, the pods and the route before it writes, may add a tenth and one round trip to the gateway.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -26,43 +27,39 @@ ROUNDS = 25
 NAMESPACE = "canarykit-bench"
 
 
-def raw(exp, probe, weight):
-    """Seconds from the start of one patch until the other version answers."""
+def raw(exp, weight):
+    """Patch the route, and nothing else."""
     router = exp.cluster.router
-    start = time.perf_counter()
     body, how = router.change(router._read(), TrafficSplit(weight))
     exp.cluster.client.patch(router.kind, router.name, body, how=how)
-    wanted = "canary" if weight else "stable"
-    while probe() != wanted:
-        pass
-    return time.perf_counter() - start
 
 
-def kit(exp, weight):
-    """Seconds until `shift` returns."""
-    start = time.perf_counter()
-    exp.shift(weight)
-    return time.perf_counter() - start
+def until_in_force(change, exp, weight, probe):
+    """Seconds from the beginning of a change until the other version answers."""
+    with ThreadPoolExecutor(1) as worker:
+        start = time.perf_counter()
+        writing = worker.submit(change, exp, weight)
+        while probe() != ("canary" if weight else "stable"):
+            pass
+        took = time.perf_counter() - start
+        writing.result()
+    return took
 
 
 def measure(exp):
     """Seconds of each way, per change; and of one round trip."""
     router = exp.cluster.router
     probe = Probe(router.url, "/v2/health/ready", host=router.hostname)
-    took = {"raw patch": [], "shift()": []}
-    trips, rng = [], np.random.default_rng(0)
+    ways = {"raw patch": raw, "shift()": lambda exp, weight: exp.shift(weight)}
+    took, trips, rng = {name: [] for name in ways}, [], np.random.default_rng(0)
     for number in range(ROUNDS):
-        for name in took if number % 2 else reversed(took):
+        for name in ways if number % 2 else reversed(ways):
             for weight in (100, 0):
                 time.sleep(float(rng.uniform(0.1, 0.3)))  # the gateway gathers changes: at no fixed moment of that
-                if name == "raw patch":
-                    took[name].append(raw(exp, probe, weight))
-                    exp._split = TrafficSplit(weight)  # it went behind the kit's back
-                else:
-                    took[name].append(kit(exp, weight))
-        start = time.perf_counter()
-        probe()
-        trips.append(time.perf_counter() - start)
+                start = time.perf_counter()
+                probe()
+                trips.append(time.perf_counter() - start)
+                took[name].append(until_in_force(ways[name], exp, weight, probe))
     probe.close()
     return took, statistics.median(trips)
 
