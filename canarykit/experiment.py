@@ -88,6 +88,8 @@ class Experiment:
         self._split = TrafficSplit(0)
         self._served = (0, 0)
         self._deployed = self._giving_up = False
+        self._classes: tuple[Any, ...] = ()
+        self._weight_since = 0.0
         self._now, self._sleep = self.cluster.clock.now, self.cluster.clock.sleep
         self._tell, self._told, self._began = tell, 0.0, self._now()
 
@@ -128,6 +130,9 @@ class Experiment:
         self.stop_sending()
         self.load = self.cluster.send(rate, **options)
         self._loads += 1
+        if not self._classes and self.load.classes:
+            self._classes = tuple(self.load.classes)
+            self.journal.begin({"classes": list(self._classes)}, self.guardrails)
         self._note("traffic", f"sending {rate if isinstance(rate, str) else f'{rate:g}/s'}")
         return self.load
 
@@ -424,10 +429,17 @@ class Experiment:
     def _look(self) -> Window:
         """Take in everything since the last look."""
         load = self.load
+        said = []
         if load is not None:
-            self.cluster.telemetry.label(answer for answer in load.answers() if answer.right is not None)
+            said = [answer for answer in load.answers() if answer.right is not None]
+            self.cluster.telemetry.label(said)
         # After the end the roles may have changed hands: such a window is kept, and says nothing about the canary.
         window = replace(self.cluster.telemetry.read(self._now()), judged=self.ending is None)
+        if load is not None and said and self._classes == tuple(load.classes):
+            # Answers to requests of an earlier weight are left out here, too.
+            labelled = ((answer.role, answer.label, answer.said) for answer in said if answer.sent >= self._weight_since)
+            cells = metrics.confusion_cells(labelled, self._classes)
+            window = replace(window, counts={**window.counts, metrics.CONFUSION: cells})
         self._use_buckets()
         stable, canary = window.requests
         self._served = (self._served[0] + stable, self._served[1] + canary)
@@ -463,7 +475,7 @@ class Experiment:
     def _in_force(self, split: TrafficSplit, took: float) -> None:
         now, before = self._now(), self._split.canary
         self.cluster.telemetry.begin(split, now)
-        self._split, self._served = split, (0, 0)
+        self._split, self._served, self._weight_since = split, (0, 0), now
         self._record(lambda: self.journal.add_weight(now, split.canary, took, before))
         self.cluster.remember(phase=self._rollout.phase, weight=split.canary)
 

@@ -314,7 +314,7 @@ def test_scenarios_have_names_and_stories():
     """
     An unknown name says which there are; one's own scenario is as good.
     """
-    with pytest.raises(PlanError, match="choose one of same, good"):
+    with pytest.raises(PlanError, match="choose one of good, slow, failing, wrong, stable, same"):
         SimulatedCluster("splendid")
     assert all(scenario.story for scenario in SCENARIOS.values())
     assert SimulatedCluster(Scenario("mine")).scenario.story == "mine"

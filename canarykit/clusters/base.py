@@ -45,6 +45,11 @@ class Traffic(Protocol):
         """What was asked for, to be written down."""
         ...
 
+    @property
+    def classes(self) -> Sequence[Any]:
+        """The labels of what is sent, when they are a few classes; empty otherwise."""
+        ...
+
     def answers(self) -> Sequence[Answered]:
         """Answers since the last call."""
         ...
