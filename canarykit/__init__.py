@@ -19,7 +19,7 @@ _HOMES = {
     "Version": "canarykit.model",
     "connect": "canarykit.clusters",
 }
-_MODULES = {"errors", "metrics"}
+_MODULES = {"charts", "errors", "metrics"}
 
 __version__ = "0.1.0"
 __all__ = sorted([*_HOMES, *_MODULES])

@@ -29,7 +29,7 @@ ALLOWED = {
     "testing": {"metrics", "load", "telemetry"},
     "counts": {"analysis", "metrics"},
     "history": {"analysis", "journal", "metrics"},
-    "charts": {"history", "words"},
+    "charts": {"analysis", "history", "metrics", "words"},
     "lessons": {"analysis", "charts"},
     "experiment": {"analysis", "charts", "clusters", "history", "interrupts", "journal", "metrics", "plan", "rollout"},
     "report": {"clusters", "history", "journal"},
