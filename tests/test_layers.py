@@ -20,6 +20,7 @@ ALLOWED = {
     "plan": set(),
     "analysis": {"words"},
     "rollout": {"plan"},
+    "snapshot": {"rollout"},
     "journal": set(),
     "routers": {"wire"},
     "telemetry": {"metrics", "wire"},
@@ -31,11 +32,13 @@ ALLOWED = {
     "history": {"analysis", "journal", "metrics"},
     "charts": {"history", "words"},
     "lessons": {"analysis", "charts"},
-    "experiment": {"analysis", "charts", "clusters", "history", "interrupts", "journal", "metrics", "plan", "rollout"},
+    "experiment": {"analysis", "charts", "clusters", "history", "interrupts", "journal", "metrics", "plan", "rollout", "snapshot"},
+    "panel": {"charts", "clusters", "experiment", "history", "load", "rollout", "snapshot", "words"},
     "report": {"clusters", "history", "journal"},
     "cli": {"analysis", "clusters", "counts", "history", "journal", "load", "report"},
 }
 FOREIGN = {
+    "ipywidgets": {"panel"},
     "matplotlib": {"charts"},
     "papermill": {"report"},
     "click": {"cli"},
