@@ -13,6 +13,7 @@ _HOMES = {
     "KubeCluster": "canarykit.clusters.kube.cluster",
     "Load": "canarykit.load",
     "LocalCluster": "canarykit.clusters.local",
+    "Panel": "canarykit.panel",
     "RolloutPlan": "canarykit.plan",
     "Service": "canarykit.model",
     "TrafficSplit": "canarykit.model",

@@ -274,6 +274,12 @@ class SimulatedCluster:
         self._behaviour["stable"] = self._behaviour["canary"]
         self.clock.sleep(1.0)
 
+    faults = ("slow", "failing", "wrong")
+
+    def inject(self, fault: str | None) -> None:
+        """Let the canary behave as in the scenario of that name; None: as in its own."""
+        self._behaviour["canary"] = (SCENARIOS[fault] if fault else self.scenario).canary
+
     def retire_canary(self) -> None:
         """Do nothing: the canary has no weight any more."""
 

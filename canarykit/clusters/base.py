@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from canarykit.model import Role, Service
 from canarykit.routers.base import Router
 from canarykit.telemetry.base import Answered, Telemetry
 
-__all__ = ["Clock", "Cluster", "SystemClock", "Traffic"]
+__all__ = ["Breakable", "Clock", "Cluster", "SystemClock", "Traffic"]
 
 
 class Clock(Protocol):
@@ -149,4 +149,18 @@ class Cluster(Protocol):
 
     def teardown(self) -> None:
         """Remove all that was made. May be called again."""
+        ...
+
+
+@runtime_checkable
+class Breakable(Protocol):
+    """A cluster that can break the canary on purpose, for teaching."""
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What can be broken; nothing when the canary is no model on the kit's own server."""
+        ...
+
+    def inject(self, fault: str | None) -> None:
+        """Break the canary; None mends it."""
         ...
