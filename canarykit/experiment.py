@@ -6,7 +6,7 @@ import os
 import platform
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import replace
 from importlib.metadata import version
@@ -23,6 +23,7 @@ from canarykit.interrupts import uninterrupted
 from canarykit.journal import Journal
 from canarykit.model import SYMBOLS, Ending, Guardrail, Judgement, Service, TrafficSplit, Window
 from canarykit.plan import RolloutPlan, seconds
+from canarykit.progress import Progress
 from canarykit.rollout import Decision, Rollout, advance, decide, observe, resume
 from canarykit.snapshot import Snapshot, Standing
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Experiment"]
 
-_TELL_EVERY = 5.0
 _EPSILON = 1e-6
 _SEE_OUT = 2.0
 
@@ -66,7 +66,7 @@ class Experiment:
     journal : path, optional
         Where the record of windows, weights and decisions goes; in memory by default.
     tell : callable, optional
-        Takes one line of progress; prints it by default.
+        Takes one line of progress. By default they are printed, and one that changes is shown below or above them.
 
     Raises
     ------
@@ -83,7 +83,7 @@ class Experiment:
         plan: RolloutPlan | None = None,
         alpha: float = 0.05,
         journal: str | os.PathLike[str] | None = None,
-        tell: Callable[[str], object] = print,
+        tell: Callable[[str], object] | None = None,
     ) -> None:
         self.service = service
         self.cluster: Cluster = connect(cluster) if isinstance(cluster, str) else cluster
@@ -110,7 +110,7 @@ class Experiment:
         self._fault: str | None = None
         self._said = ""
         self._now, self._sleep = self.cluster.clock.now, self.cluster.clock.sleep
-        self._tell, self._told, self._began = tell, 0.0, self._now()
+        self._progress, self._began = Progress(tell), self._now()
 
     # Life ------------------------------------------------------------------------------------------------------------
 
@@ -338,15 +338,16 @@ class Experiment:
             Tidy: one row per interval, guardrail and version.
         """
         self._need_deployment()
-        end, ending = self._now() + seconds(duration), self.ending
+        start, ending, whole = self._now(), self.ending, seconds(duration)
         with self._lock:
             self._look()
-        while (left := end - self._now()) > 0 and self._goes_on(ending):
-            self._wait(min(self._rollout.plan.interval, left), ending)
-            with self._lock:
-                if self._deployed:
-                    self._look()
-            self._tell_progress()
+        with self._shown("watching"):
+            while (left := start + whole - self._now()) > 0 and self._goes_on(ending):
+                self._wait(min(self._rollout.plan.interval, left), ending)
+                with self._lock:
+                    if self._deployed:
+                        self._look()
+                self._tell_progress(f"{self._now() - start:.0f} of {whole:.0f} s")
         return self.history().levels()
 
     def look(self) -> Snapshot:
@@ -490,7 +491,8 @@ class Experiment:
     def _carry_out(self) -> None:
         while self._goes_on(None):
             if self.advance().action == "hold":
-                self._tell_progress()
+                step = self._rollout.step + 1
+                self._tell_progress(f"step {step} of {len(self._rollout.plan.steps)}" if step else "before the first step")
                 self._wait(self._rollout.plan.interval, None)
 
     def _goes_on(self, ending: Ending | None) -> bool:
@@ -513,12 +515,16 @@ class Experiment:
 
     @contextmanager
     def _busy(self, doing: str) -> Iterator[None]:
-        """Say what takes time, to whoever takes a snapshot."""
+        """Say what takes time, to whoever takes a snapshot or waits for a cell."""
         self._doing.append(doing)
         try:
-            yield
+            with self._shown(doing):
+                yield
         finally:
             self._doing.remove(doing)
+
+    def _shown(self, doing: str) -> AbstractContextManager[None]:
+        return nullcontext() if _QUIET.get() else self._progress.during(doing)
 
     def _shut(self, end: Callable[[], None]) -> None:
         """Use nothing any more, and end it."""
@@ -721,16 +727,21 @@ class Experiment:
         self._say(text)
 
     def _say(self, text: str) -> None:
-        self._told, self._said = self._now(), text
+        self._said = text
         if not _QUIET.get():
-            self._tell(f"{self._told - self._began:6.1f} s  {text}")
+            self._progress.say(self._timed(text))
 
-    def _tell_progress(self) -> None:
-        if self._now() - self._told < _TELL_EVERY:
+    def _timed(self, text: str) -> str:
+        return f"{self._now() - self._began:6.1f} s  {text}"
+
+    def _tell_progress(self, where: str) -> None:
+        if _QUIET.get():
             return
         stable, canary = self._standing.served
-        served = f"{100 * canary / (stable + canary):.1f} % served, " if stable + canary else ""
+        served = f", {100 * canary / (stable + canary):.1f} % served" if stable + canary else ""
         load = self.load
         lost = f", {load.record()['lost_total']} lost" if load is not None else ""
         words = ", ".join(f"{verdict.guardrail} {SYMBOLS[verdict.word]}" for verdict in self.judge().verdicts)
-        self._say(f"{self._split} asked, {served}{stable + canary:,} requests{lost}; {words}")
+        self._progress.passing(
+            self._timed(f"{where}: {self._split} asked{served}; {words}; {stable + canary:,} requests{lost}")
+        )

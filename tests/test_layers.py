@@ -21,6 +21,7 @@ ALLOWED = {
     "analysis": {"words"},
     "rollout": {"plan"},
     "snapshot": {"rollout"},
+    "progress": set(),
     "journal": set(),
     "routers": {"wire"},
     "telemetry": {"metrics", "wire"},
@@ -41,11 +42,12 @@ ALLOWED = {
         "journal",
         "metrics",
         "plan",
+        "progress",
         "rollout",
         "snapshot",
     },
     "panel": {"charts", "clusters", "experiment", "history", "load", "rollout", "snapshot", "words"},
-    "report": {"clusters", "history", "journal"},
+    "report": {"clusters", "history", "journal", "progress"},
     "cli": {"analysis", "clusters", "counts", "history", "journal", "load", "report"},
 }
 FOREIGN = {

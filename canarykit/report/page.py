@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from canarykit.model import SYMBOLS
+from canarykit.progress import METADATA
 
 __all__ = ["page"]
 
@@ -83,7 +84,7 @@ def _body(notebook: Any) -> str:
     from traitlets.config import Config
 
     shown = notebook.copy()
-    shown.cells = [_without_title(cell) for cell in _until_failure(notebook.cells)]
+    shown.cells = [_without_progress(_without_title(cell)) for cell in _until_failure(notebook.cells)]
     exporter = HTMLExporter(config=Config({"HTMLExporter": {"exclude_input": True}}), template_name="basic")
     exporter.register_preprocessor(TagRemovePreprocessor(remove_cell_tags=_HIDDEN), enabled=True)
     body, _ = exporter.from_notebook_node(shown)
@@ -96,6 +97,15 @@ def _until_failure(cells: list[Any]) -> list[Any]:
         if cell.cell_type == "code" and any(output.output_type == "error" for output in cell.outputs):
             return cells[:number]
     return cells
+
+
+def _without_progress(cell: Any) -> Any:
+    """Leave out what was shown to whoever waited."""
+    if cell.cell_type != "code":
+        return cell
+    rest = cell.copy()
+    rest.outputs = [output for output in cell.outputs if output.get("metadata") != METADATA]
+    return rest
 
 
 def _without_title(cell: Any) -> Any:
