@@ -133,7 +133,8 @@ class Experiment:
             self.cluster.telemetry.begin(self._standing.split, self._standing.since)
             self._use_buckets()
             took = self._now() - start
-            self._note("deploy", f"{self.service.name}: both versions ready in {took:.1f} s at {self.cluster.url}")
+            name = f"{self.service.name} (simulated)" if self.cluster.simulated else self.service.name
+            self._note("deploy", f"{name}: both versions ready in {took:.1f} s at {self.cluster.url}")
             found = self.cluster.router.observed()
             if found.canary:
                 self._resume(found)

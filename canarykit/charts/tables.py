@@ -30,11 +30,12 @@ def durations_of(history: History, metric: Metric) -> pd.DataFrame:
     """
     import pandas as pd
 
-    counted, alike = _together(history, metric.table, len(metric.cells))
+    number = [guardrail.metric for guardrail in history.guardrails].index(metric)
+    requests, alike = history.judgement.verdicts[number].comparison.requests, history.compared[number]
     rows = [
-        {"metric": metric.name, "version": role, "seconds": edge, "share": float(upto), "requests": int(counted[row].sum())}
+        {"metric": metric.name, "version": role, "seconds": edge, "share": float(upto), "requests": requests[row]}
         for row, role in enumerate(ROLES)
-        if counted[row].any()
+        if alike[row].any()
         for edge, upto in zip(metric.cells, np.cumsum(alike[row]) / alike[row].sum(), strict=True)
         if np.isfinite(edge)
     ]

@@ -59,18 +59,17 @@ def _head(title: str, found: dict[str, Any]) -> str:
         facts["requests lost"] = f"{found['lost']:,}" + (f" ({causes})" if causes else "")
     if found["duration_s"] is not None:
         facts["duration"] = f"{found['duration_s']:.0f} s"
-    if found["simulated"]:
-        facts["simulated"] = "yes: nothing here was measured"
     if found["sender_overloaded"]:
         facts["warning"] = "the sender of the traffic fell behind its own schedule: do not believe latencies"
     rows = "".join(f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in facts.items())
     sentence, _, rest = found["sentence"].partition("\n")
     quoted = f"<pre>{html.escape(rest)}</pre>" if rest else ""
     kind = outcome.replace(" ", "-")
+    simulated = "<p><strong>Simulated: nothing here was measured.</strong></p>" if found["simulated"] else ""
     return (
         f"<header>\n<h1>{html.escape(title)}</h1>\n"
         f'<section class="verdict {kind}" aria-label="Verdict"><p class="word">{SYMBOLS[outcome]} {outcome}</p>\n'
-        f'<p class="sentence">{html.escape(_capital(sentence))}</p>{quoted}</section>\n<dl>{rows}</dl>\n</header>'
+        f'<p class="sentence">{html.escape(_capital(sentence))}</p>{quoted}{simulated}</section>\n<dl>{rows}</dl>\n</header>'
     )
 
 

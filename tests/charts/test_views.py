@@ -112,6 +112,8 @@ def test_a_distribution_has_both_lines_and_where_they_reach_the_quantile(wrong, 
     for mark, role in zip(marks, ("stable", "canary"), strict=True):
         rows = table[table.version == role]
         assert np.interp(mark / 1000, rows.seconds, rows.share) == pytest.approx(0.95, abs=0.01)
+        level = wrong.judgement.verdicts[1].comparison.levels[role == "canary"]
+        assert mark / 1000 == pytest.approx(level)
         assert f"{role}: 95 % took at most {mark:.3g} ms" in texts(ax)
     assert ax.get_legend() is None
 

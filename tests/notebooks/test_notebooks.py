@@ -143,6 +143,46 @@ def test_it_runs_unattended_on_the_local_default(path, tmp_path):
     shown(tmp_path / path.name)
 
 
+# What it takes for each to end as it does live, when it is played with random numbers.
+SIMULATED = {"01-first-canary": {"watch": "12s"}, "02-bad-canary": {}, "rollout-report": {}}
+
+
+@pytest.mark.real("jupyter")
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem in SIMULATED], ids=lambda path: path.stem)
+def test_it_runs_in_class_without_a_cluster(path, tmp_path):
+    """
+    Simulated, every check of the notebook holds, and every picture and the report say that nothing was measured.
+    """
+    done = report(path, tmp_path, {"where": "simulated", **SIMULATED[path.stem]})
+    assert done.ending.outcome == OUTCOMES.get(path.stem, "promoted"), done.ending
+    data = shown(tmp_path / path.name)
+    pictures = re.findall(r'<img alt="([^"]*)"', " ".join(each.get("text/html", "") for each in data))
+    assert all("Simulated: " in words for words in pictures)
+    assert json.loads((tmp_path / "verdict.json").read_text())["simulated"] is True
+    assert "Simulated: nothing here was measured." in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.real("jupyter")
+@pytest.mark.parametrize(
+    ("canary", "outcome"), [("slow", "rolled back"), ("failing", "rolled back"), ("stable", "promoted")]
+)
+def test_a_simulated_canary_behaves_as_its_model_would(canary, outcome, tmp_path):
+    """
+    The report's parameter `canary` names the scenario, unless `where` does.
+    """
+    (path,) = (path for path in NOTEBOOKS if path.stem == "rollout-report")
+    done = report(path, tmp_path, {"where": "simulated", "canary": canary})
+    assert done.ending.outcome == outcome, done.ending
+
+
+def test_every_notebook_is_described_for_teachers():
+    """
+    The page names each notebook and nothing that is not there.
+    """
+    text = (NOTEBOOKS[0].parent / "README.md").read_text()
+    assert set(re.findall(r"\(([\w-]+)\.ipynb\)", text)) == {path.stem for path in NOTEBOOKS}
+
+
 @pytest.mark.real("jupyter")
 @pytest.mark.parametrize("name", sorted(LESSONS))
 @pytest.mark.parametrize("seed", [1, 5])
