@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from canarykit.errors import CanaryError, ClusterError
 from canarykit.experiment import Experiment
 from canarykit.model import ROLES
+from canarykit.panel.apart import apart
 from canarykit.panel.state import Note, PanelState, Picture, panel_state
 from canarykit.panel.summary import operated, summary
 from canarykit.snapshot import Snapshot
@@ -88,7 +89,7 @@ class Panel:
                     from canarykit.panel.view import PanelView
 
                     self._make_view = PanelView
-                self._view = self._make_view(self.do)
+                self._view = apart(self._make_view, self.do)
             return self._view
 
     @property
@@ -165,7 +166,7 @@ class Panel:
     def refresh(self) -> None:
         """Show where everything stands."""
         with self._showing:
-            self.view.show(self.state)
+            apart(self.view.show, self.state)
 
     def _begin(self, doing: str, command: Callable[[], str | None], *, beside: bool = False) -> None:
         """Hand a command to a thread: one at a time, but for those that go beside the others."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from html import escape
 from typing import Any
 
+from canarykit.panel.apart import kernel
 from canarykit.panel.state import PanelState
 
 __all__ = ["operated", "summary", "table"]
@@ -17,12 +17,10 @@ def operated() -> bool:
     papermill, nbconvert and nbclient say with each cell that nobody can answer (``allow_stdin``); JupyterLab, Notebook and
     VS Code say the opposite. A terminal or a script has no kernel.
     """
-    ipython = sys.modules.get("IPython")
-    shell: Any = ipython.get_ipython() if ipython is not None else None
-    kernel = getattr(shell, "kernel", None)
-    if kernel is None:
+    here = kernel()
+    if here is None:
         return False
-    content: dict[str, Any] = kernel.get_parent("shell").get("content", {})
+    content: dict[str, Any] = here.get_parent("shell").get("content", {})
     return bool(content.get("allow_stdin", False))
 
 

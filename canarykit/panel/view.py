@@ -39,8 +39,11 @@ class PanelView:
         self.message = _html("status")
         self.chart = widgets.Image(format="png", layout=widgets.Layout(display="none"))
         self.chart.add_class("canarykit-chart")
-        self.style = widgets.HTML(f"<style>{_css()}</style>", layout=widgets.Layout(display="none"))
-        rows = [self.style, self.head, self._weight, self._asked, self.message, self._traffic, self.table, self.chart]
+        hidden = widgets.Layout(display="none")
+        self.style = widgets.HTML(f"<style>{_read('style.css')}</style>", layout=hidden)
+        self.names = widgets.HTML(_names("the chart is being drawn"), layout=hidden)
+        rows = [self.head, self._weight, self._asked, self.message, self._traffic, self.table, self.chart]
+        rows += [self.style, self.names]
         self.widget = widgets.VBox(rows)
         self.widget.add_class("canarykit-panel")
 
@@ -187,10 +190,10 @@ class PanelView:
         if state.picture is None:
             return
         if self.chart.layout.display == "none":
-            self.style.value = f"<style>{_css()}{_shape(state.picture)}</style>"
+            self.style.value = f"<style>{_read('style.css')}{_shape(state.picture)}</style>"
             self.chart.layout.display = ""
         self.chart.value = state.picture.png
-        self.chart.tooltip = state.picture.alt
+        self.names.value = _names(state.picture.alt)
 
 
 def _html(name: str) -> Any:
@@ -208,8 +211,14 @@ def _swatch(role: str) -> str:
     return f'<span class="canarykit-swatch canarykit-{role}-swatch" aria-hidden="true"></span>'
 
 
-def _css() -> str:
-    return (files("canarykit.panel") / "style.css").read_text()
+def _read(name: str) -> str:
+    return (files("canarykit.panel") / name).read_text()
+
+
+def _names(alt: str) -> str:
+    """Have the browser name what widgets leave without a name, each time that this is written."""
+    pixel = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+    return f'<img src="{pixel}" alt="" title="{escape(alt)}" onload="{escape(_read("names.js"))}">'
 
 
 def _shape(picture: Picture) -> str:
