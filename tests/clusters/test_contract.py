@@ -195,7 +195,8 @@ def test_an_address_names_scenario_and_seed():
         cluster = ck.connect(f"simulated:same?seed={seed}")
         cluster.deploy(served({"stable": "a.skops", "good": "b.skops"}))
         cluster.send(100)
-        drawn.add(sum(cluster.draw(0.0, 60.0, ck.TrafficSplit(50))["outcome"].ravel()))
+        now = cluster.clock.now()
+        drawn.add(int(cluster.draw(now, now + 60.0, ck.TrafficSplit(50))["outcome"].sum()))
     assert len(drawn) == 2
     for where, complaint in (
         ("simulated:splendid", "choose one of good, slow"),
