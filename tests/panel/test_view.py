@@ -40,8 +40,15 @@ def test_each_control_hands_its_click_on(view, state):
     view.inject.click()
     view.fault.value = "nothing"
     view.inject.click()
-    plain = [(name, None) for name in ("apply", "promote", "abort", "yes", "no", "run", "stop")]
-    assert view.clicks == [("slide", 12.5), *plain, ("send", (30, "ramp")), ("inject", "slow"), ("inject", None)]
+    plain = [(name, None) for name in ("promote", "abort", "yes", "no", "run", "stop")]
+    assert view.clicks == [
+        ("slide", 12.5),
+        ("apply", 12.5),
+        *plain,
+        ("send", (30, "ramp")),
+        ("inject", "slow"),
+        ("inject", None),
+    ]
 
 
 def test_showing_a_weight_is_no_click(view, state):
@@ -85,7 +92,7 @@ def test_the_picture_is_one_image_whose_bytes_are_replaced(view, state, experime
     Its place is kept while the next one loads, and its sentence goes with it.
     """
     view.show(state)
-    assert view.chart.layout.display == "none"
+    assert view.figure.layout.display == "none"
     chart = experiment().compare()
     view.show(replace(state, picture=Picture(chart.png(), chart.alt)))
     assert bytes(view.chart.value).startswith(b"\x89PNG")
@@ -175,3 +182,13 @@ def test_a_real_panel_works_by_its_widgets(experiment, until, panel_of):
     until(lambda: "applied 25 %" in panel.view.message.value, panel)
     assert exp.cluster.router.observed() == ck.TrafficSplit(25)
     assert 'canarykit-asked">25 %</b>' in panel.view.served.value
+
+
+def test_a_drag_counts_while_something_else_is_shown(view, state):
+    """
+    Polls write from another thread: a drag at that very moment is not taken for one of theirs.
+    """
+    view.show(state)
+    view.head.observe(lambda change: setattr(view.slider, "value", 33), "value")
+    view.show(replace(state, phase="25 % by hand, 3 s"))
+    assert view.clicks == [("slide", 33)]
