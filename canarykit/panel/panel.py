@@ -134,7 +134,7 @@ class Panel:
         action : str
             ``slide``, ``apply``, ``promote``, ``abort``, ``yes``, ``no``, ``run``, ``send``, ``stop`` or ``inject``.
         value : optional
-            Of ``slide`` and ``apply``: percent, for the latter by default where the slider was left; of ``send``: rate and shape; of ``inject``: a fault, or None.
+            Of ``slide``: percent; of ``send``: rate and shape; of ``inject``: a fault, or None.
         """
         exp = self.experiment
         if action == "slide":
@@ -150,8 +150,7 @@ class Panel:
             elif asked == "promote":
                 self._begin("promoting", lambda: str(exp.promote()))
         elif action == "apply":
-            weight = self.state.wish if value is None else float(value)
-            self._begin("applying", lambda: self._apply(weight))
+            self._begin("applying", self._apply)
         elif action == "run":
             self._begin("carrying out the plan", lambda: str(exp.run()), beside=True)
         elif action == "send":
@@ -204,8 +203,9 @@ class Panel:
 
     # Commands ----------------------------------------------------------------------------------------------------------
 
-    def _apply(self, weight: float) -> str:
+    def _apply(self) -> str:
         exp = self.experiment
+        weight = self.state.wish
         exp.shift(weight)
         self._wish = None
         standing = exp.snapshot().standing
