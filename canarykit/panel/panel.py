@@ -23,6 +23,9 @@ _DRAWING_SHARE = 2.0
 """A chart that took a second to draw is drawn again after this many seconds at the soonest."""
 _SEE, _SEE_EVERY, _SEE_WITHIN = 20, 0.1, 0.6
 """After a change: this many requests are awaited, looking this often, this many seconds at most."""
+_SETTLE = 0.15
+"""Seconds from the click until the slider is read: the browser holds a slide back until the kernel has dealt with the one
+before it, but not the click that follows."""
 _SIMULATED = 10.0
 """Times that simulated time goes faster than ours, where it passes only when someone waits."""
 
@@ -205,6 +208,7 @@ class Panel:
 
     def _apply(self) -> str:
         exp = self.experiment
+        time.sleep(_SETTLE)
         weight = self.state.wish
         exp.shift(weight)
         self._wish = None

@@ -87,7 +87,7 @@ class PanelView:
         self.slider.add_class("canarykit-slider")
         self.slider.observe(self._slid, "value")
         self.served = _html("served")
-        self.apply = self._button("Apply", "apply", "Give the canary this share of the traffic", lambda: self.slider.value)
+        self.apply = self._button("Apply", "apply", "Give the canary this share of the traffic")
         self.promote = self._button("Promote", "promote", "Make the canary the stable version; asks once")
         self.abort = self._button("Abort", "abort", "Return all traffic to stable; asks once")
         self.run = self._button("Run the plan", "run", "Carry out the whole rollout; Abort ends it")

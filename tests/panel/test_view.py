@@ -40,10 +40,9 @@ def test_each_control_hands_its_click_on(view, state):
     view.inject.click()
     view.fault.value = "nothing"
     view.inject.click()
-    plain = [(name, None) for name in ("promote", "abort", "yes", "no", "run", "stop")]
+    plain = [(name, None) for name in ("apply", "promote", "abort", "yes", "no", "run", "stop")]
     assert view.clicks == [
         ("slide", 12.5),
-        ("apply", 12.5),
         *plain,
         ("send", (30, "ramp")),
         ("inject", "slow"),
