@@ -19,10 +19,13 @@ from canarykit.snapshot import Snapshot
 __all__ = ["Panel", "View"]
 
 _LOG = logging.getLogger(__name__)
-_DRAWING_SHARE = 4.0
+_DRAWING_SHARE = 2.0
 """A chart that took a second to draw is drawn again after this many seconds at the soonest."""
 _SEE, _SEE_EVERY, _SEE_WITHIN = 20, 0.1, 0.6
 """After a change: this many requests are awaited, looking this often, this many seconds at most."""
+_SETTLE = 0.15
+"""Seconds from the click until the slider is read: the browser holds a slide back until the kernel has dealt with the one
+before it, but not the click that follows."""
 _SIMULATED = 10.0
 """Times that simulated time goes faster than ours, where it passes only when someone waits."""
 
@@ -154,7 +157,8 @@ class Panel:
         elif action == "run":
             self._begin("carrying out the plan", lambda: str(exp.run()), beside=True)
         elif action == "send":
-            self._begin("starting traffic", lambda: self._send(*value))
+            rate, shape = value
+            self._begin("starting traffic", lambda: f"sending {exp.send(rate, shape=shape).asked['rate']:g} requests/s")
         elif action == "stop":
             self._begin("ending traffic", lambda: f"{exp.stop_sending() or 'nothing was sent'}")
         elif action == "inject":
@@ -204,6 +208,7 @@ class Panel:
 
     def _apply(self) -> str:
         exp = self.experiment
+        time.sleep(_SETTLE)
         weight = self.state.wish
         exp.shift(weight)
         self._wish = None
@@ -221,10 +226,6 @@ class Panel:
 
     def _abort(self) -> str:
         return str(self.experiment.abort("aborted in the panel"))
-
-    def _send(self, rate: float, shape: str) -> None:
-        simulated = self.experiment.cluster.simulated
-        self.experiment.send(rate, **({} if simulated else {"shape": shape}))
 
     # Following ---------------------------------------------------------------------------------------------------------
 

@@ -31,18 +31,19 @@ class PanelView:
     def __init__(self, clicked: Callable[..., None]) -> None:
         self._clicked = clicked
         self._shown: PanelState | None = None
-        self._setting = False
         self._make_weight()
         self._make_question()
         self._make_traffic()
         self.head, self.table = _html("head"), _html("guardrails")
         self.message = _html("status")
-        self.chart = widgets.Image(format="png", layout=widgets.Layout(display="none"))
+        self.chart = widgets.Image(format="png")
         self.chart.add_class("canarykit-chart")
+        self.figure = widgets.Box([self.chart], layout=widgets.Layout(display="none"))
+        self.figure.add_class("canarykit-figure")
         hidden = widgets.Layout(display="none")
         self.style = widgets.HTML(f"<style>{_read('style.css')}</style>", layout=hidden)
         self.names = widgets.HTML(_names("the chart is being drawn"), layout=hidden)
-        rows = [self.head, self._weight, self._asked, self.message, self._traffic, self.table, self.chart]
+        rows = [self.head, self._weight, self._asked, self.message, self._traffic, self.table, self.figure]
         rows += [self.style, self.names]
         self.widget = widgets.VBox(rows)
         self.widget.add_class("canarykit-panel")
@@ -56,13 +57,9 @@ class PanelView:
             Only what differs from the last one is sent to the browser.
         """
         before, self._shown = self._shown, state
-        self._setting = True
-        try:
-            for names, setter in self._setters():
-                if before is None or any(getattr(before, name) != getattr(state, name) for name in names):
-                    setter(state)
-        finally:
-            self._setting = False
+        for names, setter in self._setters():
+            if before is None or any(getattr(before, name) != getattr(state, name) for name in names):
+                setter(state)
 
     def _setters(self) -> list[tuple[tuple[str, ...], Callable[[PanelState], None]]]:
         """Which parts of a state each setter shows."""
@@ -137,7 +134,8 @@ class PanelView:
         return None if self.fault.value == _SOUND else self.fault.value
 
     def _slid(self, change: Any) -> None:
-        if not self._setting:
+        # Set by `show` it is what is shown; a person may drag it just then, in another thread.
+        if self._shown is None or change["new"] != self._shown.wish:
             self._clicked("slide", change["new"])
 
     # Showing -----------------------------------------------------------------------------------------------------------
@@ -189,9 +187,9 @@ class PanelView:
     def _set_picture(self, state: PanelState) -> None:
         if state.picture is None:
             return
-        if self.chart.layout.display == "none":
+        if self.figure.layout.display == "none":
             self.style.value = f"<style>{_read('style.css')}{_shape(state.picture)}</style>"
-            self.chart.layout.display = ""
+            self.figure.layout.display = "block"
         self.chart.value = state.picture.png
         self.names.value = _names(state.picture.alt)
 
