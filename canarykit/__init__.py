@@ -13,6 +13,7 @@ _HOMES = {
     "KubeCluster": "canarykit.clusters.kube.cluster",
     "Load": "canarykit.load",
     "LocalCluster": "canarykit.clusters.local",
+    "Panel": "canarykit.panel",
     "RolloutPlan": "canarykit.plan",
     "Service": "canarykit.model",
     "TrafficSplit": "canarykit.model",
@@ -20,7 +21,7 @@ _HOMES = {
     "Workload": "canarykit.clusters.kube.manifests",
     "connect": "canarykit.clusters",
 }
-_MODULES = {"errors", "metrics"}
+_MODULES = {"charts", "errors", "metrics"}
 
 __version__ = "0.1.0"
 __all__ = sorted([*_HOMES, *_MODULES])

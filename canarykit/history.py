@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from canarykit.analysis import Judge, quantile_of
+from canarykit.analysis.bets import Array
 from canarykit.analysis.instances import remarks
 from canarykit.journal import Journal
 from canarykit.metrics import LATENCY_EDGES
@@ -112,6 +113,8 @@ class History:
         How it ended.
     windows : int
         How many were recorded.
+    compared : tuple of (2, cells) float array
+        Of each guardrail, the table that its levels are taken from.
     """
 
     facts: dict[str, Any]
@@ -125,6 +128,7 @@ class History:
     loads: list[dict[str, Any]]
     ending: Ending | None
     windows: int
+    compared: tuple[Array, ...] = ()
 
     @property
     def simulated(self) -> bool:
@@ -293,7 +297,7 @@ def replay(journal: Journal, *, guardrails: Sequence[Guardrail] | None = None, a
             looks.append(Look(window.end, judge.comparisons, judge.log_e))
     return History(
         facts, chosen, judge.judgement, tuple(looks), tuple(bins), instances, _served(journal.weights(), windows),
-        journal.events(), journal.loads(), journal.ending, len(windows),
+        journal.events(), journal.loads(), journal.ending, len(windows), judge.compared,
     )  # fmt: skip
 
 

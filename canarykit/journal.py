@@ -181,10 +181,9 @@ class Journal:
 
     def windows(self) -> Iterator[Window]:
         """Yield all windows, oldest first."""
-        sizes = self._table_sizes()
-        for number, start, end, weight, left_out, note, judged in self._rows(
-            "SELECT id, start, end, weight, left_out, note, judged FROM windows ORDER BY id"
-        ):
+        rows = self._rows("SELECT id, start, end, weight, left_out, note, judged FROM windows ORDER BY id")
+        sizes = self._table_sizes()  # after the rows: someone may write meanwhile
+        for number, start, end, weight, left_out, note, judged in rows:
             counts: dict[str, Counts] = {}
             instances: dict[str, Counts] = {}
             for name, who, cells in self._rows("SELECT name, who, cells FROM counts WHERE window = ?", (number,)):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import numpy as np
 
 from canarykit.errors import PlanError
-from canarykit.model import Counts, Guardrail, Metric
+from canarykit.model import ROLES, Counts, Guardrail, Metric
 
 __all__ = [
     "ANSWER_CELLS",
+    "CONFUSION",
     "LATENCY_EDGES",
     "OUTCOME_CELLS",
     "accuracy",
     "classes",
+    "confusion_cells",
     "error_rate",
     "latency",
     "latency_cells",
@@ -21,6 +26,8 @@ __all__ = [
 
 OUTCOME_CELLS = ("ok", "error")
 ANSWER_CELLS = ("right", "wrong")
+CONFUSION = "confusion"
+"""Table of a window that `confusion_cells` counts; its classes are in the journal's facts."""
 
 # Where we own the histogram its buckets grow by 2^(1/16), 4.4 %: a tolerated ratio is rounded to whole
 # buckets, always to the cautious side, and with the usual 2^(1/8) a tolerated 1.2 would become 1.3.
@@ -56,6 +63,31 @@ def latency_cells(seconds: np.ndarray | list[float]) -> Counts:
         raise ValueError("durations must be numbers of seconds, 0 or more; NaN is not a duration")
     cells = np.searchsorted(LATENCY_EDGES, durations, side="left")
     return np.bincount(cells, minlength=len(LATENCY_EDGES)).astype(np.int64)
+
+
+def confusion_cells(answers: Iterable[tuple[str, Any, Any]], names: Sequence[Any]) -> Counts:
+    """Count labelled answers by label and by what was said.
+
+    Parameters
+    ----------
+    answers : iterable of (version, label, said)
+        Version is stable or canary; others, and labels that are no class, are not counted.
+    names : sequence of k
+        The classes.
+
+    Returns
+    -------
+    (2, k * (k + 1)) int array
+        Per label a row of k + 1 cells: what was said; the last is for what is no class.
+    """
+    index = {name: at for at, name in enumerate(names)}
+    columns = len(names) + 1
+    cells = np.zeros((len(ROLES), len(names) * columns), dtype=np.int64)
+    for role, label, said in answers:
+        if role in ROLES and label in index:
+            known = isinstance(said, str | int | float) and said in index
+            cells[ROLES.index(role), index[label] * columns + (index[said] if known else len(names))] += 1
+    return cells
 
 
 def error_rate(

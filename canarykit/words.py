@@ -7,7 +7,20 @@ from collections.abc import Sequence
 
 from canarykit.model import Comparison, Metric
 
-__all__ = ["all_passed", "cells", "duration", "effect", "failed", "level", "levels", "odds", "passed", "rounded", "undecided"]
+__all__ = [
+    "all_passed",
+    "cells",
+    "duration",
+    "effect",
+    "elapsed",
+    "failed",
+    "level",
+    "levels",
+    "odds",
+    "passed",
+    "rounded",
+    "undecided",
+]
 
 
 def _always(comparison: Comparison) -> str:
@@ -132,6 +145,14 @@ def duration(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / size:.2g} {unit}" if seconds / size < 10 else f"{seconds / size:.0f} {unit}"
     return f"{seconds / 86400:,.0f} days"
+
+
+def elapsed(seconds: float) -> str:
+    """Time as a clock says it: ``45 s``, ``1 min 12 s``, ``2 h 5 min``."""
+    whole = max(int(seconds), 0)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def rounded(number: float) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from canarykit import words
+from canarykit.analysis.bets import Array
 from canarykit.analysis.families import family
 from canarykit.analysis.questions import SPLITS, Split
 from canarykit.analysis.watch import Watch
@@ -115,6 +116,11 @@ class Judge:
     def comparisons(self) -> tuple[Comparison, ...]:
         """Canary against stable on each guardrail, so far."""
         return tuple(watch.comparison(self.alpha) for watch in self._watches)
+
+    @property
+    def compared(self) -> tuple[Array, ...]:
+        """Of each guardrail, the table that its levels are taken from: stable's requests weighted as the canary's."""
+        return tuple(watch.compared for watch in self._watches)
 
     @property
     def log_e(self) -> float:

@@ -138,9 +138,13 @@ class Watch:
         total = int(self.totals.sum())
         return requests, (requests * self._seconds / total if total and self._seconds else float("nan"))
 
+    @property
+    def compared(self) -> Array:
+        """What levels are taken from: requests per version and cell, stable's weighted as the canary's in each window."""
+        return np.array(self._alike if self._alike.any() else self.totals, dtype=float)
+
     def _levels(self) -> tuple[float, float]:
-        tables: Counts | Array = self._alike if self._alike.any() else self.totals
-        stable, canary = (self._question.level(row) if row.any() else float("nan") for row in tables)
+        stable, canary = (self._question.level(row) if row.any() else float("nan") for row in self.compared)
         return stable, canary
 
     def missing(self) -> str | None:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Chart"]
 
+# A white card on a dark page, and nothing to be seen of it on paper.
+_CARD = "background:#fff; border-radius:6px; padding:4px; box-sizing:border-box; max-width:100%"
+
 
 class Chart:
     """A figure and the sentence that says what it shows.
@@ -50,5 +53,5 @@ class Chart:
         picture = base64.b64encode(self.png()).decode()
         alt = html.escape(self.alt, quote=True)
         width = round(self.figure.get_figwidth() * 96)
-        image = f'<img alt="{alt}" src="data:image/png;base64,{picture}" style="width:{width}px; max-width:100%">'
+        image = f'<img alt="{alt}" src="data:image/png;base64,{picture}" style="{_CARD}; width:{width}px">'
         return {"text/html": image, "text/plain": self.alt}

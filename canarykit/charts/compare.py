@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 from canarykit.charts.chart import Chart
 from canarykit.charts.draw import draw_effect, draw_evidence, draw_levels, draw_weight
+from canarykit.charts.sheet import finished, sheet
 from canarykit.charts.style import GREY, INK
 from canarykit.words import effect, levels
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from canarykit.history import History
 
 __all__ = ["compare", "finding"]
@@ -46,15 +44,10 @@ def compare(history: History) -> Chart:
     history : History
         What was counted and judged; may be empty.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import MaxNLocator
 
     rows = len(history.guardrails)
-    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
-    figure = Figure(figsize=(_WIDTH, _HEAD + _ROW * rows), layout=layout, facecolor="white")
-    title = textwrap.fill(finding(history), 110)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK)
+    figure = sheet(_WIDTH, _HEAD + _ROW * rows)
     axes = figure.subplots(
         rows + 1, 3, sharex=True, squeeze=False, height_ratios=[0.45] + [1] * rows, width_ratios=[1.5, 1.1, 0.9]
     )
@@ -77,21 +70,13 @@ def compare(history: History) -> Chart:
     axes[-1, 0].xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for ax in axes[-1]:
         ax.set_xlabel("seconds", fontsize=8.5, color=INK)
-    if history.simulated:
-        _watermark(figure)
-    return Chart(figure, alt(history))
+    return finished(figure, history, finding(history), _shows(history))
 
 
-def alt(history: History) -> str:
-    """Say what the picture shows."""
+def _shows(history: History) -> str:
     lines = [
         f"{verdict.guardrail} {levels(verdict.comparison, guardrail.metric)}, effect "
         f"{effect(verdict.comparison, guardrail.metric)}, {verdict.word}"
         for guardrail, verdict in zip(history.guardrails, history.judgement.verdicts, strict=True)
     ]
-    kind = "Simulated: s" if history.simulated else "S"
-    return f"{finding(history)}. {kind}table and canary over time: {'; '.join(lines)}."
-
-
-def _watermark(figure: Figure) -> None:
-    figure.text(0.5, 0.5, "simulated", fontsize=60, color=GREY, alpha=0.15, ha="center", va="center", rotation=25)
+    return f"stable and canary over time: {'; '.join(lines)}."

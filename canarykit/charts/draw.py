@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from canarykit.charts.style import BAND, COLOURS, GREY, INK, LINES, SAFE, SMALL, clean, label_ends, scale
+from canarykit.charts.style import BAND, COLOURS, GREY, INK, LINES, SAFE, clean, label_ends, say_nothing, scale
 from canarykit.model import ROLES, Guardrail, Metric
 from canarykit.words import level
 
@@ -48,7 +48,7 @@ def draw_levels(ax: Axes, table: pd.DataFrame, *, metric: Metric) -> Axes:
             end = line.iloc[known[-1]]
             ends.append((end["seconds"], values[known[-1]], f"{role} {level(end['level'], metric)}", COLOURS[role]))
     if not ends:
-        _say_nothing(ax, "nothing was counted")
+        say_nothing(ax, "nothing was counted")
         return ax
     if metric.shown == "good":
         ax.set_ylim(top=100 + 0.02 * (100 - ax.get_ylim()[0]))  # a share of good ones is read from the top
@@ -83,7 +83,7 @@ def draw_effect(ax: Axes, table: pd.DataFrame, *, guardrail: Guardrail) -> Axes:
     ax.minorticks_off()
     known = np.isfinite(high) | (low > 0)
     if not known.any():
-        _say_nothing(ax, "too few events for a ratio")
+        say_nothing(ax, "too few events for a ratio")
     else:
         ax.fill_between(
             rows["seconds"], np.clip(low, bottom, top), np.clip(high, bottom, top), where=known, color=COLOURS["canary"], **BAND
@@ -160,7 +160,3 @@ def _ratio_limits(low: np.ndarray, high: np.ndarray, guardrail: Guardrail) -> tu
     bottom = min([0.8, *known_low[-1:]]) / 1.1
     top = max([guardrail.margin * 1.2, *known_high[-1:], *known_low[-1:]]) * 1.1
     return max(bottom, 0.1), min(top, 10.0)
-
-
-def _say_nothing(ax: Axes, text: str) -> None:
-    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=GREY, fontsize=SMALL)

@@ -10,7 +10,7 @@ from canarykit.model import Metric, Role
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["BAND", "COLOURS", "GREY", "INK", "LINES", "SAFE", "clean", "label_ends", "scale"]
+__all__ = ["BAND", "COLOURS", "GREY", "INK", "LINES", "SAFE", "SMALL", "clean", "label_ends", "say_nothing", "scale"]
 
 # From the palette of Okabe and Ito: distinct to nearly all eyes, 5.2:1 and 3.9:1 on white.
 COLOURS: dict[Role, str] = {"stable": "#0072B2", "canary": "#D55E00"}
@@ -53,6 +53,11 @@ def label_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
         last = max(min(max(height, 0.0), 1.0), last + _CLOSEST)
         style: dict[str, Any] = {"color": colour, "fontsize": SMALL, "va": "center", "ha": "left"}
         ax.annotate(text, (1.02, last), xycoords="axes fraction", annotation_clip=False, **style)
+
+
+def say_nothing(ax: Axes, text: str) -> None:
+    """Say in the middle of empty axes why they are."""
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=GREY, fontsize=SMALL)
 
 
 def _height(end: tuple[float, str, str]) -> float:

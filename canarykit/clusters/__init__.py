@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import re
+
 from canarykit.clusters.base import Cluster
 from canarykit.errors import PlanError
 
 __all__ = ["Cluster", "connect"]
 
 
-def connect(where: str = "local") -> Cluster:
+def connect(where: str = "local", *, scenario: str = "good") -> Cluster:
     """Return the cluster that a notebook's parameter names.
 
     Parameters
     ----------
     where : str
-        ``"local"``: processes of this machine behind an Envoy. ``"simulated"`` or ``"simulated:slow"``: random
-        numbers, in seconds, for teaching (scenarios in `canarykit.testing`). ``"kube:CONTEXT/NAMESPACE"``: a Kubernetes
-        cluster; context and namespace may be left out. Options of `KubeCluster` follow a question mark:
+        ``"local"``: processes of this machine behind an Envoy. ``"simulated"``, ``"simulated:slow"`` or
+        ``"simulated:slow?seed=3"``: random numbers, in seconds, for teaching (`canarykit.testing.SCENARIOS`).
+        ``"kube:CONTEXT/NAMESPACE"``: a Kubernetes cluster; context and namespace may be left out. Options of
+        `KubeCluster` follow a question mark:
         ``"kube:prod/ai-services?gateway=infra/web&hostname=ai.example.com"``.
+    scenario : str
+        What happens on a simulated cluster when `where` names no scenario; nothing simulated knows how a model behaves.
 
     Raises
     ------
@@ -30,10 +35,10 @@ def connect(where: str = "local") -> Cluster:
         from canarykit.clusters.local.cluster import LocalCluster
 
         return LocalCluster()
-    if where.partition(":")[0] == "simulated":
-        from canarykit.testing import SimulatedCluster
+    if re.match(r"simulated(?![^:?])", where):
+        from canarykit.testing import from_address as simulated
 
-        return SimulatedCluster(where.partition(":")[2] or "good")
+        return simulated(where, scenario)
     if where.partition(":")[0] == "kube":
         from canarykit.clusters.kube.cluster import from_address
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from canarykit.model import Role, Service
 from canarykit.routers.base import Router
 from canarykit.telemetry.base import Answered, Telemetry
 
-__all__ = ["Clock", "Cluster", "SystemClock", "Traffic"]
+__all__ = ["Breakable", "Clock", "Cluster", "Narrator", "SystemClock", "Traffic"]
 
 
 class Clock(Protocol):
@@ -43,6 +43,11 @@ class Traffic(Protocol):
     @property
     def asked(self) -> Mapping[str, Any]:
         """What was asked for, to be written down."""
+        ...
+
+    @property
+    def classes(self) -> Sequence[Any]:
+        """The labels of what is sent, when they are a few classes; empty otherwise."""
         ...
 
     def answers(self) -> Sequence[Answered]:
@@ -144,4 +149,27 @@ class Cluster(Protocol):
 
     def teardown(self) -> None:
         """Remove all that was made. May be called again."""
+        ...
+
+
+@runtime_checkable
+class Breakable(Protocol):
+    """A cluster that can break the canary on purpose, for teaching."""
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What can be broken; nothing when the canary is no model on the kit's own server."""
+        ...
+
+    def inject(self, fault: str | None) -> None:
+        """Break the canary; None mends it."""
+        ...
+
+
+@runtime_checkable
+class Narrator(Protocol):
+    """A cluster where something may take long, and that says what it waits for."""
+
+    def narrate(self, tell: Callable[[str], object], passing: Callable[[str], object]) -> None:
+        """Tell what happens through the first function, and what passes through the second."""
         ...

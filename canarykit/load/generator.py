@@ -2,9 +2,9 @@
 
 It reads one JSON object from its standard input (what to send), then sends until the input says ``stop`` or closes.
 For each request it writes a JSON list to its standard output: id, time it was due, seconds from then to the last
-byte of the answer, seconds that it was sent too late, status, version that answered, whether it was right, and why
-it was lost. The last line says how many were sent. As a pod of an indexed Job it reads a file instead, sends its
-share of the rate, and stops on SIGTERM.
+byte of the answer, seconds that it was sent too late, status, version that answered, whether it was right, why it was
+lost, the label and what the version said. The last line says how many were sent. As a pod of an indexed Job it reads
+a file instead, sends its share of the rate, and stops on SIGTERM.
 """
 
 from __future__ import annotations
@@ -106,21 +106,23 @@ class Generator:
         request_id = f"{self._prefix}-{number}"
         which = number % len(self._bodies)
         headers = {**self._spec["headers"], REQUEST_ID_HEADER: request_id, "content-type": "application/json"}
+        label, said = self._labels[which], None
         status, role, right, lost = 0, "", None, None
         try:
             async with session.post(self._spec["url"], data=self._bodies[which], headers=headers) as response:
                 body = await response.read()
                 status, role = response.status, response.headers.get(ROLE_HEADER, "")
                 lost = lost_by(status, response.headers.get(FLAGS_HEADER))
-                if status == 200:
-                    right = _right(body, self._labels[which])
+                if status == 200 and label is not None:
+                    said = _said(body)
+                    right = said == label
         except TimeoutError:
             lost = "timed out"
         except aiohttp.ClientConnectorError:
             lost = "refused"
         except (aiohttp.ClientError, OSError):
             lost = "reset"
-        line = [request_id, due_epoch, time.perf_counter() - due, behind, status, role, right, lost]
+        line = [request_id, due_epoch, time.perf_counter() - due, behind, status, role, right, lost, label, said]
         self._lines.append(json.dumps(line))
 
     async def _write_regularly(self) -> None:
@@ -136,13 +138,12 @@ class Generator:
             sys.stdout.flush()
 
 
-def _right(body: bytes, label: Any) -> bool | None:
-    if label is None:
-        return None
+def _said(body: bytes) -> Any:
+    """First value of the first output; None when the answer has none."""
     try:
-        return bool(json.loads(body)["outputs"][0]["data"][0] == label)
+        return json.loads(body)["outputs"][0]["data"][0]
     except (ValueError, LookupError, TypeError):
-        return False
+        return None
 
 
 async def _listen(reader: asyncio.StreamReader, stop: asyncio.Event) -> None:

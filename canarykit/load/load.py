@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from canarykit.errors import ClusterError, PlanError
+from canarykit.load.payloads import classes_of
 from canarykit.load.payloads import payloads as read_payloads
 from canarykit.load.shapes import SHAPES
 from canarykit.load.tally import Answer, Summary, Tally
@@ -190,6 +191,11 @@ class Load:
     def asked(self) -> dict[str, Any]:
         """What was asked for: rate, shape, duration, seed."""
         return {name: self._spec[name] for name in ("rate", "shape", "duration", "seed")}
+
+    @property
+    def classes(self) -> tuple[Any, ...]:
+        """The labels, when they are a few classes; empty otherwise."""
+        return classes_of(self._spec["labels"])
 
     def __repr__(self) -> str:
         return f"Load: {self._spec['rate']:g} requests/s"

@@ -10,7 +10,9 @@ from typing import Any
 
 from canarykit.errors import PlanError
 
-__all__ = ["Payload", "payloads"]
+__all__ = ["Payload", "classes_of", "payloads"]
+
+_MOST_CLASSES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,14 @@ def payloads(source: str | Path | Sequence[Mapping[str, Any]]) -> list[Payload]:
     if not read:
         raise PlanError("there are no payloads to send")
     return read
+
+
+def classes_of(labels: Sequence[Any]) -> tuple[Any, ...]:
+    """Distinct labels, in order, when they are classes: a few texts or whole numbers, and not more. Empty otherwise."""
+    known = {label for label in labels if isinstance(label, str | int) and not isinstance(label, bool)}
+    if not 2 <= len(known) <= _MOST_CLASSES or any(label is not None and label not in known for label in labels):
+        return ()
+    return tuple(sorted(known, key=lambda label: (isinstance(label, str), label)))
 
 
 def _digits() -> list[Payload]:

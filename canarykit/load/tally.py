@@ -43,6 +43,8 @@ class Answer:
         Whether it agrees with the label; None when there is no label or no answer.
     lost : str or None
         Why no server's answer arrived: ``refused``, ``reset``, ``timed out``, ``gateway 503``, ….
+    label, said : object
+        The right answer, and the version's; None when there is none.
     """
 
     request_id: str
@@ -53,6 +55,8 @@ class Answer:
     role: str
     right: bool | None
     lost: str | None
+    label: Any = None
+    said: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import Any
 
 import papermill
 import yaml
@@ -25,6 +25,7 @@ from traitlets.config import Config
 
 from canarykit.clusters.local.processes import short_temporary
 from canarykit.errors import PlanError, ReportError
+from canarykit.progress import METADATA, Stream
 
 __all__ = ["checked", "execute", "known_parameters"]
 
@@ -34,6 +35,13 @@ _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bo
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]
+    def process_message(self, message: dict[str, Any], *where: Any) -> Any:
+        content = message.get("content", {})
+        # What changes in the notebook's page would be silence on the terminal.
+        if isinstance(self.stdout_file, Stream) and content.get("metadata") == METADATA:
+            self.stdout_file.passing(content["data"]["text/plain"])
+        return super().process_message(message, *where)
+
     def papermill_execute_cells(self) -> None:
         with _handing_on_interrupts(self.km.provisioner.pid):
             super().papermill_execute_cells()
@@ -133,7 +141,7 @@ def execute(
     parameters: Mapping[str, Any],
     *,
     folder: Path | None = None,
-    stream: IO[str] | None = None,
+    stream: Stream | None = None,
 ) -> str | None:
     """Run a notebook, and write it down as it went.
 
@@ -145,8 +153,8 @@ def execute(
         Values for its parameters.
     folder : Path, optional
         Where it runs; our own working directory by default.
-    stream : file, optional
-        Where its printed lines go as they come.
+    stream : Stream, optional
+        Where its lines go as they come.
 
     Returns
     -------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from canarykit.errors import JournalError, PlanError, ReportError
 from canarykit.history import History, replay
 from canarykit.journal import Journal
 from canarykit.model import Ending
+from canarykit.progress import Stream
 from canarykit.report.execute import checked, execute, known_parameters
 from canarykit.report.page import page
 from canarykit.report.verdict import junit, markdown, verdict
@@ -78,7 +78,10 @@ def report(
         raise ReportError(f"{folder} holds the notebook itself: choose another folder for its report")
     _make_room(folder, [executed, record])
     values["journal"] = str(record.resolve())
-    problem = execute(notebook, executed, values, stream=stream or sys.stdout)
+    screen = Stream(stream)
+    screen.passing(f"starting {notebook.name}")
+    problem = execute(notebook, executed, values, stream=screen)
+    screen.passing("writing the report")
     history = _history(record)
     ending = _ending(history, problem)
     found = verdict(history, ending)
@@ -86,6 +89,7 @@ def report(
     _write(folder / "verdict.json", json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     _write(folder / "junit.xml", junit(found, name))
     _write(folder / "report.html", page(executed, found))
+    screen.end()
     return Report(folder, ending, markdown(found, history))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from canarykit.model import SYMBOLS
+from canarykit.progress import METADATA
 
 __all__ = ["page"]
 
@@ -58,18 +59,17 @@ def _head(title: str, found: dict[str, Any]) -> str:
         facts["requests lost"] = f"{found['lost']:,}" + (f" ({causes})" if causes else "")
     if found["duration_s"] is not None:
         facts["duration"] = f"{found['duration_s']:.0f} s"
-    if found["simulated"]:
-        facts["simulated"] = "yes: nothing here was measured"
     if found["sender_overloaded"]:
         facts["warning"] = "the sender of the traffic fell behind its own schedule: do not believe latencies"
     rows = "".join(f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in facts.items())
     sentence, _, rest = found["sentence"].partition("\n")
     quoted = f"<pre>{html.escape(rest)}</pre>" if rest else ""
     kind = outcome.replace(" ", "-")
+    simulated = "<p><strong>Simulated: nothing here was measured.</strong></p>" if found["simulated"] else ""
     return (
         f"<header>\n<h1>{html.escape(title)}</h1>\n"
         f'<section class="verdict {kind}" aria-label="Verdict"><p class="word">{SYMBOLS[outcome]} {outcome}</p>\n'
-        f'<p class="sentence">{html.escape(_capital(sentence))}</p>{quoted}</section>\n<dl>{rows}</dl>\n</header>'
+        f'<p class="sentence">{html.escape(_capital(sentence))}</p>{quoted}{simulated}</section>\n<dl>{rows}</dl>\n</header>'
     )
 
 
@@ -83,7 +83,7 @@ def _body(notebook: Any) -> str:
     from traitlets.config import Config
 
     shown = notebook.copy()
-    shown.cells = [_without_title(cell) for cell in _until_failure(notebook.cells)]
+    shown.cells = [_without_progress(_without_title(cell)) for cell in _until_failure(notebook.cells)]
     exporter = HTMLExporter(config=Config({"HTMLExporter": {"exclude_input": True}}), template_name="basic")
     exporter.register_preprocessor(TagRemovePreprocessor(remove_cell_tags=_HIDDEN), enabled=True)
     body, _ = exporter.from_notebook_node(shown)
@@ -96,6 +96,15 @@ def _until_failure(cells: list[Any]) -> list[Any]:
         if cell.cell_type == "code" and any(output.output_type == "error" for output in cell.outputs):
             return cells[:number]
     return cells
+
+
+def _without_progress(cell: Any) -> Any:
+    """Leave out what was shown to whoever waited."""
+    if cell.cell_type != "code":
+        return cell
+    rest = cell.copy()
+    rest.outputs = [output for output in cell.outputs if output.get("metadata") != METADATA]
+    return rest
 
 
 def _without_title(cell: Any) -> Any:

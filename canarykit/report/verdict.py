@@ -131,6 +131,8 @@ def markdown(found: dict[str, Any], history: History | None) -> str:
     """Summary for the page of a CI run."""
     outcome = found["outcome"]
     lines = [f"### {SYMBOLS[outcome]} {outcome}", "", found["sentence"].replace("\n", " "), ""]
+    if found["simulated"]:
+        lines += ["Simulated: nothing here was measured.", ""]
     verdicts = history.judgement.verdicts if history is not None else ()
     if verdicts:
         rows = [[v.guardrail, *v.cells.values(), f"{SYMBOLS[v.word]} {v.word}"] for v in verdicts]

@@ -29,6 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from canarykit.errors import PlanError
 from canarykit.metrics import LATENCY_EDGES
 from canarykit.serving import protocol, storage
+from canarykit.serving.knobs import Knob
 from canarykit.wire import ROLE_HEADER
 
 __all__ = ["ModelServer", "main"]
@@ -46,10 +47,13 @@ class ModelServer:
         Has ``predict``.
     name, version : str
         What the protocol calls it.
+    knob : Knob, optional
+        Says what is broken on purpose; nothing by default.
     """
 
-    def __init__(self, model: Any, name: str, version: str) -> None:
+    def __init__(self, model: Any, name: str, version: str, knob: Knob | None = None) -> None:
         self.model, self.name, self.version = model, name, version
+        self._knob = knob or Knob()
         self.ready = True
         # Whoever deploys it says which role it has; a gateway that knows better overwrites the header.
         self._role = os.environ.get("CANARYKIT_ROLE", "")
@@ -128,6 +132,11 @@ class ModelServer:
         except Exception as error:
             _LOG.exception("the model failed")
             return JSONResponse({"error": f"the model failed: {type(error).__name__}: {error}"}, status_code=500)
+        if self._knob.fault:
+            await asyncio.sleep(self._knob.delay)
+            if self._knob.fails():
+                return JSONResponse({"error": "broken on purpose"}, status_code=500)
+            labels = self._knob.spoiled(labels, getattr(self.model, "classes_", None))
         return JSONResponse(protocol.answer(self.name, self.version, asked.get("id"), labels))
 
     def _known(self, request: Request) -> None:
@@ -179,6 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--name", required=True, help="name of the model")
     parser.add_argument("--version", required=True, help="version of the model")
     parser.add_argument("--trusted", action="append", default=[], help="a type in the file that may be loaded")
+    parser.add_argument("--fault-file", type=Path, help="a file that says what is broken on purpose")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--fd", type=int, help="number of an inherited listening socket")
     where.add_argument("--port", type=int, help="port to listen on")
@@ -186,7 +196,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server takes it over
     try:
-        service = ModelServer(storage.load(options.model, options.trusted), options.name, options.version)
+        model = storage.load(options.model, options.trusted)
+        service = ModelServer(model, options.name, options.version, Knob(options.fault_file))
     except PlanError as error:
         print(f"cannot serve: {error}", file=sys.stderr)
         return 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from canarykit.model import TrafficSplit, Window
 
@@ -31,6 +31,16 @@ class Answered(Protocol):
     @property
     def right(self) -> bool | None:
         """Whether the answer agrees with the label; None when nobody knows."""
+        ...
+
+    @property
+    def label(self) -> Any:
+        """The right answer; None when nobody knows."""
+        ...
+
+    @property
+    def said(self) -> Any:
+        """What the version answered; None when that cannot be read."""
         ...
 
 

@@ -13,8 +13,9 @@ import canarykit as ck
 from canarykit.errors import ClusterError, PlanError
 from canarykit.load.generator import lost_by
 from canarykit.load.load import per_second
-from canarykit.load.payloads import payloads
+from canarykit.load.payloads import classes_of, payloads
 from canarykit.load.shapes import SHAPES, arrivals, relative_rate
+from canarykit.metrics import confusion_cells
 
 
 def test_arrivals_are_poisson():
@@ -159,6 +160,8 @@ def test_answers_are_judged_by_their_labels(server):
     summary, answers = sent(server, "/right")
     assert (summary.lost_total, summary.answered) == (0, len(answers))
     assert len({answer.request_id for answer in answers}) == len(answers) > 10
+    assert {answer.label for answer in answers} == {1, 9}
+    assert all(answer.right == (answer.said == answer.label) for answer in answers)
     right = [answer.right for answer in answers]
     assert 0.3 < sum(right) / len(right) < 0.7
     assert all(answer.seconds >= answer.behind >= 0 for answer in answers)
@@ -228,3 +231,26 @@ def test_a_killed_sender_is_an_error(server):
     load._process.kill()
     with pytest.raises(ClusterError, match="ended with exit code -9"):
         load.stop()
+
+
+def test_labels_are_classes_when_they_are_few():
+    """
+    Whole numbers and texts in order; not truth values, not measurements, not one, not many.
+    """
+    assert classes_of([3, 1, 3, None, 2]) == (1, 2, 3)
+    assert classes_of(["dog", "cat", "dog"]) == ("cat", "dog")
+    for labels in ([True, False], [0.5, 1.5], [1, 1], [None], range(21), [[1], [2]], [1, 2, 3.5]):
+        assert classes_of(list(labels)) == ()
+
+
+def test_a_confusion_counts_every_labelled_answer_of_both_versions():
+    """
+    By hand: a row for each label, a column for each class, and one for what is no class.
+    """
+    answers = [
+        ("stable", 1, 1), ("stable", 2, 1), ("canary", 2, 2), ("canary", 2, 2.0), ("canary", 1, None),
+        ("canary", 1, [2]), ("", 1, 1), ("canary", 7, 1),
+    ]  # fmt: skip
+    stable, canary = confusion_cells(answers, (1, 2)).reshape(2, 2, 3).tolist()
+    assert stable == [[1, 0, 0], [1, 0, 0]]
+    assert canary == [[0, 0, 2], [0, 2, 0]]

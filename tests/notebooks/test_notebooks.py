@@ -10,6 +10,7 @@ import nbformat
 import papermill
 import pytest
 
+import canarykit as ck
 from canarykit.report import report
 from canarykit.report.execute import known_parameters
 
@@ -142,7 +143,68 @@ def test_it_runs_unattended_on_the_local_default(path, tmp_path):
     """
     done = report(path, tmp_path, PARAMETERS[path.stem])
     assert done.ending.outcome == OUTCOMES.get(path.stem, "promoted"), done.ending
-    shown(tmp_path / path.name)
+    data = shown(tmp_path / path.name)
+    if path.stem == "02-bad-canary":  # real answers were counted by what was said
+        assert any("most frequent mistake" in each.get("text/html", "") for each in data)
+
+
+SIMULATED = {"01-first-canary", "02-bad-canary", "rollout-report"}
+"""Those that can be played with random numbers, and then end as they do live."""
+
+
+@pytest.mark.real("jupyter")
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem in SIMULATED], ids=lambda path: path.stem)
+def test_it_runs_in_class_without_a_cluster(path, tmp_path):
+    """
+    Simulated, every check of the notebook holds, and every picture and the report say that nothing was measured.
+    """
+    done = report(path, tmp_path, {"where": "simulated"})
+    assert done.ending.outcome == OUTCOMES.get(path.stem, "promoted"), done.ending
+    data = shown(tmp_path / path.name)
+    pictures = re.findall(r'<img alt="([^"]*)"', " ".join(each.get("text/html", "") for each in data))
+    assert all("Simulated: " in words for words in pictures)
+    assert json.loads((tmp_path / "verdict.json").read_text())["simulated"] is True
+    assert "Simulated: nothing here was measured." in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.real("jupyter")
+@pytest.mark.parametrize(
+    ("canary", "outcome"), [("slow", "rolled back"), ("failing", "rolled back"), ("stable", "promoted")]
+)
+def test_a_simulated_canary_behaves_as_its_model_would(canary, outcome, tmp_path):
+    """
+    The report's parameter `canary` names the scenario, unless `where` does.
+    """
+    (path,) = (path for path in NOTEBOOKS if path.stem == "rollout-report")
+    done = report(path, tmp_path, {"where": "simulated", "canary": canary})
+    assert done.ending.outcome == outcome, done.ending
+
+
+@pytest.mark.slow
+def test_a_class_of_forty_sees_what_the_page_for_teachers_says(service):
+    """
+    The same version twice on forty laptops, each with its own seed: two are rolled back, none is left without an end.
+    """
+    guardrails = [ck.metrics.error_rate(), ck.metrics.latency(0.95), ck.metrics.accuracy()]
+    plan, outcomes = ck.RolloutPlan.of(5, 25, 50, hold="8s", budget="4min"), []
+    for seat in range(40):
+        exp = ck.Experiment(
+            service, f"simulated:same?seed={seat}", guardrails=guardrails, plan=plan, tell=lambda line: None
+        )
+        exp.deploy()
+        exp.send(120.0)
+        exp.observe("3s")
+        outcomes.append(exp.run().outcome)
+    assert (outcomes.count("rolled back"), outcomes.count("promoted")) == (2, 38)
+    assert "(of seats 0 to 39 it is two)" in " ".join((NOTEBOOKS[0].parent / "README.md").read_text().split())
+
+
+def test_every_notebook_is_described_for_teachers():
+    """
+    The page names each notebook and nothing that is not there.
+    """
+    text = (NOTEBOOKS[0].parent / "README.md").read_text()
+    assert set(re.findall(r"\(([\w-]+)\.ipynb\)", text)) == {path.stem for path in NOTEBOOKS}
 
 
 @pytest.mark.real("jupyter")

@@ -78,7 +78,7 @@ class KubeCluster:
     lease : int
         Seconds without a sign of life after which traffic returns to stable by itself.
     tell : callable, optional
-        Takes one line of progress; prints it by default.
+        Takes one line of progress; by default an experiment tells it, or else it is printed.
 
     Raises
     ------
@@ -107,16 +107,18 @@ class KubeCluster:
         adopt: bool = False,
         ready_within: float = 120.0,
         lease: int = 60,
-        tell: Callable[[str], object] = print,
+        tell: Callable[[str], object] | None = None,
     ) -> None:
         router_class(router)
         exposition(metrics or "canarykit")
-        self.client = Client(context, namespace, tell=tell)
+        self.client = Client(context, namespace, tell=lambda line: self._passing(line))
         self._asked = {"router": router, "url": url, "gateway": gateway, "hostname": hostname, "route": route}
         self.workload = (workload or Workload()).fronted()
         self._prometheus, self._metrics = prometheus, metrics
         self._adopt, self._ready_within = adopt, ready_within
-        self._lease_seconds, self._tell = lease, tell
+        self._lease_seconds, self._given = lease, tell
+        self._tell: Callable[[str], object] = tell or print
+        self._passing = self._tell
         self._service: Service | None = None
         self._models: dict[Role, Model] = {}
         self._router: Any = None
@@ -124,6 +126,11 @@ class KubeCluster:
         self._lease: Lease | None = None
         self._guard: Guard | None = None
         self._forwards: list[Forward] = []
+
+    def narrate(self, tell: Callable[[str], object], passing: Callable[[str], object]) -> None:
+        """Tell what happens, and what is being waited for, through these, unless `tell` was given at the beginning."""
+        if self._given is None:
+            self._tell, self._passing = tell, passing
 
     # Before anything is written ----------------------------------------------------------------------------------------
 
@@ -188,7 +195,7 @@ class KubeCluster:
             refuse(self.client, [*bodies, *router.objects()], adopt=self._adopt)
             resumed = write(self.client, bodies, router, made, adopt=self._adopt)
             self._service, self._models, self._router = service, models, router
-            self._pods = Pods(self.client, service.name, self._tell)
+            self._pods = Pods(self.client, service.name, self._passing)
             for role in ROLES:
                 at_least = 0 if resumed and router.scales else service.replicas
                 self._pods.wait_ready(role, at_least, self._ready_within)
@@ -284,7 +291,7 @@ class KubeCluster:
             return  # it brings up the pods that a split needs before it takes others away
         ready, asked, _ = progress(self._pods.deployment(role))
         if role == "stable" and asked < service.replicas:
-            self._tell(f"stable has {asked} of {service.replicas} pods: waiting for the others before it gets traffic")
+            self._passing(f"stable has {asked} of {service.replicas} pods: waiting for the others before it gets traffic")
             self._scale(role, service.replicas)
         elif ready:
             return

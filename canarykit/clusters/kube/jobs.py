@@ -15,6 +15,7 @@ from canarykit.clusters.kube.diagnose import diagnose, sentence
 from canarykit.clusters.kube.manifests import Workload, labels
 from canarykit.errors import ClusterError, PlanError
 from canarykit.load.load import specification
+from canarykit.load.payloads import classes_of
 from canarykit.load.tally import Answer, Summary, Tally
 from canarykit.model import Service
 
@@ -135,6 +136,11 @@ class JobLoad:
     def asked(self) -> Mapping[str, Any]:
         """What was asked for: rate, shape, duration, seed, and from how many pods."""
         return {**{name: self._spec[name] for name in ("rate", "shape", "duration", "seed")}, "pods": self._pods}
+
+    @property
+    def classes(self) -> tuple[Any, ...]:
+        """The labels, when they are a few classes; empty otherwise."""
+        return classes_of(self._spec["labels"])
 
     def __repr__(self) -> str:
         return f"JobLoad: {self._spec['rate']:g} requests/s from {self._pods} pods"

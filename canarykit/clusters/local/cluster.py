@@ -21,6 +21,7 @@ from canarykit.load import Load
 from canarykit.model import ROLES, Role, Service, Version
 from canarykit.routers.envoy import EnvoyRouter
 from canarykit.serving import storage
+from canarykit.serving.knobs import FAULTS, turn
 from canarykit.telemetry.envoy import EnvoyTelemetry
 from canarykit.wire import ROLE_HEADER
 
@@ -166,6 +167,15 @@ class LocalCluster:
         self._swap("stable", old, begun)
         self._service = replace(service, stable=service.canary)
 
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What can be broken in the canary on purpose: something, when it is a model on the kit's own server."""
+        return tuple(FAULTS) if self._service is not None and self._service.canary.model is not None else ()
+
+    def inject(self, fault: str | None) -> None:
+        """Break the canary in one of `faults`; None mends it."""
+        turn(self._fault_file("canary"), fault)
+
     def retire_canary(self) -> None:
         """Let the canary's replicas finish what they have, and end them."""
         self._swap("canary", self._replicas["canary"], [])
@@ -209,7 +219,7 @@ class LocalCluster:
 
     def _start(self, role: Role, version: Version) -> list[_Replica]:
         """Start as many replicas as the service asks for, without waiting."""
-        argv, listen, prefork = self._command(version)
+        argv, listen, prefork = self._command(role, version)
         env = {**ONE_THREAD, **self._deployed.env, **version.env}
         begun = []
         for _ in range(self._deployed.replicas):
@@ -218,12 +228,16 @@ class LocalCluster:
             begun.append(_Replica(Endpoint(name, version.name, facts["port"]), version.ready))
         return begun
 
-    def _command(self, version: Version) -> tuple[list[str], Literal["fd", "port"], bool]:
+    def _fault_file(self, role: Role) -> Path:
+        return self._running.folder / f"{role}.fault"
+
+    def _command(self, role: Role, version: Version) -> tuple[list[str], Literal["fd", "port"], bool]:
         """How to start a version: words, what it listens on, and whether it can be forked."""
         if version.command is not None:
             return list(version.command), "port", False
         model, trusted = self._model_file(version)
         words = ["--model", str(model), "--name", self._deployed.name, "--version", version.name, "--fd", "{fd}"]
+        words += ["--fault-file", str(self._fault_file(role))]
         for name in trusted:
             words += ["--trusted", name]
         # A fork shares the environment of the process it came from, and forking after imports is safe on Linux only.

@@ -1,86 +1,31 @@
-"""Public doubles: a simulated cluster, seeded and faster than time, for teaching, for tests and for trying a plan.
-
-Nothing that claims to be measured may come from it; every chart and report made with it says that it is simulated.
-"""
+"""The simulated cluster: every protocol of a real one, from random numbers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qs
 
 import numpy as np
 
 from canarykit.errors import ClusterError, PlanError, RoutingError
 from canarykit.load.load import Summary, per_second
-from canarykit.metrics import LATENCY_EDGES, latency_cells
+from canarykit.load.payloads import classes_of
+from canarykit.load.payloads import payloads as read_payloads
+from canarykit.load.shapes import SHAPES, relative_rate
+from canarykit.metrics import CONFUSION, LATENCY_EDGES, latency_cells
 from canarykit.model import ROLES, Counts, Role, Service, TrafficSplit, Window
 from canarykit.telemetry.base import Answered
+from canarykit.testing.scenarios import SCENARIOS, Scenario
 
-__all__ = ["SCENARIOS", "Behaviour", "Scenario", "SimulatedClock", "SimulatedCluster"]
+__all__ = ["SimulatedClock", "SimulatedCluster", "from_address"]
 
-
-@dataclass(frozen=True, slots=True)
-class Behaviour:
-    """How one version answers.
-
-    Parameters
-    ----------
-    errors : float
-        Share of requests that fail.
-    latency : float
-        Median, seconds; durations are lognormal.
-    wrong : float
-        Share of answers that are wrong.
-    """
-
-    errors: float = 0.002
-    latency: float = 0.010
-    wrong: float = 0.09
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """What happens in a simulated rollout.
-
-    Parameters
-    ----------
-    story : str
-        In a sentence.
-    stable, canary : Behaviour
-        How they answer.
-    burst : float
-        Coefficient of variation of the canary's errors from window to window: a bad pod comes and goes.
-    drift : float
-        How far errors and latency of *both* versions rise and fall over ten minutes, as a share.
-    traffic : float
-        Requests that arrive, as a multiple of what is sent.
-    served : float
-        The canary's real share, as a multiple of what the gateway was told.
-    """
-
-    story: str
-    stable: Behaviour = Behaviour()
-    canary: Behaviour = Behaviour()
-    burst: float = 0.0
-    drift: float = 0.0
-    traffic: float = 1.0
-    served: float = 1.0
-
-
-_GOOD = Behaviour(wrong=0.02)
-SCENARIOS: Mapping[str, Scenario] = {
-    "same": Scenario("the same version twice"),
-    "good": Scenario("a better model", canary=_GOOD),
-    "slow": Scenario("three times the work for each request", canary=replace(_GOOD, latency=0.030)),
-    "failing": Scenario("fails for one request in twenty", canary=replace(_GOOD, errors=0.05)),
-    "wrong": Scenario("learned from damaged labels", canary=Behaviour(wrong=0.18)),
-    "bursty": Scenario("no worse on the whole, but its errors come in bursts", burst=1.0),
-    "drifting": Scenario("the same version twice on a day with ups and downs", drift=0.6),
-    "no-traffic": Scenario("nobody uses the service", traffic=0.0),
-    "lying-split": Scenario("the gateway sends less to the canary than it says", served=0.6),
-}
+_DIGITS = tuple(range(10))
+_MISTAKEN_FOR = (6, 7, 3, 8, 9, 3, 5, 1, 1, 3)
+"""Digit that each digit is most often mistaken for: in half of its wrong answers."""
+_MOMENTS = 8
+"""Of a window, at which the rate of traffic is looked up."""
 
 
 class SimulatedClock:
@@ -122,24 +67,38 @@ class _Router:
 class _Traffic:
     """Requests that are counted and never sent."""
 
-    def __init__(self, rate: float) -> None:
-        self.rate = rate
+    def __init__(self, rate: float, shape: str, duration: float | None, labels: Sequence[Any], began: float) -> None:
+        self.asked: dict[str, Any] = {"rate": rate, "shape": shape, "duration": duration, "simulated": True}
+        self.classes = classes_of(labels)
+        self.labelled = any(label is not None for label in labels)
         self.sent = 0
-        self.summary = Summary(behind_p50=0.0, behind_p99=0.0)
+        self.stopped = False
+        self._began = began
+
+    def expected(self, start: float, end: float) -> float:
+        """How many requests are due in that time."""
+        rate, shape, duration = (self.asked[name] for name in ("rate", "shape", "duration"))
+        start, end = max(start - self._began, 0.0), end - self._began
+        if duration is not None:
+            end = min(end, duration)
+        if self.stopped or end <= start:
+            return 0.0
+        moments = np.linspace(start, end, _MOMENTS, endpoint=False) + (end - start) / (2 * _MOMENTS)
+        return float(rate * (end - start) * np.mean([relative_rate(shape, float(moment), duration) for moment in moments]))
 
     @property
-    def asked(self) -> dict[str, Any]:
-        return {"rate": self.rate, "simulated": True}
+    def summary(self) -> Summary:
+        return Summary(answered=self.sent, behind_p50=0.0, behind_p99=0.0)
 
     def answers(self) -> list[Any]:
-        return []
+        return []  # the telemetry draws them, already counted
 
     def record(self) -> dict[str, Any]:
-        return replace(self.summary, answered=self.sent).record()
+        return self.summary.record()
 
     def stop(self) -> Summary:
-        self.rate = 0.0
-        return replace(self.summary, answered=self.sent)
+        self.stopped = True
+        return self.summary
 
 
 class _Telemetry:
@@ -202,7 +161,7 @@ class SimulatedCluster:
         self.clock = SimulatedClock()
         self.router = _Router(self.clock)
         self.telemetry = _Telemetry(self)
-        self._rng = np.random.default_rng(seed)
+        self._rng, self._labels = np.random.default_rng(seed).spawn(2)
         self._trouble = trouble
         self._traffic: _Traffic | None = None
         self._service: Service | None = None
@@ -210,12 +169,27 @@ class SimulatedCluster:
 
     def deploy(self, service: Service) -> None:
         """Bring up nothing."""
+        if self._service is not None:
+            raise ClusterError("this cluster runs a service already: tear it down first, or connect to another one")
         self._service = service
         self.clock.sleep(3.0)
 
-    def send(self, rate: float | str, **options: Any) -> _Traffic:
-        """Begin to count requests at a rate; shapes and payloads are not simulated."""
-        self._traffic = _Traffic(per_second(rate))
+    def send(
+        self,
+        rate: float | str,
+        *,
+        shape: str = "steady",
+        duration: float | None = None,
+        payloads: Any = "digits",
+        **options: Any,
+    ) -> _Traffic:
+        """Begin to count requests; of payloads only the labels matter, and other options of a `Load` nothing at all."""
+        if self._service is None:
+            raise ClusterError("nothing runs here: deploy a service first")
+        if shape not in SHAPES:
+            raise PlanError(f"traffic has no shape {shape!r}: choose one of {', '.join(SHAPES)}")
+        labels = _DIGITS if payloads == "digits" else [payload.label for payload in read_payloads(payloads)]
+        self._traffic = _Traffic(per_second(rate), shape, duration, labels, self.clock.now())
         return self._traffic
 
     def warm(self, role: Role) -> None:
@@ -233,8 +207,14 @@ class SimulatedCluster:
         self._behaviour["stable"] = self._behaviour["canary"]
         self.clock.sleep(1.0)
 
+    faults = ("slow", "failing", "wrong")
+
+    def inject(self, fault: str | None) -> None:
+        """Let the canary behave as in the scenario of that name; None: as in its own."""
+        self._behaviour["canary"] = (SCENARIOS[fault] if fault else self.scenario).canary
+
     def retire_canary(self) -> None:
-        """Do nothing: it has no weight any more."""
+        """Do nothing: the canary has no weight any more."""
 
     def remember(self, **facts: Any) -> None:
         """Nothing of it outlives this process."""
@@ -258,15 +238,20 @@ class SimulatedCluster:
             What the gateway was told.
         """
         traffic, story = self._traffic, self.scenario
-        rate = traffic.rate * story.traffic if traffic is not None else 0.0
-        total = int(self._rng.poisson(rate * max(end - start, 0.0)))
+        expected = traffic.expected(start, end) * story.traffic if traffic is not None else 0.0
+        total = int(self._rng.poisson(expected))
         share = split.share * story.served if split.share < 1 else 1.0
         canary = int(self._rng.binomial(total, share))
         if traffic is not None:
             traffic.sent += total
         tide = 1 + story.drift * math.sin(2 * math.pi * start / 600)
         rows = [self._answers(role, n, tide) for role, n in zip(ROLES, (total - canary, canary), strict=True)]
-        return {name: np.array([row[name] for row in rows], dtype=np.int64) for name in ("outcome", "latency", "answers")}
+        counts = {name: np.array([row[name] for row in rows], dtype=np.int64) for name in rows[0]}
+        if traffic is not None and not traffic.labelled:
+            del counts["answers"]
+        elif traffic is not None and traffic.classes == _DIGITS:
+            counts[CONFUSION] = np.array([self._confused(*row["answers"]) for row in rows], dtype=np.int64)
+        return counts
 
     def _answers(self, role: Role, requests: int, tide: float) -> dict[str, Any]:
         behaviour, rng = self._behaviour[role], self._rng
@@ -283,3 +268,39 @@ class SimulatedCluster:
             "latency": latency_cells(np.minimum(durations, LATENCY_EDGES[-2])),
             "answers": [answered - wrong, wrong],
         }
+
+    def _confused(self, right: int, wrong: int) -> Counts:
+        """Spread answers over label and what was said, with ten digits that are equally frequent."""
+        table = np.zeros((len(_DIGITS), len(_DIGITS) + 1), dtype=np.int64)
+        for label, mistaken in enumerate(_MISTAKEN_FOR):
+            table[label, mistaken] = 1
+        others = 1.0 - np.eye(*table.shape)
+        others[:, -1] = 0
+        likely = others / others.sum() / 2 + table / table.sum() / 2
+        drawn = self._labels.multinomial(wrong, likely.ravel()) + self._labels.multinomial(
+            right, np.eye(*table.shape).ravel() / len(_DIGITS)
+        )
+        return np.asarray(drawn, dtype=np.int64)
+
+
+def from_address(address: str, scenario: str = "good") -> SimulatedCluster:
+    """Return the cluster that ``"simulated"``, ``"simulated:slow"`` or ``"simulated:slow?seed=3"`` names.
+
+    Parameters
+    ----------
+    address : str
+        As a parameter of a notebook.
+    scenario : str
+        Played when the address names none.
+
+    Raises
+    ------
+    PlanError
+        No such scenario; an option that is none.
+    """
+    named, _, options = address.removeprefix("simulated").removeprefix(":").partition("?")
+    given = parse_qs(options, keep_blank_values=True)
+    seed = given.pop("seed", ["0"])[-1]
+    if given or not seed.isdecimal():
+        raise PlanError(f"a simulated cluster takes ?seed=NUMBER, not {'?' + options!r}")
+    return SimulatedCluster(named or scenario, seed=int(seed))

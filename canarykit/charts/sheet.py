@@ -1,0 +1,48 @@
+"""The sheet that every picture of a rollout is drawn on: white, a finding on top, "simulated" across where it is."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from canarykit.charts.chart import Chart
+from canarykit.charts.style import GREY, INK
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from canarykit.history import History
+
+__all__ = ["finished", "sheet"]
+
+_LETTERS_PER_INCH = 9.2
+
+
+def sheet(width: float, height: float) -> Figure:
+    """Return an empty figure, in inches."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06), facecolor="white")
+
+
+def finished(figure: Figure, history: History, finding: str, shows: str) -> Chart:
+    """Say on top what was found, and across it when it is simulated.
+
+    Parameters
+    ----------
+    figure : Figure
+        With everything drawn.
+    history : History
+        That it shows.
+    finding : str
+        Title of the whole.
+    shows : str
+        What can be seen, for whoever cannot see it; the finding comes before it.
+    """
+    title = textwrap.fill(finding, int(figure.get_figwidth() * _LETTERS_PER_INCH))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK)
+    if history.simulated:
+        style = {"fontsize": 4 + 4.6 * figure.get_figwidth(), "color": GREY, "alpha": 0.15}
+        figure.text(0.5, 0.5, "simulated", ha="center", va="center", rotation=20, **style)  # type: ignore[arg-type]
+    return Chart(figure, f"{finding}. {'Simulated: ' if history.simulated else ''}{shows}")

@@ -1,0 +1,247 @@
+"""What a panel shows: a pure function of where the experiment stands, and of what was clicked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from canarykit.model import SYMBOLS
+from canarykit.snapshot import Snapshot
+from canarykit.words import elapsed
+
+__all__ = ["Note", "PanelState", "Picture", "panel_state", "question"]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A drawn chart.
+
+    Parameters
+    ----------
+    png : bytes
+        The picture.
+    alt : str
+        The sentence that says what it shows.
+    """
+
+    png: bytes
+    alt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a click came to; shown until the experiment has something newer to say.
+
+    Parameters
+    ----------
+    text : str
+        A sentence.
+    problem : bool
+        Whether it went wrong.
+    said : str
+        The experiment's own last line at that time.
+    """
+
+    text: str
+    problem: bool
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class PanelState:
+    """All that a panel shows.
+
+    Parameters
+    ----------
+    service, stable, canary : str
+        Names.
+    simulated : bool
+        Whether nothing of it is measured.
+    phase, verdict : str
+        Where the rollout is, and what the evidence says, in words.
+    wish : float
+        Where the slider stands, percent.
+    asked, served : str
+        The weight in force, and the canary's share of the requests that were counted under it.
+    columns : tuple of str
+        Of the table of guardrails.
+    rows : tuple of tuple of str
+        One per guardrail.
+    traffic : str
+        What the kit sends itself.
+    faults : tuple of str
+        What can be broken on purpose; without any there is no control for it.
+    fault : str
+        What is; empty when nothing is.
+    message : str
+        What went wrong, what is being done, or what was done.
+    problem : bool
+        Whether it went wrong.
+    question : str
+        What is asked before something that cannot be taken back; empty when nothing is.
+    enabled : frozenset of str
+        Controls that do something now: ``slide``, ``apply``, ``promote``, ``abort``, ``run``, ``send``, ``stop``, ``inject``.
+    picture : Picture, optional
+        The last chart.
+    """
+
+    service: str
+    stable: str
+    canary: str
+    simulated: bool
+    phase: str
+    verdict: str
+    wish: float
+    asked: str
+    served: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    traffic: str
+    faults: tuple[str, ...]
+    fault: str
+    message: str
+    problem: bool
+    question: str
+    enabled: frozenset[str]
+    picture: Picture | None
+
+
+def panel_state(
+    snapshot: Snapshot,
+    *,
+    wish: float | None = None,
+    note: Note | None = None,
+    asking: str = "",
+    working: str = "",
+    picture: Picture | None = None,
+) -> PanelState:
+    """Say what a panel shows.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        Where the experiment stands.
+    wish : float, optional
+        Where a person has left the slider without applying it; by default it follows the weight in force.
+    note : Note, optional
+        What the last click came to.
+    asking : {"", "promote", "abort"}
+        What was clicked and waits for a yes.
+    working : str
+        What this panel is doing; empty when nothing.
+    picture : Picture, optional
+        The last chart.
+    """
+    weight = snapshot.standing.split
+    stable, canary = snapshot.versions
+    columns, rows = _table(snapshot)
+    message, problem = _message(snapshot, note, working)
+    return PanelState(
+        service=snapshot.service,
+        stable=stable,
+        canary=canary,
+        simulated=snapshot.simulated,
+        phase=_phase(snapshot),
+        verdict=_verdict(snapshot),
+        wish=weight.canary if wish is None else wish,
+        asked=str(weight),
+        served=_served(snapshot),
+        columns=columns,
+        rows=rows,
+        traffic=_traffic(snapshot),
+        faults=snapshot.faults if snapshot.life == "deployed" and snapshot.ending is None else (),
+        fault=snapshot.fault or "",
+        message=message,
+        problem=problem,
+        question=question(asking, snapshot),
+        enabled=_enabled(snapshot, working),
+        picture=picture,
+    )
+
+
+def question(asking: str, snapshot: Snapshot) -> str:
+    """What is asked before a promotion or an abort; empty for anything else."""
+    stable, canary = snapshot.versions
+    if asking == "promote":
+        word = snapshot.judgement.word
+        doubt = "" if word == "pass" else f" The evidence says “{word}” so far."
+        return f"Promote {canary}? It replaces {stable} for all traffic.{doubt}"
+    if asking == "abort":
+        return f"Abort? All traffic returns to {stable}, and the rollout ends."
+    return ""
+
+
+def _phase(snapshot: Snapshot) -> str:
+    if snapshot.life == "new":
+        return "nothing is deployed yet: call deploy()"
+    if snapshot.ending is not None:
+        return f"{SYMBOLS[snapshot.ending.outcome]} {snapshot.ending.outcome}"
+    if snapshot.life == "closed":
+        return "closed"
+    rollout, standing = snapshot.rollout, snapshot.standing
+    if rollout.phase == "progressing":
+        held = elapsed(snapshot.now - rollout.since)
+        return f"progressing, step {rollout.step + 1} of {len(rollout.plan.steps)}, {held}"
+    held = elapsed(snapshot.now - standing.since)
+    return f"{standing.split} by hand, {held}" if standing.split.canary else f"all traffic on stable, {held}"
+
+
+def _verdict(snapshot: Snapshot) -> str:
+    if snapshot.ending is not None:
+        return snapshot.ending.sentence
+    judgement = snapshot.judgement
+    decided = judgement.alarm is not None or judgement.word == "pass"
+    said = f"{SYMBOLS[judgement.word]} {judgement.word}"
+    return f"{said}: {judgement.sentence}" if decided else f"{said} so far"
+
+
+def _served(snapshot: Snapshot) -> str:
+    stable, canary = snapshot.standing.served
+    if stable + canary:
+        return f"{100 * canary / (stable + canary):.1f} % of {stable + canary:,} requests"
+    return "no request yet" if snapshot.life == "deployed" else "–"
+
+
+def _table(snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    verdicts = snapshot.judgement.verdicts
+    columns = ("guardrail", *verdicts[0].cells, "verdict")
+    return columns, tuple(
+        (verdict.guardrail, *verdict.cells.values(), f"{SYMBOLS[verdict.word]} {verdict.word}") for verdict in verdicts
+    )
+
+
+def _traffic(snapshot: Snapshot) -> str:
+    if snapshot.traffic is None:
+        return "the kit sends nothing"
+    rate, shape = snapshot.traffic.get("rate"), snapshot.traffic.get("shape", "steady")
+    return f"sending {rate:g}/s, {shape}"
+
+
+def _message(snapshot: Snapshot, note: Note | None, working: str) -> tuple[str, bool]:
+    if working:
+        return f"{working} …", False
+    lost = "" if snapshot.lost is None else f"; {snapshot.lost:,} requests lost"
+    if note is not None and (note.problem or note.said == snapshot.said):
+        return (note.text, True) if note.problem else (note.text + lost, False)
+    if snapshot.life == "closed":
+        return "the experiment has been closed: nothing can be changed any more", False
+    if snapshot.life == "deployed" and snapshot.traffic is None and not any(snapshot.judgement.verdicts[0].comparison.requests):
+        return "no traffic yet: start some below, or send requests to the gateway", False
+    doing = f"; {snapshot.doing} …" if snapshot.doing else ""
+    return snapshot.said + lost + doing, False
+
+
+def _enabled(snapshot: Snapshot, working: str) -> frozenset[str]:
+    if snapshot.life != "deployed":
+        return frozenset()
+    names = set()
+    if snapshot.ending is None:
+        names |= {"abort", "slide"}
+        if not (working or snapshot.doing):
+            names |= {"apply", "promote", "run"}
+        if not working:
+            names.add("inject")
+    elif snapshot.standing.split.canary:
+        names.add("abort")  # a rollout that ended undecided may have left the canary its share
+    if not working:
+        names.add("send" if snapshot.traffic is None else "stop")
+    return frozenset(names)

@@ -1,0 +1,225 @@
+"""PanelView: widgets that show a `PanelState`, and hand clicks on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+import ipywidgets as widgets
+
+from canarykit.load.shapes import SHAPES
+from canarykit.panel.state import PanelState, Picture
+from canarykit.panel.summary import table
+
+__all__ = ["PanelView"]
+
+_SOUND = "nothing"
+_RATE = 120.0
+
+
+class PanelView:
+    """Shows a state; sets only what changed.
+
+    Parameters
+    ----------
+    clicked : callable
+        Takes what was clicked, and a value.
+    """
+
+    def __init__(self, clicked: Callable[..., None]) -> None:
+        self._clicked = clicked
+        self._shown: PanelState | None = None
+        self._make_weight()
+        self._make_question()
+        self._make_traffic()
+        self.head, self.table = _html("head"), _html("guardrails")
+        self.message = _html("status")
+        self.chart = widgets.Image(format="png")
+        self.chart.add_class("canarykit-chart")
+        self.figure = widgets.Box([self.chart], layout=widgets.Layout(display="none"))
+        self.figure.add_class("canarykit-figure")
+        hidden = widgets.Layout(display="none")
+        self.style = widgets.HTML(f"<style>{_read('style.css')}</style>", layout=hidden)
+        self.names = widgets.HTML(_names("the chart is being drawn"), layout=hidden)
+        rows = [self.head, self._weight, self._asked, self.message, self._traffic, self.table, self.figure]
+        rows += [self.style, self.names]
+        self.widget = widgets.VBox(rows)
+        self.widget.add_class("canarykit-panel")
+
+    def show(self, state: PanelState) -> None:
+        """Show a state.
+
+        Parameters
+        ----------
+        state : PanelState
+            Only what differs from the last one is sent to the browser.
+        """
+        before, self._shown = self._shown, state
+        for names, setter in self._setters():
+            if before is None or any(getattr(before, name) != getattr(state, name) for name in names):
+                setter(state)
+
+    def _setters(self) -> list[tuple[tuple[str, ...], Callable[[PanelState], None]]]:
+        """Which parts of a state each setter shows."""
+        return [
+            (("service", "stable", "canary", "simulated", "phase", "verdict"), self._set_head),
+            (("wish",), self._set_slider),
+            (("asked", "served"), self._set_served),
+            (("columns", "rows"), self._set_table),
+            (("message", "problem"), self._set_message),
+            (("question",), self._set_question),
+            (("traffic",), self._set_sending),
+            (("faults", "fault"), self._set_faults),
+            (("enabled",), self._set_enabled),
+            (("picture",), self._set_picture),
+        ]
+
+    # Making ------------------------------------------------------------------------------------------------------------
+
+    def _make_weight(self) -> None:
+        self.slider = widgets.FloatSlider(
+            min=0, max=100, step=1, readout_format=".4", description="canary asks", continuous_update=False,
+            tooltip="Percent of the traffic that the canary shall have; nothing moves before Apply",
+            style={"description_width": "initial"}, layout=widgets.Layout(flex="1 1 300px", min_width="240px"),
+        )  # fmt: skip
+        self.slider.add_class("canarykit-slider")
+        self.slider.observe(self._slid, "value")
+        self.served = _html("served")
+        self.apply = self._button("Apply", "apply", "Give the canary this share of the traffic")
+        self.promote = self._button("Promote", "promote", "Make the canary the stable version; asks once")
+        self.abort = self._button("Abort", "abort", "Return all traffic to stable; asks once")
+        self.run = self._button("Run the plan", "run", "Carry out the whole rollout; Abort ends it")
+        self._weight = _row(self.slider, self.apply, self.served, self.run, self.promote, self.abort)
+
+    def _make_question(self) -> None:
+        self.question = _html("question-text")
+        self.yes = self._button("Yes", "yes", "Yes, do it")
+        self.no = self._button("No", "no", "No, leave everything as it is")
+        self._asked = _row(self.question, self.yes, self.no)
+        self._asked.add_class("canarykit-question")
+
+    def _make_traffic(self) -> None:
+        narrow = {"description_width": "initial"}
+        self.rate = widgets.BoundedFloatText(
+            _RATE, min=0.1, max=1e5, description="requests/s", tooltip="Requests per second", style=narrow,
+            layout=widgets.Layout(width="170px"),
+        )  # fmt: skip
+        self.shape = widgets.Dropdown(
+            options=list(SHAPES), description="shape", tooltip="How the rate goes over time", style=narrow,
+            layout=widgets.Layout(width="150px"),
+        )  # fmt: skip
+        self.send = self._button("Send traffic", "send", "Send requests with known answers to the gateway", self._sends)
+        self.stop = self._button("Stop traffic", "stop", "Send no more requests")
+        self.sending = _html("traffic")
+        self.fault = widgets.Dropdown(
+            options=[_SOUND], description="break in the canary", tooltip="Break the canary on purpose, to see it caught",
+            style=narrow, layout=widgets.Layout(width="230px"),
+        )  # fmt: skip
+        self.inject = self._button("Inject", "inject", "Break this in the canary; “nothing” mends it", self._broken)
+        self._faults = _row(self.fault, self.inject)
+        self._traffic = _row(self.rate, self.shape, self.send, self.stop, self.sending, self._faults)
+
+    def _button(self, text: str, action: str, tooltip: str, value: Callable[[], Any] = lambda: None) -> Any:
+        button = widgets.Button(description=text, tooltip=tooltip)
+        button.add_class(f"canarykit-{action}")
+        button.on_click(lambda _: self._clicked(action, value()))
+        return button
+
+    def _sends(self) -> tuple[float, str]:
+        return self.rate.value, self.shape.value
+
+    def _broken(self) -> str | None:
+        return None if self.fault.value == _SOUND else self.fault.value
+
+    def _slid(self, change: Any) -> None:
+        # Set by `show` it is what is shown; a person may drag it just then, in another thread.
+        if self._shown is None or change["new"] != self._shown.wish:
+            self._clicked("slide", change["new"])
+
+    # Showing -----------------------------------------------------------------------------------------------------------
+
+    def _set_head(self, state: PanelState) -> None:
+        simulated = " <em>simulated</em>" if state.simulated else ""
+        roles = f"{_swatch('stable')}{escape(state.stable)} stable → {_swatch('canary')}{escape(state.canary)} canary"
+        self.head.value = (
+            f'<div class="canarykit-head"><span><b>{escape(state.service)}</b>{simulated} &nbsp; {roles}</span>'
+            f'<span class="canarykit-phase">{escape(state.phase)}</span></div>'
+            f'<div class="canarykit-verdict"><b>{escape(state.verdict)}</b></div>'
+        )
+
+    def _set_slider(self, state: PanelState) -> None:
+        self.slider.value = state.wish
+
+    def _set_served(self, state: PanelState) -> None:
+        self.served.value = (
+            f'in force <b class="canarykit-asked">{escape(state.asked)}</b>, '
+            f'served <b class="canarykit-share">{escape(state.served)}</b>'
+        )
+
+    def _set_table(self, state: PanelState) -> None:
+        self.table.value = table(state)
+
+    def _set_message(self, state: PanelState) -> None:
+        name, sign = ("canarykit-message canarykit-problem", "! ") if state.problem else ("canarykit-message", "")
+        self.message.value = f'<div class="{name}" role="status">{sign}{escape(state.message)}</div>'
+
+    def _set_question(self, state: PanelState) -> None:
+        self.question.value = f'<span role="alert">{escape(state.question)}</span>' if state.question else ""
+        self._asked.layout.display = "flex" if state.question else "none"
+
+    def _set_sending(self, state: PanelState) -> None:
+        self.sending.value = escape(state.traffic)
+
+    def _set_faults(self, state: PanelState) -> None:
+        self._faults.layout.display = "flex" if state.faults else "none"
+        if tuple(self.fault.options) != (_SOUND, *state.faults):
+            self.fault.options = [_SOUND, *state.faults]
+        if state.faults:
+            self.fault.value = state.fault or _SOUND
+
+    def _set_enabled(self, state: PanelState) -> None:
+        self.slider.disabled = "slide" not in state.enabled
+        for name in ("apply", "promote", "abort", "run", "send", "stop", "inject"):
+            getattr(self, name).disabled = name not in state.enabled
+
+    def _set_picture(self, state: PanelState) -> None:
+        if state.picture is None:
+            return
+        if self.figure.layout.display == "none":
+            self.style.value = f"<style>{_read('style.css')}{_shape(state.picture)}</style>"
+            self.figure.layout.display = "block"
+        self.chart.value = state.picture.png
+        self.names.value = _names(state.picture.alt)
+
+
+def _html(name: str) -> Any:
+    made = widgets.HTML()
+    made.add_class(f"canarykit-{name}")
+    return made
+
+
+def _row(*children: Any) -> Any:
+    layout = widgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="4px 8px", overflow="visible")
+    return widgets.HBox(children, layout=layout)
+
+
+def _swatch(role: str) -> str:
+    return f'<span class="canarykit-swatch canarykit-{role}-swatch" aria-hidden="true"></span>'
+
+
+def _read(name: str) -> str:
+    return (files("canarykit.panel") / name).read_text()
+
+
+def _names(alt: str) -> str:
+    """Have the browser name what widgets leave without a name, each time that this is written."""
+    pixel = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+    return f'<img src="{pixel}" alt="" title="{escape(alt)}" onload="{escape(_read("names.js"))}">'
+
+
+def _shape(picture: Picture) -> str:
+    """Keep the place of a picture while the next one loads: PNG says its size in bytes 16 to 24."""
+    width, height = (int.from_bytes(picture.png[at : at + 4]) for at in (16, 20))
+    return f".canarykit-chart {{ aspect-ratio: {width} / {height}; }}"

@@ -1,0 +1,208 @@
+"""What every cluster promises to a rollout: the same of the simulated one as of the real one on this machine."""
+
+import inspect
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import canarykit as ck
+from canarykit.clusters.base import Clock, Cluster, Traffic
+from canarykit.errors import ClusterError, PlanError
+from canarykit.metrics import CONFUSION, LATENCY_EDGES
+from canarykit.routers.base import Router
+from canarykit.telemetry.base import Telemetry
+from canarykit.testing import SCENARIOS, SimulatedCluster
+
+KINDS = ["simulated", pytest.param("local", marks=pytest.mark.real("envoy"))]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def cluster(request, models):
+    """A cluster that runs a service."""
+    made = ck.connect(request.param)
+    made.deploy(served(models))
+    yield made
+    made.teardown()
+
+
+def served(models):
+    """A service for either."""
+    stable, canary = (ck.Version(name, model=models[kind]) for name, kind in (("v1", "stable"), ("v2", "good")))
+    return ck.Service("digits", stable, canary, replicas=1)
+
+
+def members(protocol):
+    """What a protocol asks for: names of properties, and methods with the names of their parameters."""
+    for name, member in vars(protocol).items():
+        if isinstance(member, property):
+            yield name, None
+        elif inspect.isfunction(member) and not name.startswith("_"):
+            yield name, list(inspect.signature(member).parameters)[1:]
+
+
+def test_every_protocol_is_fulfilled(cluster):
+    """
+    Cluster, clock, router, telemetry and traffic have all that is asked, under the same names.
+    """
+    traffic = cluster.send(50)
+    for protocol, thing in (
+        (Cluster, cluster), (Clock, cluster.clock), (Router, cluster.router), (Telemetry, cluster.telemetry),
+        (Traffic, traffic),
+    ):  # fmt: skip
+        for name, parameters in members(protocol):
+            assert hasattr(thing, name), f"{type(thing).__name__} has no {name}"
+            if parameters is not None and name != "send":
+                assert list(inspect.signature(getattr(thing, name)).parameters) == parameters or "facts" in parameters
+    traffic.stop()
+    traffic.stop()
+
+
+def test_a_split_is_in_force_when_apply_returns(cluster):
+    """
+    None, all, fractions, twice the same; reset returns to stable.
+    """
+    for weight in (0, 12.5, 12.5, 0.1, 100):
+        assert cluster.router.apply(ck.TrafficSplit(weight)) >= 0
+        assert cluster.router.observed() == ck.TrafficSplit(weight)
+    cluster.router.reset()
+    assert cluster.router.observed() == ck.TrafficSplit(0)
+
+
+def test_windows_follow_one_another_and_hold_one_split(cluster):
+    """
+    Each begins where the one before ended; counts are whole numbers of both versions; labels make answers.
+    """
+    cluster.warm("canary")
+    assert cluster.trouble("canary") is None
+    cluster.router.apply(ck.TrafficSplit(50))
+    cluster.telemetry.begin(ck.TrafficSplit(50), cluster.clock.now())
+    traffic, windows = cluster.send(150, seed=2), []
+    for _ in range(3):
+        cluster.clock.sleep(1.0)
+        cluster.telemetry.label(answer for answer in traffic.answers() if answer.right is not None)
+        windows.append(cluster.telemetry.read(cluster.clock.now()))
+    record = traffic.record()
+    traffic.stop()
+    assert [window.start for window in windows[1:]] == [window.end for window in windows[:-1]]
+    for window in windows:
+        assert window.split == ck.TrafficSplit(50)
+        assert window.counts["outcome"].shape == window.counts["answers"].shape == (2, 2)
+        assert window.counts["latency"].shape == (2, len(LATENCY_EDGES))
+        assert all(table.dtype == np.int64 and (table >= 0).all() for table in window.counts.values())
+        assert min(window.requests) > 0
+    assert (record["lost_total"], traffic.asked["rate"]) == (0, 150)
+    assert traffic.classes == tuple(range(10))
+    cluster.router.reset()
+
+
+def test_a_window_of_no_traffic_says_so(cluster):
+    """
+    Silence is a window, with a note.
+    """
+    cluster.telemetry.begin(ck.TrafficSplit(0), cluster.clock.now())
+    window = cluster.telemetry.read(cluster.clock.now())
+    assert window.requests == (0, 0)
+    assert "no request" in window.note
+
+
+def test_it_runs_one_service(cluster, models):
+    """
+    A second one is refused, and so is what cannot be sent.
+    """
+    with pytest.raises(ClusterError, match="runs a service already"):
+        cluster.deploy(served(models))
+    for options in ({"rate": "fast"}, {"rate": 1, "shape": "wave"}):
+        with pytest.raises(PlanError):
+            cluster.send(**options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_before_a_deployment_it_says_what_to_do(kind):
+    """
+    Traffic and weight need something that runs.
+    """
+    cluster = ck.connect(kind)
+    for call in (lambda: cluster.send(1), lambda: cluster.warm("canary")):
+        with pytest.raises(ClusterError, match="deploy a service first"):
+            call()
+    cluster.teardown()
+    cluster.teardown()
+
+
+@settings(max_examples=40)
+@given(
+    name=st.sampled_from(sorted(SCENARIOS)),
+    seed=st.integers(0, 2**32),
+    weights=st.lists(st.floats(0, 100), min_size=1, max_size=4),
+    rate=st.floats(0.1, 500),
+    shape=st.sampled_from(["steady", "ramp", "spike"]),
+)
+def test_any_simulated_traffic_adds_up(name, seed, weights, rate, shape):
+    """
+    Under any scenario, seed, weight and shape: answered requests are those that succeeded, each with one duration, one label.
+    """
+    never = ["never", "{port}"]
+    service = ck.Service("digits", ck.Version("v1", command=never), ck.Version("v2", command=never))
+    cluster = SimulatedCluster(name, seed=seed)
+    cluster.deploy(service)
+    traffic, counted = cluster.send(rate, shape=shape), 0
+    for weight in weights:
+        split = ck.TrafficSplit(weight)
+        cluster.router.apply(split)
+        cluster.telemetry.begin(split, cluster.clock.now())
+        cluster.clock.sleep(5.0)
+        window = cluster.telemetry.read(cluster.clock.now())
+        good = window.counts["outcome"][:, 0]
+        for table in ("latency", "answers", CONFUSION):
+            assert (window.counts[table].sum(axis=1) == good).all()
+        right = window.counts[CONFUSION].reshape(2, 10, 11).trace(axis1=1, axis2=2)
+        assert (right == window.counts["answers"][:, 0]).all()
+        assert (weight > 0 or window.requests[1] == 0) and (weight < 100 or window.requests[0] == 0)
+        counted += sum(window.requests)
+    assert traffic.record()["answered"] == counted
+
+
+def test_simulated_traffic_has_a_shape_an_end_and_only_the_labels_it_was_given(service):
+    """
+    A spike is seen, nothing comes after the duration, and payloads without labels make no answers.
+    """
+    cluster = SimulatedCluster("good")
+    cluster.deploy(service)
+    cluster.send(100, shape="spike", duration=30.0)
+    sizes = []
+    for _ in range(40):
+        cluster.clock.sleep(1.0)
+        sizes.append(sum(cluster.telemetry.read(cluster.clock.now()).requests))
+    assert min(sizes[18:20]) > 2 * max(sizes[:18])
+    assert sum(sizes[30:]) == 0
+    cluster.send(100, payloads=[{"body": 1}])
+    cluster.clock.sleep(1.0)
+    assert set(cluster.telemetry.read(cluster.clock.now()).counts) == {"outcome", "latency"}
+
+
+def test_an_address_names_scenario_and_seed():
+    """
+    The scenario of the address comes first; another seed is another throw; what is no scenario or option is refused.
+    """
+    assert ck.connect("simulated").scenario == SCENARIOS["good"]
+    assert ck.connect("simulated", scenario="wrong").scenario == SCENARIOS["wrong"]
+    assert ck.connect("simulated:slow", scenario="wrong").scenario == SCENARIOS["slow"]
+    assert ck.connect("simulated?seed=3").scenario == SCENARIOS["good"]
+    drawn = set()
+    for seed in (0, 3):
+        cluster = ck.connect(f"simulated:same?seed={seed}")
+        cluster.deploy(served({"stable": "a.skops", "good": "b.skops"}))
+        cluster.send(100)
+        now = cluster.clock.now()
+        drawn.add(int(cluster.draw(now, now + 60.0, ck.TrafficSplit(50))["outcome"].sum()))
+    assert len(drawn) == 2
+    for where, complaint in (
+        ("simulated:splendid", "choose one of good, slow"),
+        ("simulated:good?sed=1", "takes \\?seed=NUMBER"),
+        ("simulated?seed=x", "takes \\?seed=NUMBER"),
+        ("simulation", "no cluster is known"),
+    ):
+        with pytest.raises(PlanError, match=complaint):
+            ck.connect(where)
