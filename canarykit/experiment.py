@@ -106,6 +106,7 @@ class Experiment:
         self._sending = threading.RLock()  # the kit's own traffic; taken before the other one
         self._news = threading.Condition()  # told when the rollout ends, or the experiment is closed
         self._doing: list[str] = []
+        self._needed: tuple[float, ...] = ()
         self._fault: str | None = None
         self._said = ""
         self._now, self._sleep = self.cluster.clock.now, self.cluster.clock.sleep
@@ -372,6 +373,7 @@ class Experiment:
             rollout=self._rollout,
             running=self._running,
             judgement=self._judgement,
+            needed=self._needed,
             ending=self.ending,
             traffic=None if load is None else load.asked,
             lost=lost if self._loads else None,
@@ -614,6 +616,7 @@ class Experiment:
             self._judge.update(window)
             self._split_check.update(window)
             self._judgement = self._judge.judgement
+            self._needed = tuple(seconds for _, seconds in self._judge.still_needed)
             self._rollout = observe(self._rollout, self._judgement, canary_requests=canary, now=window.end)
         self._record(lambda: self.journal.add_window(window))
         if load is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from canarykit.model import SYMBOLS
+from canarykit.model import SYMBOLS, Verdict
 from canarykit.snapshot import Snapshot
-from canarykit.words import elapsed
+from canarykit.words import duration, elapsed
 
 __all__ = ["Note", "PanelState", "Picture", "panel_state", "question"]
 
@@ -204,9 +205,17 @@ def _served(snapshot: Snapshot) -> str:
 def _table(snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     verdicts = snapshot.judgement.verdicts
     columns = ("guardrail", *verdicts[0].cells, "verdict")
+    needed = snapshot.needed or (math.nan,) * len(verdicts)
     return columns, tuple(
-        (verdict.guardrail, *verdict.cells.values(), f"{SYMBOLS[verdict.word]} {verdict.word}") for verdict in verdicts
+        (verdict.guardrail, *verdict.cells.values(), _said(verdict, seconds, snapshot.ending is None))
+        for verdict, seconds in zip(verdicts, needed, strict=True)
     )
+
+
+def _said(verdict: Verdict, seconds: float, goes_on: bool) -> str:
+    said = f"{SYMBOLS[verdict.word]} {verdict.word}"
+    waits = goes_on and verdict.word == "inconclusive" and math.isfinite(seconds) and seconds >= 1
+    return f"{said}, about {duration(seconds)} more" if waits else said
 
 
 def _traffic(snapshot: Snapshot) -> str:
