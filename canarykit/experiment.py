@@ -97,7 +97,7 @@ class Experiment:
         self.load: Traffic | None = None
         self._loads = self._lost_before = 0
         self._judge = Judge(self.guardrails, alpha=alpha)
-        self._judgement = self._judge.judgement
+        self._judgement, self._needed = self._judge.judgement, (float("nan"),) * len(self.guardrails)
         self._split_check = SplitCheck(alpha=alpha)
         self._rollout = Rollout(plan or RolloutPlan.of(5, 25, 50))
         self._standing = Standing()
@@ -106,7 +106,6 @@ class Experiment:
         self._sending = threading.RLock()  # the kit's own traffic; taken before the other one
         self._news = threading.Condition()  # told when the rollout ends, or the experiment is closed
         self._doing: list[str] = []
-        self._needed: tuple[float, ...] = ()
         self._fault: str | None = None
         self._said = ""
         self._now, self._sleep = self.cluster.clock.now, self.cluster.clock.sleep

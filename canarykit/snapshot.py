@@ -87,7 +87,7 @@ class Snapshot:
     rollout: Rollout
     running: bool
     judgement: Judgement
-    needed: tuple[float, ...] = ()
+    needed: tuple[float, ...]
     ending: Ending | None = None
     traffic: Mapping[str, Any] | None = None
     lost: int | None = None

@@ -205,10 +205,9 @@ def _served(snapshot: Snapshot) -> str:
 def _table(snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     verdicts = snapshot.judgement.verdicts
     columns = ("guardrail", *verdicts[0].cells, "verdict")
-    needed = snapshot.needed or (math.nan,) * len(verdicts)
     return columns, tuple(
         (verdict.guardrail, *verdict.cells.values(), _said(verdict, seconds, snapshot.ending is None))
-        for verdict, seconds in zip(verdicts, needed, strict=True)
+        for verdict, seconds in zip(verdicts, snapshot.needed, strict=True)
     )
 
 
