@@ -228,6 +228,8 @@ def _message(snapshot: Snapshot, note: Note | None, working: str) -> tuple[str, 
     if working:
         return f"{working} …", False
     lost = "" if snapshot.lost is None else f"; {snapshot.lost:,} requests lost"
+    if snapshot.life == "deployed" and snapshot.ending is not None and not (note and note.problem):
+        return snapshot.ending.outcome + lost, False  # its sentence is the verdict
     if note is not None and (note.problem or note.said == snapshot.said):
         return (note.text, True) if note.problem else (note.text + lost, False)
     if snapshot.life == "closed":
