@@ -97,7 +97,7 @@ class Experiment:
         self.load: Traffic | None = None
         self._loads = self._lost_before = 0
         self._judge = Judge(self.guardrails, alpha=alpha)
-        self._judgement = self._judge.judgement
+        self._judgement, self._needed = self._judge.judgement, (float("nan"),) * len(self.guardrails)
         self._split_check = SplitCheck(alpha=alpha)
         self._rollout = Rollout(plan or RolloutPlan.of(5, 25, 50))
         self._standing = Standing()
@@ -380,6 +380,7 @@ class Experiment:
             rollout=self._rollout,
             running=self._running,
             judgement=self._judgement,
+            needed=self._needed,
             ending=self.ending,
             traffic=None if load is None else load.asked,
             lost=lost if self._loads else None,
@@ -634,6 +635,7 @@ class Experiment:
             self._judge.update(window)
             self._split_check.update(window)
             self._judgement = self._judge.judgement
+            self._needed = tuple(seconds for _, seconds in self._judge.still_needed)
             self._rollout = observe(self._rollout, self._judgement, canary_requests=canary, now=window.end)
         self._record(lambda: self.journal.add_window(window))
         if load is not None:

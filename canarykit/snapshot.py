@@ -60,6 +60,8 @@ class Snapshot:
         Whether the plan is being carried out.
     judgement : Judgement
         What the evidence shows.
+    needed : tuple of float
+        Seconds until each guardrail is likely to be decided, at the traffic so far; NaN when unknown.
     ending : Ending, optional
         How it ended, when it has.
     traffic : mapping, optional
@@ -85,6 +87,7 @@ class Snapshot:
     rollout: Rollout
     running: bool
     judgement: Judgement
+    needed: tuple[float, ...]
     ending: Ending | None = None
     traffic: Mapping[str, Any] | None = None
     lost: int | None = None

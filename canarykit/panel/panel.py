@@ -242,8 +242,14 @@ class Panel:
         self._trouble = self._caught(self._look_around)
         snapshot = self.experiment.snapshot()
         self.refresh()
-        self._draw(snapshot)
-        return snapshot.life == "closed"
+        if snapshot.life != "closed":
+            self._draw(snapshot)
+            return False
+        if self._picture is not None:
+            with self._drawing:  # the last picture shows how it ended
+                self._note = self._caught(self._paint_once) or self._note
+            self.refresh()
+        return True
 
     def _look_around(self) -> str | None:
         if self._look(self._every).life == "deployed":

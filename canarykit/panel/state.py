@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from canarykit.model import SYMBOLS
+from canarykit.model import SYMBOLS, Verdict
 from canarykit.snapshot import Snapshot
-from canarykit.words import elapsed
+from canarykit.words import duration, elapsed
 
 __all__ = ["Note", "PanelState", "Picture", "panel_state", "question"]
 
@@ -205,8 +206,15 @@ def _table(snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[tuple[str, ...], 
     verdicts = snapshot.judgement.verdicts
     columns = ("guardrail", *verdicts[0].cells, "verdict")
     return columns, tuple(
-        (verdict.guardrail, *verdict.cells.values(), f"{SYMBOLS[verdict.word]} {verdict.word}") for verdict in verdicts
+        (verdict.guardrail, *verdict.cells.values(), _said(verdict, seconds, snapshot.ending is None))
+        for verdict, seconds in zip(verdicts, snapshot.needed, strict=True)
     )
+
+
+def _said(verdict: Verdict, seconds: float, goes_on: bool) -> str:
+    said = f"{SYMBOLS[verdict.word]} {verdict.word}"
+    waits = goes_on and verdict.word == "inconclusive" and math.isfinite(seconds) and seconds >= 1
+    return f"{said}, about {duration(seconds)} more" if waits else said
 
 
 def _traffic(snapshot: Snapshot) -> str:
@@ -220,6 +228,8 @@ def _message(snapshot: Snapshot, note: Note | None, working: str) -> tuple[str, 
     if working:
         return f"{working} …", False
     lost = "" if snapshot.lost is None else f"; {snapshot.lost:,} requests lost"
+    if snapshot.life == "deployed" and snapshot.ending is not None and not (note and note.problem):
+        return snapshot.ending.outcome + lost, False  # its sentence is the verdict
     if note is not None and (note.problem or note.said == snapshot.said):
         return (note.text, True) if note.problem else (note.text + lost, False)
     if snapshot.life == "closed":

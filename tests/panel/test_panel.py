@@ -42,7 +42,8 @@ def test_what_cannot_be_taken_back_asks_once(experiment, panel_of, until, action
     panel.do("yes")
     until(lambda: exp.ending is not None, panel)
     assert exp.ending.outcome == {"promote": "promoted", "abort": "rolled back"}[action]
-    until(lambda: exp.ending.sentence in panel.state.message, panel)
+    until(lambda: panel.state.message == f"{exp.ending.outcome}; 0 requests lost", panel)
+    assert panel.state.verdict == exp.ending.sentence
 
 
 def test_abort_works_while_another_command_is_busy(experiment, panel_of, until, held_up):
@@ -221,9 +222,12 @@ def test_an_experiment_torn_down_under_the_panel(experiment, panel_of, until):
     exp = experiment()
     panel = panel_of(exp).start()
     poller = panel._poller
+    until(lambda: panel.frames == 1, panel)
+    exp.abort("the last thing")
     exp.teardown()
     until(lambda: not poller.is_alive(), panel)
     last = panel.view.shown[-1]
+    assert "rolled back" in last.picture.alt
     assert "has been closed" in last.message
     assert not last.enabled
     panel.do("apply")

@@ -62,6 +62,20 @@ def test_guardrails_are_rows_with_word_and_symbol(snapshot):
     assert all(row[-1] == "– no data" and "of 20" in row[-2] for row in state.rows)
 
 
+def test_a_guardrail_that_is_not_decided_says_how_long_it_takes(experiment):
+    """
+    At the traffic so far; not once the rollout has ended.
+    """
+    exp = experiment("same")
+    exp.shift(25)
+    exp.observe("60s")
+    error_rate, latency = panel_state(exp.snapshot()).rows
+    assert error_rate[-1].startswith("? inconclusive, about ") and error_rate[-1].endswith(" more")
+    assert latency[-1] == "✓ pass"
+    exp.abort()
+    assert panel_state(exp.snapshot()).rows[0][-1] == "? inconclusive"
+
+
 def test_a_click_is_answered_and_losses_are_said(snapshot):
     """
     What was done, with the lost requests; what went wrong, in its own words; and what the experiment said since.
