@@ -33,12 +33,15 @@ def test_a_rollout_by_hand(models, panel_of, until):
         )
         print(f"served share shown after {time.monotonic() - start:.2f} s")
         view.fault.value = "failing"
+        until(lambda: not view.inject.disabled, panel)  # one command at a time: Apply may still be seeing its share served
         view.inject.click()
         until(lambda: exp.judge().verdicts[0].comparison.events[1] > 0, panel, seconds=60)
+        until(lambda: not view.inject.disabled, panel)
         view.fault.value = "nothing"
         view.inject.click()
         until(lambda: panel.state.fault == "", panel)
         if exp.judge().alarm is None:
+            until(lambda: not view.promote.disabled, panel)
             view.promote.click()
             view.yes.click()
             until(lambda: exp.ending is not None, panel, seconds=60)
