@@ -42,9 +42,9 @@ def test_a_probe_that_never_passes_ends_the_wait(connect, service_of, admin, est
     """
     The deadline ends it, with what the probe saw.
     """
-    cluster = connect(ready_within=40.0)
+    cluster = connect(ready_within=25.0)
     canary = ck.Version("v2", model=estimators["good"], ready="/never")
-    with pytest.raises(ClusterError, match=r"0 of 1 pods ready after 40 s(.|\n)*404"):
+    with pytest.raises(ClusterError, match=r"0 of 1 pods ready after 25 s(.|\n)*404"):
         cluster.deploy(ck.Service("digits", service_of().stable, canary, replicas=1))
     assert parts.left_behind(admin) == []
 
