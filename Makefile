@@ -4,7 +4,7 @@ CANARY ?= good
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-cluster kind lab lint bench clean
+.PHONY: demo test test-cluster kind lab screenshots lint bench clean
 
 $(READY): pyproject.toml
 	@echo "setting up .venv: this takes a minute or two, once"
@@ -30,6 +30,9 @@ kind: ## How to get a cluster for the tests on your own machine
 
 lab: $(READY) ## The notebooks in JupyterLab
 	@exec $(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/01-first-canary.ipynb
+
+screenshots: $(READY) ## The pictures in the README, from a real JupyterLab; needs a Chromium
+	@PYTHONPATH=tests $(BIN)/python tests/browser/screenshots.py docs
 
 lint: $(READY) ## Style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

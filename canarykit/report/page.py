@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,13 @@ def page(executed: Path, found: dict[str, Any]) -> str:
     notebook = nbformat.read(executed, as_version=4)
     title = _title(notebook)
     style = files("canarykit.report").joinpath("report.css").read_text()
-    return (
+    text = (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(found['outcome'])}: {html.escape(title)}</title>\n<style>\n{style}</style>\n</head>\n"
         f"<body>\n<main>\n{_head(title, found)}\n{_body(notebook)}\n</main>\n</body>\n</html>\n"
     )
+    return re.sub(r"(?<=\d) %", "\u00a0%", text)  # a number and its sign stay on one line
 
 
 def _title(notebook: Any) -> str:
@@ -83,11 +85,25 @@ def _body(notebook: Any) -> str:
     from traitlets.config import Config
 
     shown = notebook.copy()
-    shown.cells = [_without_progress(_without_title(cell)) for cell in _until_failure(notebook.cells)]
+    shown.cells = [_without_noise(_without_title(cell)) for cell in _until_failure(notebook.cells)]
     exporter = HTMLExporter(config=Config({"HTMLExporter": {"exclude_input": True}}), template_name="basic")
     exporter.register_preprocessor(TagRemovePreprocessor(remove_cell_tags=_HIDDEN), enabled=True)
     body, _ = exporter.from_notebook_node(shown)
-    return str(body)
+    return _scrolling(str(body))
+
+
+def _scrolling(body: str) -> str:
+    """Let what is wider than a telephone scroll in a place of its own, which the keyboard reaches, named by its heading."""
+    heading = "Rollout"
+
+    def place(match: re.Match[str]) -> str:
+        nonlocal heading
+        if match["heading"] is not None:
+            heading = re.sub(r"<a .*?</a>|<[^>]*>", "", match["heading"]).replace('"', "&quot;")
+            return match[0]
+        return f'<div class="wide" role="group" tabindex="0" aria-label="{heading}">{match[0]}</div>'
+
+    return re.sub(r"<h2[^>]*>(?P<heading>.*?)</h2>|<table.*?</table>|<img [^>]*>", place, body, flags=re.DOTALL)
 
 
 def _until_failure(cells: list[Any]) -> list[Any]:
@@ -98,12 +114,16 @@ def _until_failure(cells: list[Any]) -> list[Any]:
     return cells
 
 
-def _without_progress(cell: Any) -> Any:
-    """Leave out what was shown to whoever waited."""
+def _without_noise(cell: Any) -> Any:
+    """Leave out what was shown to whoever waited, and lines with nothing in them: they would be an empty box."""
     if cell.cell_type != "code":
         return cell
     rest = cell.copy()
-    rest.outputs = [output for output in cell.outputs if output.get("metadata") != METADATA]
+    rest.outputs = [
+        output
+        for output in cell.outputs
+        if output.get("metadata") != METADATA and (output.output_type != "stream" or output.text.strip())
+    ]
     return rest
 
 

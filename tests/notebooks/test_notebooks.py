@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+import papermill.cli
 import pytest
 
 import canarykit as ck
@@ -99,6 +100,21 @@ def test_parameters_are_typed_literals_with_help(path):
 
 
 @every
+def test_help_reads_well(path, capsys):
+    """
+    `papermill --help-notebook` lists each parameter on one line of its own, with type, default and a capitalised sentence.
+    """
+    with pytest.raises(SystemExit):
+        papermill.cli.papermill([str(path), "--help-notebook"])
+    text = capsys.readouterr().out
+    assert "Can't infer" not in text
+    for name, parameter in known_parameters(path).items():
+        assert re.match("[A-Z]", parameter["help"]), parameter["help"]
+        declared = rf"{name}: {parameter['inferred_type_name']} \(default {re.escape(parameter['default'])}\)"
+        assert re.search(rf"^  {declared}\s+{re.escape(parameter['help'])}$", text, flags=re.MULTILINE), text
+
+
+@every
 def test_imports_are_few(path):
     """
     `import canarykit as ck` and at most two more.
@@ -114,7 +130,9 @@ def test_there_is_one_title_and_a_check_at_the_end(path):
     One H1, first; the last cell is tagged `check` and asserts.
     """
     cells = read(path)
-    titles = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines() if line.startswith("# ")]
+    titles = [
+        line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines() if line.startswith("# ")
+    ]
     assert len(titles) == 1
     assert cells[0].source.startswith(titles[0])
     assert cells[-1].metadata.tags == ["check"]
@@ -127,6 +145,7 @@ def shown(path):
     assert not [output for output in outputs if output.output_type == "error"]
     data = [output.data for output in outputs if "data" in output]
     assert not any("application/vnd.jupyter.widget-view+json" in each for each in data)
+    assert "widgets" not in nbformat.read(path, as_version=4).metadata
     images = re.findall(r"<img [^>]*>", " ".join(each.get("text/html", "") for each in data))
     assert images
     assert all(re.search(r'alt="[^"]{40,}"', image) for image in images)
