@@ -12,7 +12,7 @@ from typing import Any
 
 from canarykit.errors import RoutingError
 from canarykit.model import ROLES, Role, TrafficSplit
-from canarykit.routers.objects import Api, Target, balancer_url
+from canarykit.routers.objects import Api, Probe, Target, balancer_url, until_served
 
 __all__ = ["ReplicasRouter", "pods_for", "ready_in"]
 
@@ -69,8 +69,10 @@ class ReplicasRouter:
         Where the pods listen.
     url : str, optional
         Where the Service is reached; its load balancer's address by default.
+    ready : str
+        A path that both versions answer.
     within : float
-        Seconds until the pods of a split must be ready.
+        Seconds until the pods of a split must be ready, and again until connections show it.
     """
 
     kind = "Service"
@@ -79,12 +81,20 @@ class ReplicasRouter:
     """The numbers of pods are its business."""
 
     def __init__(
-        self, api: Api, target: Target, *, pods: int = 4, port: int = 8080, url: str | None = None, within: float = 120.0
+        self,
+        api: Api,
+        target: Target,
+        *,
+        pods: int = 4,
+        port: int = 8080,
+        url: str | None = None,
+        ready: str = "/v2/health/ready",
+        within: float = 120.0,
     ) -> None:
         if pods < 2:
             raise RoutingError(f"two versions need two pods at least, not {pods}")
         self._api, self._target, self._pods, self._port = api, target, pods, port
-        self._url, self._within = url, within
+        self._url, self._ready, self._within = url, ready, within
 
     @property
     def url(self) -> str:
@@ -129,7 +139,22 @@ class ReplicasRouter:
                     self._api.patch("Deployment", self._target.service(role), {"spec": {"replicas": want[role]}})
             at_least = {role: max(want[role], have[role]) if grow else want[role] for role in ROLES}
             self._wait(at_least, exactly=not grow)
+        self._confirm(TrafficSplit(100 * have["canary"] / sum(have.values())) if any(have.values()) else None, split)
         return time.perf_counter() - start
+
+    def _confirm(self, before: TrafficSplit | None, after: TrafficSplit) -> None:
+        """Wait until new connections show the split: a node takes up who is ready a moment after the API server knows."""
+        try:
+            probe = Probe(self.url, self._ready)
+        except RoutingError:
+            return  # a Service without an address serves nobody yet
+
+        def anew() -> str | None:
+            role = probe()
+            probe.close()
+            return role
+
+        until_served(anew, before, after, within=self._within, what=f"Service {self._target.app}")
 
     def observed(self) -> TrafficSplit:
         """Share of the pods that are asked for."""

@@ -8,6 +8,7 @@ pytestmark = [pytest.mark.real("browser"), pytest.mark.real("jupyter"), pytest.m
 # Parameters with which each runs in class: simulated, in seconds. On real parts they run in tests/notebooks.
 IN_CLASS = {
     "01-first-canary": {"where": "simulated", "rate": 2000.0},
+    "02-bad-canary": {"where": "simulated"},
     "03-reading-the-evidence": {},
     "rollout-report": {"where": "simulated"},
 }

@@ -102,7 +102,7 @@ def experiment():
     made = []
 
     def make(service, cluster, **options):
-        guardrails = [ck.metrics.error_rate(), ck.metrics.latency(), ck.metrics.accuracy()]
+        guardrails = options.pop("guardrails", [ck.metrics.error_rate(), ck.metrics.latency(), ck.metrics.accuracy()])
         exp = ck.Experiment(service, cluster, guardrails=guardrails, tell=lambda line: None, **options)
         made.append(exp)
         return exp

@@ -29,7 +29,7 @@ def test_the_report_is_made_by_the_same_notebook(where, admin, tmp_path):
     """
     One parameter changed: the rollout on a cluster leaves the report that one on a laptop leaves, and nothing else.
     """
-    parameters = {"where": where, "rate": "80", "hold": "5s"}
+    parameters = {"where": where, "rate": "150", "hold": "4s", "margin": "2.0"}
     done = report(NOTEBOOKS / "rollout-report.ipynb", tmp_path, parameters)
     assert done.ending.outcome == "promoted", done.ending
     found = json.loads((tmp_path / "verdict.json").read_text())
@@ -44,7 +44,7 @@ def test_the_tutorial_runs_as_it_stands(where, admin, tmp_path):
     The plan, the addresses, the traffic, the verdict: each cell, and its checks.
     """
     notebook = "04-on-a-cluster.ipynb"
-    done = report(NOTEBOOKS / notebook, tmp_path, {"where": where, "watch": "6s"})
+    done = report(NOTEBOOKS / notebook, tmp_path, {"where": where, "watch": "5s"})
     assert done.ending.outcome in ("promoted", "rolled back"), done.ending
     cells = nbformat.read(tmp_path / notebook, as_version=4).cells
     shown = " ".join(str(output) for cell in cells if cell.cell_type == "code" for output in cell.outputs)

@@ -204,9 +204,9 @@ def test_an_api_server_that_is_away_is_waited_for(connect, experiment, service_o
         config = accounts.kubeconfig(admin, tmp_path / "through-the-door", server=door.url)
         monkeypatch.setenv("KUBECONFIG", str(config))
         told, away = [], []
-        exp = experiment(service_of(replicas=2), connect(tell=told.append))
+        exp = experiment(service_of(), connect(tell=told.append), guardrails=[ck.metrics.error_rate()])
         exp.deploy()
-        exp.send(60)
+        exp.send(150)
 
         def outage():
             wait_for(lambda: admin.get("HTTPRoute", "digits")["spec"]["rules"][0]["backendRefs"][1]["weight"] == 25)
@@ -217,7 +217,7 @@ def test_an_api_server_that_is_away_is_waited_for(connect, experiment, service_o
 
         breaker = threading.Thread(target=outage)
         breaker.start()
-        ending = exp.run(ck.RolloutPlan.of(5, 25, 50, hold="4s", min_requests=20))
+        ending = exp.run(ck.RolloutPlan.of(25, 50, hold="3s", min_requests=20))
         breaker.join()
         assert away == [25]
         assert any("waiting for the API server" in line for line in told)

@@ -73,7 +73,8 @@ def test_a_rollout_is_judged_on_the_gateways_own_counts(prometheus, connect, exp
     assert 0.7 * summary.sent < stable + canary < 1.3 * summary.sent
     assert 0.35 < canary / (stable + canary) < 0.65
     assert exp.judge().verdicts[0].comparison.events[1] > 0
-    ending = exp.run(ck.RolloutPlan.of(50, hold="4s")) if exp.ending is None else exp.ending
+    exp.send(60)
+    ending = exp.run(ck.RolloutPlan.of(50, hold="4s"))
     assert ending.outcome == "rolled back", str(ending)
     exp.teardown()
     journal = ck.Journal.read(tmp_path / "journal.sqlite")

@@ -30,7 +30,7 @@ def test_a_good_canary_is_promoted_with_nothing_lost(connect, experiment, servic
     """
     exp = experiment(service_of(replicas=2), connect())
     exp.deploy()
-    exp.send(100)
+    exp.send(150)
     ending = exp.run(QUICK)
     assert ending.outcome == "promoted", str(ending)
     assert lost(exp) == 0
@@ -62,10 +62,10 @@ def test_pods_as_a_router_roll_out_too(connect, experiment, service_of):
     """
     No gateway at all: the share of pods is the split, traffic comes from two pods of the cluster, nothing is lost.
     """
-    exp = experiment(service_of(replicas=2), connect(router="replicas"))
+    exp = experiment(service_of(replicas=2), connect(router="replicas"), guardrails=[ck.metrics.error_rate()])
     exp.deploy()
     parts.wait_for(lambda: exp.cluster.router.url)
-    load = exp.send(60, inside=2)
+    load = exp.send(100, inside=2)
     ending = exp.run(ck.RolloutPlan.of(25, 50, hold="4s", min_requests=20))
     assert ending.outcome == "promoted", str(ending)
     assert load.asked["pods"] == 2

@@ -50,7 +50,7 @@ def bind(client: Client, app: str, asked: Mapping[str, Any], *, port: int, pod_p
     made = router_class(asked["router"])
     target, url, gateway = target_of(app, port), asked["url"], asked["gateway"]
     if asked["router"] == "replicas":
-        return made(client, target, url=url, pods=2 * replicas, port=pod_port)
+        return made(client, target, url=url, pods=2 * replicas, port=pod_port, ready=ready)
     if asked["router"] == "gateway-api":
         gateways: list[dict[str, Any]] = []
         with contextlib.suppress(ClusterError):  # a role within one namespace may not see them

@@ -18,7 +18,7 @@ BEFORE = "canarykit.dev/before"
 
 _MADE = ("Deployment", "Service", "ConfigMap", "Job", "HTTPRoute", "Ingress", "VirtualService", "InferenceService")
 _FOREIGN = ("Deployment", "StatefulSet", "DaemonSet", "Job", "Service", "Ingress", "HTTPRoute", "PersistentVolumeClaim", "Pod")
-_ALWAYS_THERE = ("kube-root-ca.crt", "istio-ca-root-cert")
+_ALWAYS_THERE = ("kube-root-ca.crt", "istio-ca-root-cert", "istio-ca-crl")
 
 
 def mine(found: Mapping[str, Any]) -> bool:
