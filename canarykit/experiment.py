@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import os
-import platform
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from canarykit import metrics
 from canarykit.analysis import Judge
 from canarykit.analysis.checks import SplitCheck
 from canarykit.clusters import Cluster, connect
-from canarykit.clusters.base import Breakable, Narrator, SystemClock, Traffic
-from canarykit.errors import CanaryError, ClusterError, JournalError, PlanError
+from canarykit.clusters.base import Breakable, Narrator, Traffic
+from canarykit.conduct.lifetime import Lifetime, Overtaken
+from canarykit.conduct.record import Record, facts
+from canarykit.conduct.voice import Voice
+from canarykit.errors import CanaryError, ClusterError, PlanError
 from canarykit.history import History, replay
 from canarykit.interrupts import uninterrupted
 from canarykit.journal import Journal
 from canarykit.model import SYMBOLS, Ending, Guardrail, Judgement, Service, TrafficSplit, Window
 from canarykit.plan import RolloutPlan, seconds
-from canarykit.progress import Progress
 from canarykit.rollout import Decision, Rollout, advance, decide, observe, resume
 from canarykit.snapshot import Snapshot, Standing
 
@@ -36,12 +35,6 @@ __all__ = ["Experiment"]
 
 _EPSILON = 1e-6
 _SEE_OUT = 2.0
-
-_QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
-
-
-class _Overtaken(PlanError):
-    """The rollout ended while something else was being done."""
 
 
 class Experiment:
@@ -93,7 +86,9 @@ class Experiment:
             raise PlanError(f"an experiment needs guardrails of different names, not {names}")
         self.alpha = alpha
         self.journal = Journal(journal)
-        self.ending: Ending | None = None
+        self._life = Lifetime(self.cluster.clock)
+        self._record = Record(self.journal)
+        self._voice = Voice(self._record, self.cluster.clock, tell)
         self.load: Traffic | None = None
         self._loads = self._lost_before = 0
         self._judge = Judge(self.guardrails, alpha=alpha)
@@ -101,18 +96,19 @@ class Experiment:
         self._split_check = SplitCheck(alpha=alpha)
         self._rollout = Rollout(plan or RolloutPlan.of(5, 25, 50))
         self._standing = Standing()
-        self._deployed = self._closed = self._running = self._giving_up = False
-        self._lock = threading.RLock()  # evidence and weights: who holds it sees and leaves them whole
+        self._running = False
+        self._lock = self._life.lock
         self._sending = threading.RLock()  # the kit's own traffic; taken before the other one
-        self._news = threading.Condition()  # told when the rollout ends, or the experiment is closed
-        self._doing: list[str] = []
         self._classes: tuple[Any, ...] = ()
         self._fault: str | None = None
-        self._said = ""
-        self._now, self._sleep = self.cluster.clock.now, self.cluster.clock.sleep
-        self._progress, self._began = Progress(tell), self._now()
+        self._now = self.cluster.clock.now
         if isinstance(self.cluster, Narrator):
-            self.cluster.narrate(self._say, self._progress.passing)
+            self.cluster.narrate(self._voice.say, self._voice.waiting)
+
+    @property
+    def ending(self) -> Ending | None:
+        """How the rollout ended; None while it has not."""
+        return self._life.ending
 
     # Life ------------------------------------------------------------------------------------------------------------
 
@@ -125,18 +121,18 @@ class Experiment:
             A version does not come up; says why, with its last log lines. Nothing is left behind.
         """
         start = self._now()
-        self.journal.begin(self._facts(), self.guardrails)
-        with self._busy("bringing up both versions"):
+        self._record.begin(facts(self.service, self.cluster, alpha=self.alpha, plan=self._rollout.plan), self.guardrails)
+        with self._voice.busy("bringing up both versions"):
             self.cluster.deploy(self.service)
         with self._lock:
-            self._deployed = True
-            self.journal.begin({"sources": dict(self.cluster.telemetry.sources)}, self.guardrails)
+            self._life.word = "deployed"
+            self._record.begin({"sources": dict(self.cluster.telemetry.sources)}, self.guardrails)
             self._standing = Standing(since=self._now())
             self.cluster.telemetry.begin(self._standing.split, self._standing.since)
             self._use_buckets()
             took = self._now() - start
             name = f"{self.service.name} (simulated)" if self.cluster.simulated else self.service.name
-            self._note("deploy", f"{name}: both versions ready in {took:.1f} s at {self.cluster.url}")
+            self._voice.note("deploy", f"{name}: both versions ready in {took:.1f} s at {self.cluster.url}")
             found = self.cluster.router.observed()
             if found.canary:
                 self._resume(found)
@@ -151,7 +147,7 @@ class Experiment:
         **options
             As in `Load`: ``payloads``, ``shape``, ``duration``, ``seed``.
         """
-        self._need_deployment()
+        self._life.need_deployment()
         with self._sending:
             self.stop_sending()
             load = self.cluster.send(rate, **options)
@@ -160,8 +156,8 @@ class Experiment:
                 self._loads += 1
                 if not self._classes and load.classes:
                     self._classes = tuple(load.classes)
-                    self.journal.begin({"classes": list(self._classes)}, self.guardrails)
-        self._note("traffic", f"sending {rate if isinstance(rate, str) else f'{rate:g}/s'}")
+                    self._record.begin({"classes": list(self._classes)}, self.guardrails)
+        self._voice.note("traffic", f"sending {rate if isinstance(rate, str) else f'{rate:g}/s'}")
         return load
 
     def stop_sending(self) -> object:
@@ -170,9 +166,9 @@ class Experiment:
             load = self.load
             if load is None:
                 return None
-            with self._busy("waiting for the last answers"):
+            with self._voice.busy("waiting for the last answers"):
                 summary = load.stop()
-                self._sleep(self.cluster.telemetry.delay)
+                self.cluster.clock.sleep(self.cluster.telemetry.delay)
             with self._lock:
                 self._look()
                 self.load = None
@@ -192,14 +188,14 @@ class Experiment:
         PlanError
             The cluster or the version has no such fault.
         """
-        self._need_deployment()
+        self._life.need_deployment()
         known = self._faults()
         if not isinstance(self.cluster, Breakable) or (fault is not None and fault not in known):
             which = f"choose one of {', '.join(known)}" if known else "only models on the kit's own server here have any"
             raise PlanError(f"the canary has no fault {fault!r} to switch on: {which}")
         self.cluster.inject(fault)
         self._fault = fault
-        self._note("fault", f"the canary is broken on purpose: {fault}" if fault else "the canary is mended")
+        self._voice.note("fault", f"the canary is broken on purpose: {fault}" if fault else "the canary is mended")
 
     def close(self) -> None:
         """End the traffic that `send` started, and let go. May be called again.
@@ -207,7 +203,7 @@ class Experiment:
         What runs on this machine ends; on a cluster both versions stay, with the weight that they have.
         """
         try:
-            if self._deployed:
+            if self._life.deployed:
                 self.stop_sending()
         finally:
             self._shut(self.cluster.release)
@@ -218,7 +214,7 @@ class Experiment:
             with self._lock:
                 if self._running and self.ending is None:
                     self._end(Ending("inconclusive", "torn down while the plan was carried out"))
-            if self._deployed:
+            if self._life.deployed:
                 self.stop_sending()
         finally:
             self._shut(self.cluster.teardown)
@@ -254,9 +250,9 @@ class Experiment:
             The canary does not answer.
         """
         split = TrafficSplit(weight)
-        with self._busy(f"giving {split} to the canary"):
+        with self._voice.busy(f"giving {split} to the canary"):
             with self._lock:
-                self._need_deployment()
+                self._life.need_deployment()
                 ending = self.ending
                 self._look()
                 alarm = self.judge().alarm
@@ -280,7 +276,7 @@ class Experiment:
         ClusterError
             Stable's new replicas do not come up; traffic returns to the old ones.
         """
-        self._need_deployment()
+        self._life.need_deployment()
         if self.ending is not None:
             if self.ending.outcome == "promoted":
                 return self.ending
@@ -288,10 +284,10 @@ class Experiment:
         judgement = self.judge()
         if judgement.alarm is not None:
             raise PlanError(f"nothing to promote: {judgement.sentence}")
-        with self._busy(f"promoting {self.service.canary.name}"):
+        with self._voice.busy(f"promoting {self.service.canary.name}"):
             self._apply(TrafficSplit(100), None)
             with self._lock, uninterrupted():
-                self._not_overtaken(None)
+                self._life.need_no_end_since(None)
                 try:
                     self.cluster.promote()
                 except ClusterError as error:
@@ -317,10 +313,10 @@ class Experiment:
         """
         with self._lock, uninterrupted():
             if self.ending is None:
-                self._need_deployment()
+                self._life.need_deployment()
                 took = self._return_to_stable()
                 self._end(Ending("rolled back", f"{reason}; all traffic was back on stable after {1000 * took:.0f} ms"))
-            elif self._deployed and self.cluster.router.observed().canary:
+            elif self._life.deployed and self.cluster.router.observed().canary:
                 self._return_to_stable()
             assert self.ending is not None
             return self.ending
@@ -340,15 +336,15 @@ class Experiment:
         DataFrame
             Tidy: one row per interval, guardrail and version.
         """
-        self._need_deployment()
+        self._life.need_deployment()
         start, ending, whole = self._now(), self.ending, seconds(duration)
         with self._lock:
             self._look()
-        with self._shown("watching"):
-            while (left := start + whole - self._now()) > 0 and self._goes_on(ending):
-                self._wait(min(self._rollout.plan.interval, left), ending)
+        with self._voice.shown("watching"):
+            while (left := start + whole - self._now()) > 0 and self._life.goes_on(ending):
+                self._life.wait(min(self._rollout.plan.interval, left), ending)
                 with self._lock:
-                    if self._deployed:
+                    if self._life.deployed:
                         self._look()
                 self._tell_progress(f"{self._now() - start:.0f} of {whole:.0f} s")
         return self.history().levels()
@@ -360,7 +356,7 @@ class Experiment:
         """
         if self._lock.acquire(blocking=False):
             try:
-                if self._deployed:
+                if self._life.deployed:
                     self._look()
             finally:
                 self._lock.release()
@@ -368,12 +364,12 @@ class Experiment:
 
     def snapshot(self) -> Snapshot:
         """Say where everything stands: at once, from any thread, whatever is being done."""
-        load, doing = self.load, self._doing[-1:]
+        load = self.load
         lost = self._lost_before + (int(load.record()["lost_total"]) if load is not None else 0)
         return Snapshot(
             service=self.service.name,
             versions=(self.service.stable.name, self.service.canary.name),
-            life="closed" if self._closed else "deployed" if self._deployed else "new",
+            life=self._life.word,
             simulated=self.cluster.simulated,
             now=self._now(),
             standing=self._standing,
@@ -386,18 +382,15 @@ class Experiment:
             lost=lost if self._loads else None,
             faults=self._faults(),
             fault=self._fault,
-            doing=doing[0] if doing else "",
-            said=self._said,
+            doing=self._voice.doing,
+            said=self._voice.said,
         )
 
     @contextmanager
     def quietly(self) -> Iterator[None]:
         """Tell no progress from this thread meanwhile; `snapshot` still has the last line."""
-        token = _QUIET.set(True)
-        try:
+        with self._voice.quietly():
             yield
-        finally:
-            _QUIET.reset(token)
 
     def judge(self) -> Judgement:
         """Say what the evidence shows so far."""
@@ -424,7 +417,7 @@ class Experiment:
             Hold, advance, promote, roll back or stop, with the reason.
         """
         with self._lock:
-            self._need_deployment()
+            self._life.need_deployment()
             if self.ending is not None:
                 return Decision("hold", str(self.ending))
             self._look()
@@ -437,7 +430,7 @@ class Experiment:
             )
         try:
             self._act(decision)
-        except _Overtaken:
+        except Overtaken:
             return Decision("hold", str(self.ending))
         return decision
 
@@ -464,26 +457,26 @@ class Experiment:
             The experiment was closed meanwhile.
         """
         with self._lock:
-            self._need_deployment()
+            self._life.need_deployment()
             if self._running:
                 raise PlanError("the plan is being carried out already: wait for it, or abort()")
             if plan is not None:
                 self._rollout = Rollout(plan)
             self._running = True
         try:
-            with self._busy("carrying out the plan"):
+            with self._voice.busy("carrying out the plan"):
                 self._carry_out()
         except KeyboardInterrupt:
             self._give_up(Ending("inconclusive", f"interrupted after {sum(self._requests()):,} requests"))
         except CanaryError as error:
-            if self._deployed:
+            if self._life.deployed:
                 self._give_up(Ending("failed", f"{type(error).__name__}: {error}"))
             raise
         finally:
             self._running = False
         if self.ending is None:
             raise ClusterError("the experiment was closed while the plan was carried out: both versions stay as they are")
-        self._say(str(self.ending))
+        self._voice.say(str(self.ending))
         return self.ending
 
     # Inside ------------------------------------------------------------------------------------------------------------
@@ -493,58 +486,23 @@ class Experiment:
         return self._standing.split
 
     def _carry_out(self) -> None:
-        while self._goes_on(None):
+        while self._life.goes_on(None):
             if self.advance().action == "hold":
                 step = self._rollout.step + 1
                 self._tell_progress(f"step {step} of {len(self._rollout.plan.steps)}" if step else "before the first step")
-                self._wait(self._rollout.plan.interval, None)
-
-    def _goes_on(self, ending: Ending | None) -> bool:
-        """Whether neither the rollout has ended since, nor the experiment."""
-        return self.ending is ending and self._deployed
-
-    def _wait(self, seconds: float, ending: Ending | None) -> None:
-        """Let time pass, but not beyond the end of the rollout."""
-        if not isinstance(self.cluster.clock, SystemClock):
-            self._sleep(seconds)
-            return
-        with self._news:
-            self._news.wait_for(lambda: not self._goes_on(ending), seconds)
-
-    def _not_overtaken(self, ending: Ending | None) -> None:
-        """Check, with the lock, that the rollout has not ended since."""
-        self._need_deployment()
-        if self.ending is not ending:
-            raise _Overtaken(f"the rollout has ended meanwhile, so nothing was changed: {self.ending}")
-
-    @contextmanager
-    def _busy(self, doing: str) -> Iterator[None]:
-        """Say what takes time, to whoever takes a snapshot or waits for a cell."""
-        self._doing.append(doing)
-        try:
-            with self._shown(doing):
-                yield
-        finally:
-            self._doing.remove(doing)
-
-    def _shown(self, doing: str) -> AbstractContextManager[None]:
-        return nullcontext() if _QUIET.get() else self._progress.during(doing)
+                self._life.wait(self._rollout.plan.interval, None)
 
     def _shut(self, end: Callable[[], None]) -> None:
-        """Use nothing any more, and end it."""
         with self._lock:
-            self._deployed, self._closed = False, True
-            end()
+            self._life.shut(end)
             self.journal.close()
-        with self._news:
-            self._news.notify_all()
 
     def _faults(self) -> tuple[str, ...]:
         return self.cluster.faults if isinstance(self.cluster, Breakable) else ()
 
     def _act(self, decision: Decision) -> None:
         if decision.action != "hold":
-            self._note(decision.action, decision.reason)
+            self._voice.note(decision.action, decision.reason)
         if decision.action == "advance":
             assert decision.weight is not None
             self._apply(TrafficSplit(decision.weight), None, decision)
@@ -557,7 +515,7 @@ class Experiment:
         elif decision.action == "stop":
             assert decision.outcome is not None
             with self._lock:
-                self._not_overtaken(None)
+                self._life.need_no_end_since(None)
                 keep = self._rollout.plan.on_inconclusive == "hold" and self._doubt() is None
                 if not keep:
                     self._return_to_stable()
@@ -570,19 +528,19 @@ class Experiment:
         resumed = resume(self._rollout, found.canary, now=now)
         self._standing = Standing(found, since=now)
         if resumed is None:
-            self._note("resume", f"found {found} on the canary, which is no step of this plan: back to stable first")
+            self._voice.note("resume", f"found {found} on the canary, which is no step of this plan: back to stable first")
             self._return_to_stable()
             return
         self._rollout = resumed
         self._in_force(found, 0.0)
-        self._note("resume", f"found {found} on the canary: goes on from there, and the evidence begins anew")
+        self._voice.note("resume", f"found {found} on the canary: goes on from there, and the evidence begins anew")
 
     def _see_out(self) -> None:
         """Watch the last split being served for a moment, then end the traffic."""
         if self.load is not None:
-            self._wait(_SEE_OUT, self.ending)
+            self._life.wait(_SEE_OUT, self.ending)
             with self._lock:
-                if self._deployed:
+                if self._life.deployed:
                     self._look()
         self.stop_sending()
 
@@ -591,7 +549,7 @@ class Experiment:
         with self._lock:
             if self.ending is not None:
                 return
-            self._giving_up = True
+            self._record.giving_up = True
             try:
                 with uninterrupted():
                     took = self._return_to_stable()
@@ -611,7 +569,7 @@ class Experiment:
         )
         self._judge = Judge(self.guardrails, alpha=self.alpha)
         self._judgement = self._judge.judgement
-        self.journal.begin({}, self.guardrails)
+        self._record.begin({}, self.guardrails)
 
     def _look(self) -> Window:
         """Take in everything since the last look. Needs the lock."""
@@ -637,18 +595,10 @@ class Experiment:
             self._judgement = self._judge.judgement
             self._needed = tuple(seconds for _, seconds in self._judge.still_needed)
             self._rollout = observe(self._rollout, self._judgement, canary_requests=canary, now=window.end)
-        self._record(lambda: self.journal.add_window(window))
+        self._record.window(window)
         if load is not None:
-            self._record(lambda: self.journal.set_load(self._loads, {**load.record(), "asked": load.asked}))
+            self._record.load(self._loads, load)
         return window
-
-    def _record(self, write: Callable[[], None]) -> None:
-        """Write to the journal; once we are giving up, a journal that fails no longer stops us."""
-        try:
-            write()
-        except JournalError:
-            if not self._giving_up:
-                raise
 
     def _apply(self, split: TrafficSplit, ending: Ending | None, step: Decision | None = None) -> TrafficSplit:
         """Change the weight; what was not looked at before is left out, so that no window holds two weights."""
@@ -658,19 +608,19 @@ class Experiment:
         if split.stable and not self._split.stable:
             self.cluster.warm("stable")
         with self._lock, uninterrupted():
-            self._not_overtaken(ending)
+            self._life.need_no_end_since(ending)
             took = self.cluster.router.apply(split)
             self._in_force(split, took)
             if step is not None:
                 self._rollout = advance(self._rollout, step, now=self._now())
-            self._say(f"{split} to the canary, in force after {1000 * took:.0f} ms")
+            self._voice.say(f"{split} to the canary, in force after {1000 * took:.0f} ms")
             return self.cluster.router.observed()
 
     def _in_force(self, split: TrafficSplit, took: float) -> None:
         now, before = self._now(), self._split.canary
         self.cluster.telemetry.begin(split, now)
         self._standing = Standing(split, since=now, took=took)
-        self._record(lambda: self.journal.add_weight(now, split.canary, took, before))
+        self._record.weight(now, split.canary, took, before)
         self.cluster.remember(phase=self._rollout.phase, weight=split.canary)
 
     def _return_to_stable(self) -> float:
@@ -679,7 +629,7 @@ class Experiment:
         try:
             self.cluster.warm("stable")
         except ClusterError as error:
-            self._note("problem", f"returning traffic to stable although it is in trouble: {error}")
+            self._voice.note("problem", f"returning traffic to stable although it is in trouble: {error}")
         took = self.cluster.router.apply(TrafficSplit(0))
         self._in_force(TrafficSplit(0), took)
         return self._now() - start
@@ -695,58 +645,20 @@ class Experiment:
         return self._split_check.alarm
 
     def _end(self, ending: Ending) -> None:
-        self.ending = ending
+        self._life.ending = ending
         self._rollout = advance(self._rollout, Decision("stop", ending.sentence, outcome=ending.outcome), now=self._now())
-        self._record(lambda: self.journal.end(ending, self._now()))
-        with self._news:
-            self._news.notify_all()
+        self._record.end(ending, self._now())
+        self._life.wake()
         self.cluster.remember(phase=ending.outcome, weight=self._split.canary)
 
     def _requests(self) -> tuple[int, int]:
         verdicts = self._judgement.verdicts
         return verdicts[0].comparison.requests if verdicts else (0, 0)
 
-    def _facts(self) -> Mapping[str, Any]:
-        return {
-            "service": self.service.name,
-            "versions": {"stable": self.service.stable.name, "canary": self.service.canary.name},
-            "replicas": self.service.replicas,
-            "alpha": self.alpha,
-            "plan": self._rollout.plan.model_dump(),
-            "where": type(self.cluster).__name__,
-            "simulated": self.cluster.simulated,
-            "software": {
-                "canarykit": version("canarykit"),
-                "python": platform.python_version(),
-                "system": platform.platform(),
-            },
-        }
-
-    def _need_deployment(self) -> None:
-        if not self._deployed:
-            raise ClusterError("nothing is deployed: call deploy() first")
-
-    def _note(self, kind: str, text: str) -> None:
-        now = self._now()
-        self._record(lambda: self.journal.add_event(now, kind, text))
-        self._say(text)
-
-    def _say(self, text: str) -> None:
-        self._said = text
-        if not _QUIET.get():
-            self._progress.say(self._timed(text))
-
-    def _timed(self, text: str) -> str:
-        return f"{self._now() - self._began:6.1f} s  {text}"
-
     def _tell_progress(self, where: str) -> None:
-        if _QUIET.get():
-            return
         stable, canary = self._standing.served
         served = f", {100 * canary / (stable + canary):.1f} % served" if stable + canary else ""
         load = self.load
         lost = f", {load.record()['lost_total']} lost" if load is not None else ""
         words = ", ".join(f"{verdict.guardrail} {SYMBOLS[verdict.word]}" for verdict in self.judge().verdicts)
-        self._progress.passing(
-            self._timed(f"{where}: {self._split} asked{served}; {words}; {stable + canary:,} requests{lost}")
-        )
+        self._voice.progress(f"{where}: {self._split} asked{served}; {words}; {stable + canary:,} requests{lost}")

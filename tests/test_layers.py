@@ -34,10 +34,12 @@ ALLOWED = {
     "charts": {"analysis", "history", "metrics", "words"},
     "lessons": {"analysis", "charts"},
     "pulumi": {"clusters", "routers"},
+    "conduct": {"analysis", "clusters", "interrupts", "journal", "metrics", "plan", "progress", "rollout", "snapshot"},
     "experiment": {
         "analysis",
         "charts",
         "clusters",
+        "conduct",
         "history",
         "interrupts",
         "journal",
