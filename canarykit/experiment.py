@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from canarykit import metrics
-from canarykit.analysis import Judge
-from canarykit.analysis.checks import SplitCheck
 from canarykit.clusters import Cluster, connect
 from canarykit.clusters.base import Breakable, Narrator, Traffic
+from canarykit.conduct.course import Course
+from canarykit.conduct.evidence import Evidence
 from canarykit.conduct.lifetime import Lifetime, Overtaken
 from canarykit.conduct.record import Record, facts
+from canarykit.conduct.traffic import OwnTraffic
 from canarykit.conduct.voice import Voice
 from canarykit.errors import CanaryError, ClusterError, PlanError
 from canarykit.history import History, replay
 from canarykit.interrupts import uninterrupted
 from canarykit.journal import Journal
-from canarykit.model import SYMBOLS, Ending, Guardrail, Judgement, Service, TrafficSplit, Window
+from canarykit.model import Ending, Guardrail, Judgement, Service, TrafficSplit
 from canarykit.plan import RolloutPlan, seconds
-from canarykit.rollout import Decision, Rollout, advance, decide, observe, resume
+from canarykit.rollout import Decision, Rollout, advance, resume
 from canarykit.snapshot import Snapshot, Standing
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Experiment"]
 
-_EPSILON = 1e-6
 _SEE_OUT = 2.0
 
 
@@ -80,28 +78,21 @@ class Experiment:
     ) -> None:
         self.service = service
         self.cluster: Cluster = connect(cluster) if isinstance(cluster, str) else cluster
-        self.guardrails = tuple(guardrails) if guardrails is not None else (metrics.error_rate(), metrics.latency())
-        names = [guardrail.name for guardrail in self.guardrails]
+        self.alpha = alpha
+        chosen = (metrics.error_rate(), metrics.latency()) if guardrails is None else tuple(guardrails)
+        names = [guardrail.name for guardrail in chosen]
         if not names or len(set(names)) < len(names):
             raise PlanError(f"an experiment needs guardrails of different names, not {names}")
-        self.alpha = alpha
         self.journal = Journal(journal)
-        self._life = Lifetime(self.cluster.clock)
-        self._record = Record(self.journal)
-        self._voice = Voice(self._record, self.cluster.clock, tell)
-        self.load: Traffic | None = None
-        self._loads = self._lost_before = 0
-        self._judge = Judge(self.guardrails, alpha=alpha)
-        self._judgement, self._needed = self._judge.judgement, (float("nan"),) * len(self.guardrails)
-        self._split_check = SplitCheck(alpha=alpha)
-        self._rollout = Rollout(plan or RolloutPlan.of(5, 25, 50))
-        self._standing = Standing()
+        clock, plan = self.cluster.clock, plan or RolloutPlan.of(5, 25, 50)
+        self._record, self._life = Record(self.journal), Lifetime(clock)
+        self._voice = Voice(self._record, clock, tell)
+        self._evidence = Evidence(self.cluster, chosen, alpha, self._record)
+        self._traffic = OwnTraffic(self.cluster, self._life, self._evidence, self._record, self._voice)
+        self._course = Course(self.cluster, plan, self._life, self._evidence, self._traffic, self._record, self._voice)
         self._running = False
-        self._lock = self._life.lock
-        self._sending = threading.RLock()  # the kit's own traffic; taken before the other one
-        self._classes: tuple[Any, ...] = ()
+        self._lock, self._now = self._life.lock, clock.now
         self._fault: str | None = None
-        self._now = self.cluster.clock.now
         if isinstance(self.cluster, Narrator):
             self.cluster.narrate(self._voice.say, self._voice.waiting)
 
@@ -109,6 +100,16 @@ class Experiment:
     def ending(self) -> Ending | None:
         """How the rollout ended; None while it has not."""
         return self._life.ending
+
+    @property
+    def guardrails(self) -> tuple[Guardrail, ...]:
+        """What the canary must not do worse; latency in the buckets of its source, once those are known."""
+        return self._evidence.guardrails
+
+    @property
+    def load(self) -> Traffic | None:
+        """The traffic that `send` started; None when none is sent."""
+        return self._traffic.load
 
     # Life ------------------------------------------------------------------------------------------------------------
 
@@ -121,15 +122,13 @@ class Experiment:
             A version does not come up; says why, with its last log lines. Nothing is left behind.
         """
         start = self._now()
-        self._record.begin(facts(self.service, self.cluster, alpha=self.alpha, plan=self._rollout.plan), self.guardrails)
+        self._record.begin(facts(self.service, self.cluster, alpha=self.alpha, plan=self._course.rollout.plan), self.guardrails)
         with self._voice.busy("bringing up both versions"):
             self.cluster.deploy(self.service)
         with self._lock:
             self._life.word = "deployed"
             self._record.begin({"sources": dict(self.cluster.telemetry.sources)}, self.guardrails)
-            self._standing = Standing(since=self._now())
-            self.cluster.telemetry.begin(self._standing.split, self._standing.since)
-            self._use_buckets()
+            self._course.begin()
             took = self._now() - start
             name = f"{self.service.name} (simulated)" if self.cluster.simulated else self.service.name
             self._voice.note("deploy", f"{name}: both versions ready in {took:.1f} s at {self.cluster.url}")
@@ -148,32 +147,11 @@ class Experiment:
             As in `Load`: ``payloads``, ``shape``, ``duration``, ``seed``.
         """
         self._life.need_deployment()
-        with self._sending:
-            self.stop_sending()
-            load = self.cluster.send(rate, **options)
-            with self._lock:
-                self.load = load
-                self._loads += 1
-                if not self._classes and load.classes:
-                    self._classes = tuple(load.classes)
-                    self._record.begin({"classes": list(self._classes)}, self.guardrails)
-        self._voice.note("traffic", f"sending {rate if isinstance(rate, str) else f'{rate:g}/s'}")
-        return load
+        return self._traffic.send(rate, self._course.look, **options)
 
     def stop_sending(self) -> object:
         """End the traffic that `send` started; return what became of all of it. May be called again."""
-        with self._sending:
-            load = self.load
-            if load is None:
-                return None
-            with self._voice.busy("waiting for the last answers"):
-                summary = load.stop()
-                self.cluster.clock.sleep(self.cluster.telemetry.delay)
-            with self._lock:
-                self._look()
-                self.load = None
-                self._lost_before += int(load.record()["lost_total"])
-            return summary
+        return self._traffic.stop(self._course.look)
 
     def inject(self, fault: str | None) -> None:
         """Break the canary on purpose, to see it caught; or mend it again.
@@ -213,7 +191,7 @@ class Experiment:
         try:
             with self._lock:
                 if self._running and self.ending is None:
-                    self._end(Ending("inconclusive", "torn down while the plan was carried out"))
+                    self._course.end(Ending("inconclusive", "torn down while the plan was carried out"))
             if self._life.deployed:
                 self.stop_sending()
         finally:
@@ -254,12 +232,12 @@ class Experiment:
             with self._lock:
                 self._life.need_deployment()
                 ending = self.ending
-                self._look()
+                self._course.look()
                 alarm = self.judge().alarm
-                if alarm is not None and split.canary > self._split.canary:
+                if alarm is not None and split.canary > self._course.split.canary:
                     raise PlanError(
-                        f"{alarm.guardrail} has alarmed, so the canary's weight does not rise from {self._split} to {split}: "
-                        "abort(), or begin a new experiment"
+                        f"{alarm.guardrail} has alarmed, so the canary's weight does not rise from "
+                        f"{self._course.split} to {split}: abort(), or begin a new experiment"
                     )
             return self._apply(split, ending)
 
@@ -292,12 +270,13 @@ class Experiment:
                     self.cluster.promote()
                 except ClusterError as error:
                     self._return_to_stable()
-                    self._end(Ending("failed", f"promotion failed, traffic is back on {self.service.stable.name}: {error}"))
+                    stable = self.service.stable.name
+                    self._course.end(Ending("failed", f"promotion failed, traffic is back on {stable}: {error}"))
                     raise
-                self._look()
-                self._in_force(TrafficSplit(0), self.cluster.router.apply(TrafficSplit(0)))
+                self._course.look()
+                self._course.in_force(TrafficSplit(0), self.cluster.router.apply(TrafficSplit(0)))
                 self.cluster.retire_canary()
-                self._end(Ending("promoted", f"{self.service.canary.name} is stable now: {judgement.sentence}"))
+                self._course.end(Ending("promoted", f"{self.service.canary.name} is stable now: {judgement.sentence}"))
         assert self.ending is not None
         return self.ending
 
@@ -315,7 +294,7 @@ class Experiment:
             if self.ending is None:
                 self._life.need_deployment()
                 took = self._return_to_stable()
-                self._end(Ending("rolled back", f"{reason}; all traffic was back on stable after {1000 * took:.0f} ms"))
+                self._course.end(Ending("rolled back", f"{reason}; all traffic was back on stable after {1000 * took:.0f} ms"))
             elif self._life.deployed and self.cluster.router.observed().canary:
                 self._return_to_stable()
             assert self.ending is not None
@@ -339,14 +318,14 @@ class Experiment:
         self._life.need_deployment()
         start, ending, whole = self._now(), self.ending, seconds(duration)
         with self._lock:
-            self._look()
+            self._course.look()
         with self._voice.shown("watching"):
             while (left := start + whole - self._now()) > 0 and self._life.goes_on(ending):
-                self._life.wait(min(self._rollout.plan.interval, left), ending)
+                self._life.wait(min(self._course.rollout.plan.interval, left), ending)
                 with self._lock:
                     if self._life.deployed:
-                        self._look()
-                self._tell_progress(f"{self._now() - start:.0f} of {whole:.0f} s")
+                        self._course.look()
+                self._course.tell(f"{self._now() - start:.0f} of {whole:.0f} s")
         return self.history().levels()
 
     def look(self) -> Snapshot:
@@ -357,7 +336,7 @@ class Experiment:
         if self._lock.acquire(blocking=False):
             try:
                 if self._life.deployed:
-                    self._look()
+                    self._course.look()
             finally:
                 self._lock.release()
         return self.snapshot()
@@ -365,21 +344,20 @@ class Experiment:
     def snapshot(self) -> Snapshot:
         """Say where everything stands: at once, from any thread, whatever is being done."""
         load = self.load
-        lost = self._lost_before + (int(load.record()["lost_total"]) if load is not None else 0)
         return Snapshot(
             service=self.service.name,
             versions=(self.service.stable.name, self.service.canary.name),
             life=self._life.word,
             simulated=self.cluster.simulated,
             now=self._now(),
-            standing=self._standing,
-            rollout=self._rollout,
+            standing=self._course.standing,
+            rollout=self._course.rollout,
             running=self._running,
-            judgement=self._judgement,
-            needed=self._needed,
+            judgement=self._evidence.judgement,
+            needed=self._evidence.needed,
             ending=self.ending,
             traffic=None if load is None else load.asked,
-            lost=lost if self._loads else None,
+            lost=self._traffic.lost,
             faults=self._faults(),
             fault=self._fault,
             doing=self._voice.doing,
@@ -394,7 +372,7 @@ class Experiment:
 
     def judge(self) -> Judgement:
         """Say what the evidence shows so far."""
-        return self._judgement
+        return self._evidence.judgement
 
     def history(self) -> History:
         """Return everything counted so far, as tidy tables."""
@@ -420,14 +398,8 @@ class Experiment:
             self._life.need_deployment()
             if self.ending is not None:
                 return Decision("hold", str(self.ending))
-            self._look()
-            decision = decide(
-                self._rollout,
-                self._judgement,
-                now=self._now(),
-                canary_trouble=self.cluster.trouble("canary") if self._split.canary else None,
-                doubt=self._doubt(),
-            )
+            self._course.look()
+            decision = self._course.decide()
         try:
             self._act(decision)
         except Overtaken:
@@ -461,13 +433,13 @@ class Experiment:
             if self._running:
                 raise PlanError("the plan is being carried out already: wait for it, or abort()")
             if plan is not None:
-                self._rollout = Rollout(plan)
+                self._course.rollout = Rollout(plan)
             self._running = True
         try:
             with self._voice.busy("carrying out the plan"):
                 self._carry_out()
         except KeyboardInterrupt:
-            self._give_up(Ending("inconclusive", f"interrupted after {sum(self._requests()):,} requests"))
+            self._give_up(Ending("inconclusive", f"interrupted after {sum(self._evidence.requests):,} requests"))
         except CanaryError as error:
             if self._life.deployed:
                 self._give_up(Ending("failed", f"{type(error).__name__}: {error}"))
@@ -481,16 +453,12 @@ class Experiment:
 
     # Inside ------------------------------------------------------------------------------------------------------------
 
-    @property
-    def _split(self) -> TrafficSplit:
-        return self._standing.split
-
     def _carry_out(self) -> None:
         while self._life.goes_on(None):
             if self.advance().action == "hold":
-                step = self._rollout.step + 1
-                self._tell_progress(f"step {step} of {len(self._rollout.plan.steps)}" if step else "before the first step")
-                self._life.wait(self._rollout.plan.interval, None)
+                step = self._course.rollout.step + 1
+                self._course.tell(f"step {step} of {len(self._course.rollout.plan.steps)}" if step else "before the first step")
+                self._life.wait(self._course.rollout.plan.interval, None)
 
     def _shut(self, end: Callable[[], None]) -> None:
         with self._lock:
@@ -516,23 +484,23 @@ class Experiment:
             assert decision.outcome is not None
             with self._lock:
                 self._life.need_no_end_since(None)
-                keep = self._rollout.plan.on_inconclusive == "hold" and self._doubt() is None
+                keep = self._course.rollout.plan.on_inconclusive == "hold" and self._course.doubt() is None
                 if not keep:
                     self._return_to_stable()
-                self._end(Ending(decision.outcome, decision.reason))
+                self._course.end(Ending(decision.outcome, decision.reason))
             self._see_out()
 
     def _resume(self, found: TrafficSplit) -> None:
         """Go on with a rollout that was found under way: at its weight, with evidence of its own."""
         now = self._now()
-        resumed = resume(self._rollout, found.canary, now=now)
-        self._standing = Standing(found, since=now)
+        resumed = resume(self._course.rollout, found.canary, now=now)
+        self._course.standing = Standing(found, since=now)
         if resumed is None:
             self._voice.note("resume", f"found {found} on the canary, which is no step of this plan: back to stable first")
             self._return_to_stable()
             return
-        self._rollout = resumed
-        self._in_force(found, 0.0)
+        self._course.rollout = resumed
+        self._course.in_force(found, 0.0)
         self._voice.note("resume", f"found {found} on the canary: goes on from there, and the evidence begins anew")
 
     def _see_out(self) -> None:
@@ -541,7 +509,7 @@ class Experiment:
             self._life.wait(_SEE_OUT, self.ending)
             with self._lock:
                 if self._life.deployed:
-                    self._look()
+                    self._course.look()
         self.stop_sending()
 
     def _give_up(self, ending: Ending) -> None:
@@ -556,72 +524,24 @@ class Experiment:
                 where = f"all traffic was back on stable after {1000 * took:.0f} ms"
             except CanaryError as error:
                 where = f"traffic could not be returned to stable: {error}"
-            self._end(Ending(ending.outcome, f"{ending.sentence}; {where}"))
+            self._course.end(Ending(ending.outcome, f"{ending.sentence}; {where}"))
         self.stop_sending()
-
-    def _use_buckets(self) -> None:
-        """Judge latency in the buckets that its source has, as soon as it is known which. They do not change after."""
-        edges = self.cluster.telemetry.latency_edges
-        if edges is None or all(g.metric.table != "latency" or g.metric.cells == edges for g in self.guardrails):
-            return
-        self.guardrails = tuple(
-            replace(g, metric=replace(g.metric, cells=edges)) if g.metric.table == "latency" else g for g in self.guardrails
-        )
-        self._judge = Judge(self.guardrails, alpha=self.alpha)
-        self._judgement = self._judge.judgement
-        self._record.begin({}, self.guardrails)
-
-    def _look(self) -> Window:
-        """Take in everything since the last look. Needs the lock."""
-        load = self.load
-        said = []
-        if load is not None:
-            said = [answer for answer in load.answers() if answer.right is not None]
-            self.cluster.telemetry.label(said)
-        # After the end the roles may have changed hands: such a window is kept, and says nothing about the canary.
-        window = replace(self.cluster.telemetry.read(self._now()), judged=self.ending is None)
-        if load is not None and said and self._classes == tuple(load.classes):
-            # Answers to requests of an earlier weight are left out here, too.
-            labelled = ((answer.role, answer.label, answer.said) for answer in said if answer.sent >= self._standing.since)
-            cells = metrics.confusion_cells(labelled, self._classes)
-            window = replace(window, counts={**window.counts, metrics.CONFUSION: cells})
-        self._use_buckets()
-        stable, canary = window.requests
-        served = (self._standing.served[0] + stable, self._standing.served[1] + canary)
-        self._standing = replace(self._standing, served=served)
-        if window.judged:
-            self._judge.update(window)
-            self._split_check.update(window)
-            self._judgement = self._judge.judgement
-            self._needed = tuple(seconds for _, seconds in self._judge.still_needed)
-            self._rollout = observe(self._rollout, self._judgement, canary_requests=canary, now=window.end)
-        self._record.window(window)
-        if load is not None:
-            self._record.load(self._loads, load)
-        return window
 
     def _apply(self, split: TrafficSplit, ending: Ending | None, step: Decision | None = None) -> TrafficSplit:
         """Change the weight; what was not looked at before is left out, so that no window holds two weights."""
         # Without the lock: a canary that does not answer must not keep an abort waiting.
         if split.canary:
             self.cluster.warm("canary")
-        if split.stable and not self._split.stable:
+        if split.stable and not self._course.split.stable:
             self.cluster.warm("stable")
         with self._lock, uninterrupted():
             self._life.need_no_end_since(ending)
             took = self.cluster.router.apply(split)
-            self._in_force(split, took)
+            self._course.in_force(split, took)
             if step is not None:
-                self._rollout = advance(self._rollout, step, now=self._now())
+                self._course.rollout = advance(self._course.rollout, step, now=self._now())
             self._voice.say(f"{split} to the canary, in force after {1000 * took:.0f} ms")
             return self.cluster.router.observed()
-
-    def _in_force(self, split: TrafficSplit, took: float) -> None:
-        now, before = self._now(), self._split.canary
-        self.cluster.telemetry.begin(split, now)
-        self._standing = Standing(split, since=now, took=took)
-        self._record.weight(now, split.canary, took, before)
-        self.cluster.remember(phase=self._rollout.phase, weight=split.canary)
 
     def _return_to_stable(self) -> float:
         """All traffic to stable; return the seconds it took."""
@@ -631,34 +551,5 @@ class Experiment:
         except ClusterError as error:
             self._voice.note("problem", f"returning traffic to stable although it is in trouble: {error}")
         took = self.cluster.router.apply(TrafficSplit(0))
-        self._in_force(TrafficSplit(0), took)
+        self._course.in_force(TrafficSplit(0), took)
         return self._now() - start
-
-    def _doubt(self) -> str | None:
-        """Say why the numbers must not be believed; None when nothing speaks against them."""
-        seen = self.cluster.router.observed()
-        if abs(seen.canary - self._split.canary) > _EPSILON:
-            return (
-                f"the gateway serves {seen} to the canary, not the {self._split} it was told: "
-                "someone else changed it, or it was restarted"
-            )
-        return self._split_check.alarm
-
-    def _end(self, ending: Ending) -> None:
-        self._life.ending = ending
-        self._rollout = advance(self._rollout, Decision("stop", ending.sentence, outcome=ending.outcome), now=self._now())
-        self._record.end(ending, self._now())
-        self._life.wake()
-        self.cluster.remember(phase=ending.outcome, weight=self._split.canary)
-
-    def _requests(self) -> tuple[int, int]:
-        verdicts = self._judgement.verdicts
-        return verdicts[0].comparison.requests if verdicts else (0, 0)
-
-    def _tell_progress(self, where: str) -> None:
-        stable, canary = self._standing.served
-        served = f", {100 * canary / (stable + canary):.1f} % served" if stable + canary else ""
-        load = self.load
-        lost = f", {load.record()['lost_total']} lost" if load is not None else ""
-        words = ", ".join(f"{verdict.guardrail} {SYMBOLS[verdict.word]}" for verdict in self.judge().verdicts)
-        self._voice.progress(f"{where}: {self._split} asked{served}; {words}; {stable + canary:,} requests{lost}")
