@@ -12,7 +12,7 @@ from canarykit.conduct.traffic import OwnTraffic
 from canarykit.conduct.voice import Voice
 from canarykit.model import SYMBOLS, Ending, TrafficSplit
 from canarykit.plan import RolloutPlan
-from canarykit.rollout import Decision, Rollout, advance, decide, observe
+from canarykit.rollout import Decision, Rollout, advance, decide, observe, resume
 from canarykit.snapshot import Standing
 
 __all__ = ["Course"]
@@ -67,6 +67,21 @@ class Course:
         self._cluster.telemetry.begin(self.split, self.standing.since)
         self.evidence.use_buckets()
 
+    def follow(self, plan: RolloutPlan) -> None:
+        """Stand before the first step of another plan."""
+        self.rollout = Rollout(plan)
+
+    def found(self, split: TrafficSplit) -> bool:
+        """Begin at a weight that was found in force; return whether it is a step of the plan, which then goes on from it."""
+        now = self._cluster.clock.now()
+        resumed = resume(self.rollout, split.canary, now=now)
+        self.standing = Standing(split, since=now)
+        if resumed is None:
+            return False
+        self.rollout = resumed
+        self.in_force(split, 0.0)
+        return True
+
     def look(self) -> None:
         """Take in everything since the last look."""
         # After the end the roles may have changed hands: such a window is kept, and says nothing about the canary.
@@ -106,6 +121,14 @@ class Course:
         self.standing = Standing(split, since=now, took=took)
         self._record.weight(now, split.canary, took, before)
         self._cluster.remember(phase=self.rollout.phase, weight=split.canary)
+
+    def stepped(self, step: Decision) -> None:
+        """Be a step further: its weight is in force."""
+        self.rollout = advance(self.rollout, step, now=self._cluster.clock.now())
+
+    def stop_traffic(self) -> object:
+        """End the kit's own traffic, with a last look; return what became of it. Takes the locks itself."""
+        return self.traffic.stop(self.look)
 
     def end(self, ending: Ending) -> None:
         """End the rollout, and wake whoever waits for that."""

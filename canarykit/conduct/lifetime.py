@@ -41,6 +41,10 @@ class Lifetime:
         """Whether both versions are up, and ours."""
         return self.word == "deployed"
 
+    def begin(self) -> None:
+        """Both versions are up."""
+        self.word = "deployed"
+
     def need_deployment(self) -> None:
         """Check that there is something to work with."""
         if not self.deployed:
