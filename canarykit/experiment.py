@@ -1,31 +1,30 @@
-"""Experiment: the session object of a notebook. It calls the cluster, the judge and the plan in order."""
+"""Experiment: the session object of a notebook. What it does is done by the pieces in `conduct`."""
 
 from __future__ import annotations
 
 import os
-import platform
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
-from dataclasses import replace
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from canarykit import metrics
-from canarykit.analysis import Judge
-from canarykit.analysis.checks import SplitCheck
 from canarykit.clusters import Cluster, connect
-from canarykit.clusters.base import Breakable, Narrator, SystemClock, Traffic
-from canarykit.errors import CanaryError, ClusterError, JournalError, PlanError
+from canarykit.clusters.base import Breakable, Narrator, Traffic
+from canarykit.conduct.course import Course
+from canarykit.conduct.evidence import Evidence
+from canarykit.conduct.lifetime import Lifetime
+from canarykit.conduct.pilot import Pilot
+from canarykit.conduct.record import Record, facts
+from canarykit.conduct.steering import Steering
+from canarykit.conduct.traffic import OwnTraffic
+from canarykit.conduct.voice import Voice
+from canarykit.errors import PlanError
 from canarykit.history import History, replay
-from canarykit.interrupts import uninterrupted
 from canarykit.journal import Journal
-from canarykit.model import SYMBOLS, Ending, Guardrail, Judgement, Service, TrafficSplit, Window
+from canarykit.model import Ending, Guardrail, Judgement, Service, TrafficSplit
 from canarykit.plan import RolloutPlan, seconds
-from canarykit.progress import Progress
-from canarykit.rollout import Decision, Rollout, advance, decide, observe, resume
-from canarykit.snapshot import Snapshot, Standing
+from canarykit.rollout import Decision
+from canarykit.snapshot import Snapshot
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,15 +32,6 @@ if TYPE_CHECKING:
     from canarykit.charts import Chart
 
 __all__ = ["Experiment"]
-
-_EPSILON = 1e-6
-_SEE_OUT = 2.0
-
-_QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
-
-
-class _Overtaken(PlanError):
-    """The rollout ended while something else was being done."""
 
 
 class Experiment:
@@ -87,32 +77,38 @@ class Experiment:
     ) -> None:
         self.service = service
         self.cluster: Cluster = connect(cluster) if isinstance(cluster, str) else cluster
-        self.guardrails = tuple(guardrails) if guardrails is not None else (metrics.error_rate(), metrics.latency())
-        names = [guardrail.name for guardrail in self.guardrails]
+        self.alpha = alpha
+        chosen = (metrics.error_rate(), metrics.latency()) if guardrails is None else tuple(guardrails)
+        names = [guardrail.name for guardrail in chosen]
         if not names or len(set(names)) < len(names):
             raise PlanError(f"an experiment needs guardrails of different names, not {names}")
-        self.alpha = alpha
         self.journal = Journal(journal)
-        self.ending: Ending | None = None
-        self.load: Traffic | None = None
-        self._loads = self._lost_before = 0
-        self._judge = Judge(self.guardrails, alpha=alpha)
-        self._judgement, self._needed = self._judge.judgement, (float("nan"),) * len(self.guardrails)
-        self._split_check = SplitCheck(alpha=alpha)
-        self._rollout = Rollout(plan or RolloutPlan.of(5, 25, 50))
-        self._standing = Standing()
-        self._deployed = self._closed = self._running = self._giving_up = False
-        self._lock = threading.RLock()  # evidence and weights: who holds it sees and leaves them whole
-        self._sending = threading.RLock()  # the kit's own traffic; taken before the other one
-        self._news = threading.Condition()  # told when the rollout ends, or the experiment is closed
-        self._doing: list[str] = []
-        self._classes: tuple[Any, ...] = ()
+        clock, plan = self.cluster.clock, plan or RolloutPlan.of(5, 25, 50)
+        self._record, self._life = Record(self.journal), Lifetime(clock)
+        self._voice = Voice(self._record, clock, tell)
+        self._evidence = Evidence(self.cluster, chosen, alpha, self._record)
+        self._traffic = OwnTraffic(self.cluster, self._life, self._evidence, self._record, self._voice)
+        self._course = Course(self.cluster, plan, self._life, self._evidence, self._traffic, self._record, self._voice)
+        self._steering = Steering(service, self.cluster, self._life, self._course, self._voice)
+        self._pilot = Pilot(clock, self._life, self._course, self._steering, self._record, self._voice)
         self._fault: str | None = None
-        self._said = ""
-        self._now, self._sleep = self.cluster.clock.now, self.cluster.clock.sleep
-        self._progress, self._began = Progress(tell), self._now()
         if isinstance(self.cluster, Narrator):
-            self.cluster.narrate(self._say, self._progress.passing)
+            self.cluster.narrate(self._voice.say, self._voice.waiting)
+
+    @property
+    def ending(self) -> Ending | None:
+        """How the rollout ended; None while it has not."""
+        return self._life.ending
+
+    @property
+    def guardrails(self) -> tuple[Guardrail, ...]:
+        """What the canary must not do worse; latency in the buckets of its source, once those are known."""
+        return self._evidence.guardrails
+
+    @property
+    def load(self) -> Traffic | None:
+        """The traffic that `send` started; None when none is sent."""
+        return self._traffic.load
 
     # Life ------------------------------------------------------------------------------------------------------------
 
@@ -124,22 +120,20 @@ class Experiment:
         ClusterError
             A version does not come up; says why, with its last log lines. Nothing is left behind.
         """
-        start = self._now()
-        self.journal.begin(self._facts(), self.guardrails)
-        with self._busy("bringing up both versions"):
+        start = self.cluster.clock.now()
+        self._record.begin(facts(self.service, self.cluster, alpha=self.alpha, plan=self._course.rollout.plan), self.guardrails)
+        with self._voice.busy("bringing up both versions"):
             self.cluster.deploy(self.service)
-        with self._lock:
-            self._deployed = True
-            self.journal.begin({"sources": dict(self.cluster.telemetry.sources)}, self.guardrails)
-            self._standing = Standing(since=self._now())
-            self.cluster.telemetry.begin(self._standing.split, self._standing.since)
-            self._use_buckets()
-            took = self._now() - start
+        with self._life.lock:
+            self._life.begin()
+            self._record.begin({"sources": dict(self.cluster.telemetry.sources)}, self.guardrails)
+            self._course.begin()
+            took = self.cluster.clock.now() - start
             name = f"{self.service.name} (simulated)" if self.cluster.simulated else self.service.name
-            self._note("deploy", f"{name}: both versions ready in {took:.1f} s at {self.cluster.url}")
+            self._voice.note("deploy", f"{name}: both versions ready in {took:.1f} s at {self.cluster.url}")
             found = self.cluster.router.observed()
             if found.canary:
-                self._resume(found)
+                self._steering.resume(found)
 
     def send(self, rate: float | str = 100.0, **options: Any) -> Traffic:
         """Start traffic to the service, in a process of its own.
@@ -151,33 +145,12 @@ class Experiment:
         **options
             As in `Load`: ``payloads``, ``shape``, ``duration``, ``seed``.
         """
-        self._need_deployment()
-        with self._sending:
-            self.stop_sending()
-            load = self.cluster.send(rate, **options)
-            with self._lock:
-                self.load = load
-                self._loads += 1
-                if not self._classes and load.classes:
-                    self._classes = tuple(load.classes)
-                    self.journal.begin({"classes": list(self._classes)}, self.guardrails)
-        self._note("traffic", f"sending {rate if isinstance(rate, str) else f'{rate:g}/s'}")
-        return load
+        self._life.need_deployment()
+        return self._traffic.send(rate, self._course.look, **options)
 
     def stop_sending(self) -> object:
         """End the traffic that `send` started; return what became of all of it. May be called again."""
-        with self._sending:
-            load = self.load
-            if load is None:
-                return None
-            with self._busy("waiting for the last answers"):
-                summary = load.stop()
-                self._sleep(self.cluster.telemetry.delay)
-            with self._lock:
-                self._look()
-                self.load = None
-                self._lost_before += int(load.record()["lost_total"])
-            return summary
+        return self._course.stop_traffic()
 
     def inject(self, fault: str | None) -> None:
         """Break the canary on purpose, to see it caught; or mend it again.
@@ -192,14 +165,14 @@ class Experiment:
         PlanError
             The cluster or the version has no such fault.
         """
-        self._need_deployment()
+        self._life.need_deployment()
         known = self._faults()
         if not isinstance(self.cluster, Breakable) or (fault is not None and fault not in known):
             which = f"choose one of {', '.join(known)}" if known else "only models on the kit's own server here have any"
             raise PlanError(f"the canary has no fault {fault!r} to switch on: {which}")
         self.cluster.inject(fault)
         self._fault = fault
-        self._note("fault", f"the canary is broken on purpose: {fault}" if fault else "the canary is mended")
+        self._voice.note("fault", f"the canary is broken on purpose: {fault}" if fault else "the canary is mended")
 
     def close(self) -> None:
         """End the traffic that `send` started, and let go. May be called again.
@@ -207,7 +180,7 @@ class Experiment:
         What runs on this machine ends; on a cluster both versions stay, with the weight that they have.
         """
         try:
-            if self._deployed:
+            if self._life.deployed:
                 self.stop_sending()
         finally:
             self._shut(self.cluster.release)
@@ -215,10 +188,10 @@ class Experiment:
     def teardown(self) -> None:
         """End the traffic, both versions and the gateway. May be called again."""
         try:
-            with self._lock:
-                if self._running and self.ending is None:
-                    self._end(Ending("inconclusive", "torn down while the plan was carried out"))
-            if self._deployed:
+            with self._life.lock:
+                if self._pilot.running and self.ending is None:
+                    self._course.end(Ending("inconclusive", "torn down while the plan was carried out"))
+            if self._life.deployed:
                 self.stop_sending()
         finally:
             self._shut(self.cluster.teardown)
@@ -253,19 +226,7 @@ class Experiment:
         ClusterError
             The canary does not answer.
         """
-        split = TrafficSplit(weight)
-        with self._busy(f"giving {split} to the canary"):
-            with self._lock:
-                self._need_deployment()
-                ending = self.ending
-                self._look()
-                alarm = self.judge().alarm
-                if alarm is not None and split.canary > self._split.canary:
-                    raise PlanError(
-                        f"{alarm.guardrail} has alarmed, so the canary's weight does not rise from {self._split} to {split}: "
-                        "abort(), or begin a new experiment"
-                    )
-            return self._apply(split, ending)
+        return self._steering.shift(TrafficSplit(weight))
 
     def promote(self) -> Ending:
         """Make the canary's version the stable one, with nothing lost, and retire the canary.
@@ -280,30 +241,7 @@ class Experiment:
         ClusterError
             Stable's new replicas do not come up; traffic returns to the old ones.
         """
-        self._need_deployment()
-        if self.ending is not None:
-            if self.ending.outcome == "promoted":
-                return self.ending
-            raise PlanError(f"nothing to promote: the rollout has ended, {self.ending}")
-        judgement = self.judge()
-        if judgement.alarm is not None:
-            raise PlanError(f"nothing to promote: {judgement.sentence}")
-        with self._busy(f"promoting {self.service.canary.name}"):
-            self._apply(TrafficSplit(100), None)
-            with self._lock, uninterrupted():
-                self._not_overtaken(None)
-                try:
-                    self.cluster.promote()
-                except ClusterError as error:
-                    self._return_to_stable()
-                    self._end(Ending("failed", f"promotion failed, traffic is back on {self.service.stable.name}: {error}"))
-                    raise
-                self._look()
-                self._in_force(TrafficSplit(0), self.cluster.router.apply(TrafficSplit(0)))
-                self.cluster.retire_canary()
-                self._end(Ending("promoted", f"{self.service.canary.name} is stable now: {judgement.sentence}"))
-        assert self.ending is not None
-        return self.ending
+        return self._steering.promote()
 
     def abort(self, reason: str = "aborted by hand") -> Ending:
         """Return all traffic to stable: one call, from any state, from any thread, any number of times.
@@ -315,15 +253,7 @@ class Experiment:
         reason : str
             For the record.
         """
-        with self._lock, uninterrupted():
-            if self.ending is None:
-                self._need_deployment()
-                took = self._return_to_stable()
-                self._end(Ending("rolled back", f"{reason}; all traffic was back on stable after {1000 * took:.0f} ms"))
-            elif self._deployed and self.cluster.router.observed().canary:
-                self._return_to_stable()
-            assert self.ending is not None
-            return self.ending
+        return self._steering.abort(reason)
 
     # Evidence ----------------------------------------------------------------------------------------------------------
 
@@ -340,17 +270,8 @@ class Experiment:
         DataFrame
             Tidy: one row per interval, guardrail and version.
         """
-        self._need_deployment()
-        start, ending, whole = self._now(), self.ending, seconds(duration)
-        with self._lock:
-            self._look()
-        with self._shown("watching"):
-            while (left := start + whole - self._now()) > 0 and self._goes_on(ending):
-                self._wait(min(self._rollout.plan.interval, left), ending)
-                with self._lock:
-                    if self._deployed:
-                        self._look()
-                self._tell_progress(f"{self._now() - start:.0f} of {whole:.0f} s")
+        self._life.need_deployment()
+        self._pilot.watch(seconds(duration))
         return self.history().levels()
 
     def look(self) -> Snapshot:
@@ -358,50 +279,44 @@ class Experiment:
 
         It never waits: while something else changes the weight or reads the counts, it says where that stands.
         """
-        if self._lock.acquire(blocking=False):
+        if self._life.lock.acquire(blocking=False):
             try:
-                if self._deployed:
-                    self._look()
+                if self._life.deployed:
+                    self._course.look()
             finally:
-                self._lock.release()
+                self._life.lock.release()
         return self.snapshot()
 
     def snapshot(self) -> Snapshot:
         """Say where everything stands: at once, from any thread, whatever is being done."""
-        load, doing = self.load, self._doing[-1:]
-        lost = self._lost_before + (int(load.record()["lost_total"]) if load is not None else 0)
+        load = self.load
         return Snapshot(
             service=self.service.name,
             versions=(self.service.stable.name, self.service.canary.name),
-            life="closed" if self._closed else "deployed" if self._deployed else "new",
+            life=self._life.word,
             simulated=self.cluster.simulated,
-            now=self._now(),
-            standing=self._standing,
-            rollout=self._rollout,
-            running=self._running,
-            judgement=self._judgement,
-            needed=self._needed,
+            now=self.cluster.clock.now(),
+            standing=self._course.standing,
+            rollout=self._course.rollout,
+            running=self._pilot.running,
+            judgement=self._evidence.judgement,
+            needed=self._evidence.needed,
             ending=self.ending,
             traffic=None if load is None else load.asked,
-            lost=lost if self._loads else None,
+            lost=self._traffic.lost,
             faults=self._faults(),
             fault=self._fault,
-            doing=doing[0] if doing else "",
-            said=self._said,
+            doing=self._voice.doing,
+            said=self._voice.said,
         )
 
-    @contextmanager
-    def quietly(self) -> Iterator[None]:
+    def quietly(self) -> AbstractContextManager[None]:
         """Tell no progress from this thread meanwhile; `snapshot` still has the last line."""
-        token = _QUIET.set(True)
-        try:
-            yield
-        finally:
-            _QUIET.reset(token)
+        return self._voice.quietly()
 
     def judge(self) -> Judgement:
         """Say what the evidence shows so far."""
-        return self._judgement
+        return self._evidence.judgement
 
     def history(self) -> History:
         """Return everything counted so far, as tidy tables."""
@@ -423,23 +338,7 @@ class Experiment:
         Decision
             Hold, advance, promote, roll back or stop, with the reason.
         """
-        with self._lock:
-            self._need_deployment()
-            if self.ending is not None:
-                return Decision("hold", str(self.ending))
-            self._look()
-            decision = decide(
-                self._rollout,
-                self._judgement,
-                now=self._now(),
-                canary_trouble=self.cluster.trouble("canary") if self._split.canary else None,
-                doubt=self._doubt(),
-            )
-        try:
-            self._act(decision)
-        except _Overtaken:
-            return Decision("hold", str(self.ending))
-        return decision
+        return self._pilot.advance()
 
     def run(self, plan: RolloutPlan | None = None) -> Ending:
         """Carry out a whole rollout, unattended.
@@ -463,290 +362,14 @@ class Experiment:
         ClusterError
             The experiment was closed meanwhile.
         """
-        with self._lock:
-            self._need_deployment()
-            if self._running:
-                raise PlanError("the plan is being carried out already: wait for it, or abort()")
-            if plan is not None:
-                self._rollout = Rollout(plan)
-            self._running = True
-        try:
-            with self._busy("carrying out the plan"):
-                self._carry_out()
-        except KeyboardInterrupt:
-            self._give_up(Ending("inconclusive", f"interrupted after {sum(self._requests()):,} requests"))
-        except CanaryError as error:
-            if self._deployed:
-                self._give_up(Ending("failed", f"{type(error).__name__}: {error}"))
-            raise
-        finally:
-            self._running = False
-        if self.ending is None:
-            raise ClusterError("the experiment was closed while the plan was carried out: both versions stay as they are")
-        self._say(str(self.ending))
-        return self.ending
+        return self._pilot.run(plan)
 
     # Inside ------------------------------------------------------------------------------------------------------------
 
-    @property
-    def _split(self) -> TrafficSplit:
-        return self._standing.split
-
-    def _carry_out(self) -> None:
-        while self._goes_on(None):
-            if self.advance().action == "hold":
-                step = self._rollout.step + 1
-                self._tell_progress(f"step {step} of {len(self._rollout.plan.steps)}" if step else "before the first step")
-                self._wait(self._rollout.plan.interval, None)
-
-    def _goes_on(self, ending: Ending | None) -> bool:
-        """Whether neither the rollout has ended since, nor the experiment."""
-        return self.ending is ending and self._deployed
-
-    def _wait(self, seconds: float, ending: Ending | None) -> None:
-        """Let time pass, but not beyond the end of the rollout."""
-        if not isinstance(self.cluster.clock, SystemClock):
-            self._sleep(seconds)
-            return
-        with self._news:
-            self._news.wait_for(lambda: not self._goes_on(ending), seconds)
-
-    def _not_overtaken(self, ending: Ending | None) -> None:
-        """Check, with the lock, that the rollout has not ended since."""
-        self._need_deployment()
-        if self.ending is not ending:
-            raise _Overtaken(f"the rollout has ended meanwhile, so nothing was changed: {self.ending}")
-
-    @contextmanager
-    def _busy(self, doing: str) -> Iterator[None]:
-        """Say what takes time, to whoever takes a snapshot or waits for a cell."""
-        self._doing.append(doing)
-        try:
-            with self._shown(doing):
-                yield
-        finally:
-            self._doing.remove(doing)
-
-    def _shown(self, doing: str) -> AbstractContextManager[None]:
-        return nullcontext() if _QUIET.get() else self._progress.during(doing)
-
     def _shut(self, end: Callable[[], None]) -> None:
-        """Use nothing any more, and end it."""
-        with self._lock:
-            self._deployed, self._closed = False, True
-            end()
+        with self._life.lock:
+            self._life.shut(end)
             self.journal.close()
-        with self._news:
-            self._news.notify_all()
 
     def _faults(self) -> tuple[str, ...]:
         return self.cluster.faults if isinstance(self.cluster, Breakable) else ()
-
-    def _act(self, decision: Decision) -> None:
-        if decision.action != "hold":
-            self._note(decision.action, decision.reason)
-        if decision.action == "advance":
-            assert decision.weight is not None
-            self._apply(TrafficSplit(decision.weight), None, decision)
-        elif decision.action == "promote":
-            self.promote()
-            self._see_out()
-        elif decision.action == "roll back":
-            self.abort(decision.reason)
-            self._see_out()
-        elif decision.action == "stop":
-            assert decision.outcome is not None
-            with self._lock:
-                self._not_overtaken(None)
-                keep = self._rollout.plan.on_inconclusive == "hold" and self._doubt() is None
-                if not keep:
-                    self._return_to_stable()
-                self._end(Ending(decision.outcome, decision.reason))
-            self._see_out()
-
-    def _resume(self, found: TrafficSplit) -> None:
-        """Go on with a rollout that was found under way: at its weight, with evidence of its own."""
-        now = self._now()
-        resumed = resume(self._rollout, found.canary, now=now)
-        self._standing = Standing(found, since=now)
-        if resumed is None:
-            self._note("resume", f"found {found} on the canary, which is no step of this plan: back to stable first")
-            self._return_to_stable()
-            return
-        self._rollout = resumed
-        self._in_force(found, 0.0)
-        self._note("resume", f"found {found} on the canary: goes on from there, and the evidence begins anew")
-
-    def _see_out(self) -> None:
-        """Watch the last split being served for a moment, then end the traffic."""
-        if self.load is not None:
-            self._wait(_SEE_OUT, self.ending)
-            with self._lock:
-                if self._deployed:
-                    self._look()
-        self.stop_sending()
-
-    def _give_up(self, ending: Ending) -> None:
-        """After an interruption or an error: traffic to stable first, then the record."""
-        with self._lock:
-            if self.ending is not None:
-                return
-            self._giving_up = True
-            try:
-                with uninterrupted():
-                    took = self._return_to_stable()
-                where = f"all traffic was back on stable after {1000 * took:.0f} ms"
-            except CanaryError as error:
-                where = f"traffic could not be returned to stable: {error}"
-            self._end(Ending(ending.outcome, f"{ending.sentence}; {where}"))
-        self.stop_sending()
-
-    def _use_buckets(self) -> None:
-        """Judge latency in the buckets that its source has, as soon as it is known which. They do not change after."""
-        edges = self.cluster.telemetry.latency_edges
-        if edges is None or all(g.metric.table != "latency" or g.metric.cells == edges for g in self.guardrails):
-            return
-        self.guardrails = tuple(
-            replace(g, metric=replace(g.metric, cells=edges)) if g.metric.table == "latency" else g for g in self.guardrails
-        )
-        self._judge = Judge(self.guardrails, alpha=self.alpha)
-        self._judgement = self._judge.judgement
-        self.journal.begin({}, self.guardrails)
-
-    def _look(self) -> Window:
-        """Take in everything since the last look. Needs the lock."""
-        load = self.load
-        said = []
-        if load is not None:
-            said = [answer for answer in load.answers() if answer.right is not None]
-            self.cluster.telemetry.label(said)
-        # After the end the roles may have changed hands: such a window is kept, and says nothing about the canary.
-        window = replace(self.cluster.telemetry.read(self._now()), judged=self.ending is None)
-        if load is not None and said and self._classes == tuple(load.classes):
-            # Answers to requests of an earlier weight are left out here, too.
-            labelled = ((answer.role, answer.label, answer.said) for answer in said if answer.sent >= self._standing.since)
-            cells = metrics.confusion_cells(labelled, self._classes)
-            window = replace(window, counts={**window.counts, metrics.CONFUSION: cells})
-        self._use_buckets()
-        stable, canary = window.requests
-        served = (self._standing.served[0] + stable, self._standing.served[1] + canary)
-        self._standing = replace(self._standing, served=served)
-        if window.judged:
-            self._judge.update(window)
-            self._split_check.update(window)
-            self._judgement = self._judge.judgement
-            self._needed = tuple(seconds for _, seconds in self._judge.still_needed)
-            self._rollout = observe(self._rollout, self._judgement, canary_requests=canary, now=window.end)
-        self._record(lambda: self.journal.add_window(window))
-        if load is not None:
-            self._record(lambda: self.journal.set_load(self._loads, {**load.record(), "asked": load.asked}))
-        return window
-
-    def _record(self, write: Callable[[], None]) -> None:
-        """Write to the journal; once we are giving up, a journal that fails no longer stops us."""
-        try:
-            write()
-        except JournalError:
-            if not self._giving_up:
-                raise
-
-    def _apply(self, split: TrafficSplit, ending: Ending | None, step: Decision | None = None) -> TrafficSplit:
-        """Change the weight; what was not looked at before is left out, so that no window holds two weights."""
-        # Without the lock: a canary that does not answer must not keep an abort waiting.
-        if split.canary:
-            self.cluster.warm("canary")
-        if split.stable and not self._split.stable:
-            self.cluster.warm("stable")
-        with self._lock, uninterrupted():
-            self._not_overtaken(ending)
-            took = self.cluster.router.apply(split)
-            self._in_force(split, took)
-            if step is not None:
-                self._rollout = advance(self._rollout, step, now=self._now())
-            self._say(f"{split} to the canary, in force after {1000 * took:.0f} ms")
-            return self.cluster.router.observed()
-
-    def _in_force(self, split: TrafficSplit, took: float) -> None:
-        now, before = self._now(), self._split.canary
-        self.cluster.telemetry.begin(split, now)
-        self._standing = Standing(split, since=now, took=took)
-        self._record(lambda: self.journal.add_weight(now, split.canary, took, before))
-        self.cluster.remember(phase=self._rollout.phase, weight=split.canary)
-
-    def _return_to_stable(self) -> float:
-        """All traffic to stable; return the seconds it took."""
-        start = self._now()
-        try:
-            self.cluster.warm("stable")
-        except ClusterError as error:
-            self._note("problem", f"returning traffic to stable although it is in trouble: {error}")
-        took = self.cluster.router.apply(TrafficSplit(0))
-        self._in_force(TrafficSplit(0), took)
-        return self._now() - start
-
-    def _doubt(self) -> str | None:
-        """Say why the numbers must not be believed; None when nothing speaks against them."""
-        seen = self.cluster.router.observed()
-        if abs(seen.canary - self._split.canary) > _EPSILON:
-            return (
-                f"the gateway serves {seen} to the canary, not the {self._split} it was told: "
-                "someone else changed it, or it was restarted"
-            )
-        return self._split_check.alarm
-
-    def _end(self, ending: Ending) -> None:
-        self.ending = ending
-        self._rollout = advance(self._rollout, Decision("stop", ending.sentence, outcome=ending.outcome), now=self._now())
-        self._record(lambda: self.journal.end(ending, self._now()))
-        with self._news:
-            self._news.notify_all()
-        self.cluster.remember(phase=ending.outcome, weight=self._split.canary)
-
-    def _requests(self) -> tuple[int, int]:
-        verdicts = self._judgement.verdicts
-        return verdicts[0].comparison.requests if verdicts else (0, 0)
-
-    def _facts(self) -> Mapping[str, Any]:
-        return {
-            "service": self.service.name,
-            "versions": {"stable": self.service.stable.name, "canary": self.service.canary.name},
-            "replicas": self.service.replicas,
-            "alpha": self.alpha,
-            "plan": self._rollout.plan.model_dump(),
-            "where": type(self.cluster).__name__,
-            "simulated": self.cluster.simulated,
-            "software": {
-                "canarykit": version("canarykit"),
-                "python": platform.python_version(),
-                "system": platform.platform(),
-            },
-        }
-
-    def _need_deployment(self) -> None:
-        if not self._deployed:
-            raise ClusterError("nothing is deployed: call deploy() first")
-
-    def _note(self, kind: str, text: str) -> None:
-        now = self._now()
-        self._record(lambda: self.journal.add_event(now, kind, text))
-        self._say(text)
-
-    def _say(self, text: str) -> None:
-        self._said = text
-        if not _QUIET.get():
-            self._progress.say(self._timed(text))
-
-    def _timed(self, text: str) -> str:
-        return f"{self._now() - self._began:6.1f} s  {text}"
-
-    def _tell_progress(self, where: str) -> None:
-        if _QUIET.get():
-            return
-        stable, canary = self._standing.served
-        served = f", {100 * canary / (stable + canary):.1f} % served" if stable + canary else ""
-        load = self.load
-        lost = f", {load.record()['lost_total']} lost" if load is not None else ""
-        words = ", ".join(f"{verdict.guardrail} {SYMBOLS[verdict.word]}" for verdict in self.judge().verdicts)
-        self._progress.passing(
-            self._timed(f"{where}: {self._split} asked{served}; {words}; {stable + canary:,} requests{lost}")
-        )

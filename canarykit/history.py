@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from canarykit.analysis import Judge, quantile_of
+from canarykit.analysis import Judge
 from canarykit.analysis.bets import Array
 from canarykit.analysis.instances import remarks
+from canarykit.bins import Bin, binned
 from canarykit.journal import Journal
 from canarykit.metrics import LATENCY_EDGES
-from canarykit.model import ROLES, Comparison, Counts, Ending, Guardrail, Judgement, Metric, Window
+from canarykit.model import ROLES, Comparison, Counts, Ending, Guardrail, Judgement, Window
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,10 +24,6 @@ __all__ = ["History", "Look", "replay"]
 
 _LOOKS = 150
 """A longer history is drawn with about this many looks; its evidence still comes from every window."""
-
-_BINS = 40
-_ENOUGH = 30
-"""Canary requests below which a level over time is noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,45 +43,6 @@ class Look:
     time: float
     comparisons: tuple[Comparison, ...]
     log_e: float
-
-
-@dataclass
-class Bin:
-    """Some windows under one weight, added up."""
-
-    start: float
-    end: float
-    weight: float
-    judged: bool = True
-    counts: dict[str, Counts] = field(default_factory=dict)
-
-    def add(self, more: Window | Bin) -> None:
-        """Add what came after it."""
-        self.end = more.end
-        for name, table in more.counts.items():
-            self.counts[name] = self.counts[name] + table if name in self.counts else table
-
-    def same_as(self, other: Bin) -> bool:
-        """Whether both hold the same versions under the same weight."""
-        return (self.weight, self.judged) == (other.weight, other.judged)
-
-    @property
-    def full(self) -> bool:
-        """Whether each version that has weight has requests enough to say something."""
-        table = self.counts.get("outcome")
-        if table is None:
-            return False
-        enough = table.sum(axis=1) >= _ENOUGH
-        return bool((enough[0] or self.weight == 100) and (enough[1] or self.weight == 0))
-
-    def level(self, metric: Metric, row: int) -> float:
-        """Level of one version; NaN with too few requests to mean anything, so that gaps stay gaps."""
-        table = self.counts.get(metric.table)
-        if table is None or table[row].sum() < _ENOUGH:
-            return float("nan")
-        if metric.quantile is not None:
-            return quantile_of(table[row], metric.cells, metric.quantile)
-        return float(table[row][0 if metric.shown == "good" else 1] / table[row].sum())
 
 
 @dataclass(frozen=True)
@@ -280,12 +238,9 @@ def replay(journal: Journal, *, guardrails: Sequence[Guardrail] | None = None, a
     judge = Judge(chosen, alpha=facts.get("alpha", 0.05) if alpha is None else alpha)
     windows = list(journal.windows())
     every = max(1, len(windows) // _LOOKS)
-    width = (windows[-1].end - windows[0].start) / _BINS if windows else 0.0
     looks: list[Look] = []
-    bins: list[Bin] = []
     instances: dict[str, Counts] = {}
     for number, window in enumerate(windows):
-        _put(bins, window, width)
         if not window.judged:
             continue
         calm = judge.calm
@@ -296,23 +251,9 @@ def replay(journal: Journal, *, guardrails: Sequence[Guardrail] | None = None, a
         if number % every == 0 or number == len(windows) - 1 or judge.calm != calm:
             looks.append(Look(window.end, judge.comparisons, judge.log_e))
     return History(
-        facts, chosen, judge.judgement, tuple(looks), tuple(bins), instances, _served(journal.weights(), windows),
+        facts, chosen, judge.judgement, tuple(looks), binned(windows), instances, _served(journal.weights(), windows),
         journal.events(), journal.loads(), journal.ending, len(windows), judge.compared,
     )  # fmt: skip
-
-
-def _put(bins: list[Bin], window: Window, width: float) -> None:
-    """Add a window to the last bin, or begin a new one when that is full or the weight has changed."""
-    new = Bin(window.start, window.end, window.split.canary, window.judged)
-    last = bins[-1] if bins else None
-    if last is not None and last.same_as(new) and not (last.full and last.end - last.start >= width):
-        last.add(window)
-        return
-    if last is not None and not last.same_as(new) and len(bins) > 1 and bins[-2].same_as(last) and not last.full:
-        bins.pop()
-        bins[-1].add(last)  # what is left of a step is too little for a bin of its own
-    new.add(window)
-    bins.append(new)
 
 
 def _served(weights: list[dict[str, float]], windows: Sequence[Window]) -> list[dict[str, float]]:

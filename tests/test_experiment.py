@@ -218,7 +218,7 @@ def test_an_interruption_returns_traffic_to_stable_and_says_so(experiment):
     Ctrl-C in the middle of a rollout.
     """
     exp = experiment("good")
-    sleep, naps = exp._sleep, []
+    sleep, naps = exp.cluster.clock.sleep, []
 
     def nap(seconds):
         naps.append(seconds)
@@ -226,7 +226,7 @@ def test_an_interruption_returns_traffic_to_stable_and_says_so(experiment):
             os.kill(os.getpid(), signal.SIGINT)
         sleep(seconds)
 
-    exp._sleep = nap
+    exp.cluster.clock.sleep = nap
     ending = exp.run()
     assert ending.outcome == "inconclusive"
     assert "interrupted after" in ending.sentence

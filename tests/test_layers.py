@@ -30,15 +30,14 @@ ALLOWED = {
     "clusters": {"routers", "telemetry", "load", "serving", "wire", "testing"},
     "testing": {"metrics", "load", "telemetry"},
     "counts": {"analysis", "metrics"},
-    "history": {"analysis", "journal", "metrics"},
+    "bins": {"analysis"},
+    "history": {"analysis", "bins", "journal", "metrics"},
     "charts": {"analysis", "history", "metrics", "words"},
     "lessons": {"analysis", "charts"},
     "pulumi": {"clusters", "routers"},
-    "experiment": {
+    "conduct": {
         "analysis",
-        "charts",
         "clusters",
-        "history",
         "interrupts",
         "journal",
         "metrics",
@@ -46,7 +45,9 @@ ALLOWED = {
         "progress",
         "rollout",
         "snapshot",
+        "telemetry",
     },
+    "experiment": {"charts", "clusters", "conduct", "history", "journal", "metrics", "plan", "rollout", "snapshot"},
     "panel": {"charts", "clusters", "experiment", "history", "load", "rollout", "snapshot", "words"},
     "report": {"clusters", "history", "journal", "progress"},
     "cli": {"analysis", "clusters", "counts", "history", "journal", "load", "report"},
@@ -111,6 +112,17 @@ def test_no_room_imports_in_a_circle():
         assert free, f"a circle among {sorted(below)}"
         ready |= free
         below = {room: allowed for room, allowed in below.items() if room not in free}
+
+
+def test_pieces_of_an_experiment_use_only_earlier_ones():
+    """
+    What an experiment is made of has an order, too.
+    """
+    order = ["__init__", "record", "voice", "lifetime", "evidence", "traffic", "course", "steering", "pilot"]
+    assert sorted(order) == sorted(path.stem for path in (PACKAGE / "conduct").glob("*.py")), "a new piece: say where it is"
+    for path in (PACKAGE / "conduct").glob("*.py"):
+        used = {name.split(".")[2] for name in imports_of(path) if name.startswith("canarykit.conduct.")}
+        assert used <= set(order[: order.index(path.stem)]), path.stem
 
 
 def test_importing_the_package_loads_nothing_heavy():

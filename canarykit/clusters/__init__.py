@@ -40,7 +40,7 @@ def connect(where: str = "local", *, scenario: str = "good") -> Cluster:
 
         return simulated(where, scenario)
     if where.partition(":")[0] == "kube":
-        from canarykit.clusters.kube.cluster import from_address
+        from canarykit.clusters.kube.address import from_address
 
         return from_address(where)
     raise PlanError(f'no cluster is known as {where!r}: use "local", "simulated" or "kube:CONTEXT/NAMESPACE"')

@@ -10,7 +10,6 @@ import pytest
 import canarykit as ck
 from canarykit.clusters.kube import manifests
 from canarykit.clusters.kube.client import Client
-from canarykit.model import ROLES
 from canarykit.serving import digits
 
 
@@ -82,12 +81,12 @@ def connect(namespace):
 @pytest.fixture(scope="module")
 def running(estimators):
     """An administrator's client of a namespace where both versions of ``digits`` run behind Services, two pods each."""
-    from canarykit.clusters.kube.cluster import _model_file
+    from canarykit.clusters.kube.models import model_files
     from canarykit.clusters.kube.pods import Pods
 
     service = ck.Service("digits", ck.Version("v1", model=estimators["stable"]), ck.Version("v2", model=estimators["good"]))
     with fresh_namespace() as client:
-        models = {role: _model_file(service, role) for role in ROLES}
+        models = model_files(service)
         for body in manifests.objects(service, parts.WORKLOAD, models):
             client.apply(body)
         pods = Pods(client, "digits", print)

@@ -268,8 +268,8 @@ def test_a_killed_kernel_is_resumed_and_does_not_advance(killed, connect, experi
     told = []
     exp = ck.Experiment(service_of(), connect(), plan=ck.RolloutPlan.of(5, 25, 50), tell=told.append)
     exp.deploy()
-    assert exp._split == ck.TrafficSplit(25)
-    assert exp._rollout.present.weight == 25
+    assert exp.snapshot().standing.split == ck.TrafficSplit(25)
+    assert exp.snapshot().rollout.present.weight == 25
     assert any("goes on from there" in line for line in told)
     exp.teardown()
 

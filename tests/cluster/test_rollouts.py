@@ -35,7 +35,7 @@ def test_a_good_canary_is_promoted_with_nothing_lost(connect, experiment, servic
     assert ending.outcome == "promoted", str(ending)
     assert lost(exp) == 0
     assert [change["asked"] for change in exp.journal.weights()] == [5, 25, 50, 100, 0]
-    assert exp._split_check.alarm is None
+    assert exp._evidence.split_alarm is None
     stable = admin.get("Deployment", "digits-stable")
     assert stable["metadata"]["labels"]["app.kubernetes.io/version"] == "v2"
     assert admin.get("Deployment", "digits-canary")["spec"]["replicas"] == 0
@@ -174,7 +174,7 @@ def test_letting_go_leaves_what_serves(connect, experiment, service_of):
     exp.close()
     exp = experiment(service_of(), connect())
     exp.deploy()
-    assert exp._split == ck.TrafficSplit(25)
+    assert exp.snapshot().standing.split == ck.TrafficSplit(25)
 
 
 def test_a_version_that_is_new_midway_begins_at_nothing(connect, experiment, service_of):
@@ -187,7 +187,7 @@ def test_a_version_that_is_new_midway_begins_at_nothing(connect, experiment, ser
     exp.close()
     other = experiment(service_of("good"), connect())
     other.deploy()
-    assert other._split == ck.TrafficSplit(0)
+    assert other.snapshot().standing.split == ck.TrafficSplit(0)
     assert other.cluster.router.observed() == ck.TrafficSplit(0)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.diagnose import diagnose, is_ready, progress, refused, sentence
 from canarykit.errors import ClusterError
+from canarykit.model import ROLES
 
 __all__ = ["Pods"]
 
@@ -90,6 +91,12 @@ class Pods:
                 waits = "; older ones are leaving" if ready >= asked else f"; {why[1]}" if why else ""
                 self._tell(f"{self._app}-{role}: {ready} of {asked} pods ready{waits}")
                 told = time.monotonic()
+            time.sleep(_POLL)
+
+    def wait_gone(self, within: float) -> None:
+        """Wait until the pods of both versions have finished what they had, for so many seconds at most."""
+        end = time.monotonic() + within
+        while time.monotonic() < end and any(self.of(role) for role in ROLES):
             time.sleep(_POLL)
 
     def trouble(self, role: str) -> str | None:

@@ -1,0 +1,89 @@
+"""The Deployments of both versions: what each runs, and how many pods of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from canarykit.clusters.kube import manifests
+from canarykit.clusters.kube.client import Client
+from canarykit.clusters.kube.diagnose import progress
+from canarykit.clusters.kube.manifests import Model, Workload
+from canarykit.clusters.kube.pods import Pods
+from canarykit.errors import ClusterError
+from canarykit.model import Role, Service
+
+__all__ = ["Versions"]
+
+_CAPACITY_WITHIN = 60.0
+
+
+class Versions:
+    """Both versions of a service that is deployed.
+
+    Parameters
+    ----------
+    client : Client
+        The namespace.
+    service : Service
+        As deployed.
+    workload : Workload
+        What its pods have.
+    models : mapping of Role to Model
+        Files of those versions that are models.
+    pods : Pods
+        Waited for.
+    adopt : bool
+        Take over what someone else has changed.
+    tell : callable
+        Takes one line of progress.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        service: Service,
+        workload: Workload,
+        models: Mapping[Role, Model],
+        pods: Pods,
+        *,
+        adopt: bool,
+        tell: Callable[[str], object],
+    ) -> None:
+        self._client, self._workload, self._pods = client, workload, pods
+        self._models, self._adopt, self._tell = dict(models), adopt, tell
+        self.service = service
+        """What runs: after a promotion stable is the canary's version."""
+
+    def warm(self, role: Role) -> None:
+        """Check that a version has pods that are ready; stable gets back what it lacks first."""
+        replicas = self.service.replicas
+        ready, asked, _ = progress(self._pods.deployment(role))
+        if role == "stable" and asked < replicas:
+            self._tell(f"stable has {asked} of {replicas} pods: waiting for the others before it gets traffic")
+            self.scale(role, replicas)
+        elif ready:
+            return
+        self._pods.wait_ready(role, replicas if role == "stable" else 1, _CAPACITY_WITHIN)
+
+    def promote(self, within: float) -> None:
+        """Let stable take the canary's version by a rolling update, within so many seconds, or keep the old one."""
+        before, model = self.service, self._models.get("canary")
+        after = replace(before, stable=before.canary)
+        self._client.apply(manifests.deployment(after, "stable", self._workload, model), force=self._adopt)
+        try:
+            self._pods.wait_ready("stable", before.replicas, within)
+        except ClusterError:
+            old = manifests.deployment(before, "stable", self._workload, self._models.get("stable"))
+            self._client.apply(old, force=self._adopt)
+            raise
+        self.service = after
+        if model is not None:
+            self._models["stable"] = model
+        else:
+            self._models.pop("stable", None)
+
+    def scale(self, role: Role, replicas: int) -> None:
+        """Have so many pods of a version."""
+        body = manifests.deployment(self.service, role, self._workload, self._models.get(role), replicas=replicas)
+        self._client.apply(body, force=True)

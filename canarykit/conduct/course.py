@@ -1,0 +1,149 @@
+"""Course: where a rollout stands, between its looks and its changes of weight."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from canarykit.clusters.base import Cluster
+from canarykit.conduct.evidence import Evidence
+from canarykit.conduct.lifetime import Lifetime
+from canarykit.conduct.record import Record
+from canarykit.conduct.traffic import OwnTraffic
+from canarykit.conduct.voice import Voice
+from canarykit.model import SYMBOLS, Ending, TrafficSplit
+from canarykit.plan import RolloutPlan
+from canarykit.rollout import Decision, Rollout, advance, decide, observe, resume
+from canarykit.snapshot import Standing
+
+__all__ = ["Course"]
+
+_EPSILON = 1e-6
+
+
+class Course:
+    """The weight in force, what was counted under it, and the position in the plan.
+
+    What changes it needs the experiment's lock; `standing` and `rollout` are values, replaced whole, and may be read without.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        Where the versions run.
+    plan : RolloutPlan
+        What is to be done.
+    life : Lifetime
+        Says whether it goes on, and has the lock.
+    evidence : Evidence
+        Judges.
+    traffic : OwnTraffic
+        Has answers with labels.
+    record, voice : Record, Voice
+        Told what happens.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        plan: RolloutPlan,
+        life: Lifetime,
+        evidence: Evidence,
+        traffic: OwnTraffic,
+        record: Record,
+        voice: Voice,
+    ) -> None:
+        self._cluster, self._life, self._record, self._voice = cluster, life, record, voice
+        self.evidence, self.traffic = evidence, traffic
+        self.rollout = Rollout(plan)
+        self.standing = Standing()
+
+    @property
+    def split(self) -> TrafficSplit:
+        """The weight in force."""
+        return self.standing.split
+
+    def begin(self) -> None:
+        """Begin to count, with all traffic on stable."""
+        self.standing = Standing(since=self._cluster.clock.now())
+        self._cluster.telemetry.begin(self.split, self.standing.since)
+        self.evidence.use_buckets()
+
+    def follow(self, plan: RolloutPlan) -> None:
+        """Stand before the first step of another plan."""
+        self.rollout = Rollout(plan)
+
+    def found(self, split: TrafficSplit) -> bool:
+        """Begin at a weight that was found in force; return whether it is a step of the plan, which then goes on from it."""
+        now = self._cluster.clock.now()
+        resumed = resume(self.rollout, split.canary, now=now)
+        self.standing = Standing(split, since=now)
+        if resumed is None:
+            return False
+        self.rollout = resumed
+        self.in_force(split, 0.0)
+        return True
+
+    def look(self) -> None:
+        """Take in everything since the last look."""
+        # After the end the roles may have changed hands: such a window is kept, and says nothing about the canary.
+        window = self.evidence.take(self.traffic.load, since=self.standing.since, judged=self._life.ending is None)
+        stable, canary = window.requests
+        served = (self.standing.served[0] + stable, self.standing.served[1] + canary)
+        self.standing = replace(self.standing, served=served)
+        if window.judged:
+            self.rollout = observe(self.rollout, self.evidence.judgement, canary_requests=canary, now=window.end)
+        self._record.window(window)
+        self.traffic.write_down()
+
+    def decide(self) -> Decision:
+        """Say what the plan wants done now."""
+        return decide(
+            self.rollout,
+            self.evidence.judgement,
+            now=self._cluster.clock.now(),
+            canary_trouble=self._cluster.trouble("canary") if self.split.canary else None,
+            doubt=self.doubt(),
+        )
+
+    def doubt(self) -> str | None:
+        """Say why the numbers must not be believed; None when nothing speaks against them."""
+        seen = self._cluster.router.observed()
+        if abs(seen.canary - self.split.canary) > _EPSILON:
+            return (
+                f"the gateway serves {seen} to the canary, not the {self.split} it was told: "
+                "someone else changed it, or it was restarted"
+            )
+        return self.evidence.split_alarm
+
+    def in_force(self, split: TrafficSplit, took: float) -> None:
+        """Count under another weight from now on, which took so many seconds to be in force."""
+        now, before = self._cluster.clock.now(), self.split.canary
+        self._cluster.telemetry.begin(split, now)
+        self.standing = Standing(split, since=now, took=took)
+        self._record.weight(now, split.canary, took, before)
+        self._cluster.remember(phase=self.rollout.phase, weight=split.canary)
+
+    def stepped(self, step: Decision) -> None:
+        """Be a step further: its weight is in force."""
+        self.rollout = advance(self.rollout, step, now=self._cluster.clock.now())
+
+    def stop_traffic(self) -> object:
+        """End the kit's own traffic, with a last look; return what became of it. Takes the locks itself."""
+        return self.traffic.stop(self.look)
+
+    def end(self, ending: Ending) -> None:
+        """End the rollout, and wake whoever waits for that."""
+        now = self._cluster.clock.now()
+        self._life.ending = ending
+        self.rollout = advance(self.rollout, Decision("stop", ending.sentence, outcome=ending.outcome), now=now)
+        self._record.end(ending, now)
+        self._life.wake()
+        self._cluster.remember(phase=ending.outcome, weight=self.split.canary)
+
+    def tell(self, where: str) -> None:
+        """Say where it stands, in a line that the next one replaces. Needs no lock."""
+        stable, canary = self.standing.served
+        served = f", {100 * canary / (stable + canary):.1f} % served" if stable + canary else ""
+        load = self.traffic.load
+        lost = f", {load.record()['lost_total']} lost" if load is not None else ""
+        words = ", ".join(f"{verdict.guardrail} {SYMBOLS[verdict.word]}" for verdict in self.evidence.judgement.verdicts)
+        self._voice.progress(f"{where}: {self.split} asked{served}; {words}; {stable + canary:,} requests{lost}")

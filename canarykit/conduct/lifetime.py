@@ -1,0 +1,81 @@
+"""Lifetime: whether an experiment goes on, and waiting that ends with it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from canarykit.clusters.base import Clock, SystemClock
+from canarykit.errors import ClusterError, PlanError
+from canarykit.model import Ending
+from canarykit.snapshot import Life
+
+__all__ = ["Lifetime", "Overtaken"]
+
+
+class Overtaken(PlanError):
+    """The rollout ended while something else was being done."""
+
+
+class Lifetime:
+    """From the deployment to the end of the rollout, and of the experiment.
+
+    What changes it holds `lock`, the one under which evidence and weights change: who holds it sees and leaves them whole.
+    It may be read without.
+
+    Parameters
+    ----------
+    clock : Clock
+        Waits.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._news = threading.Condition()  # told when the rollout ends, or the experiment is closed
+        self.lock = threading.RLock()
+        self.word: Life = "new"
+        self.ending: Ending | None = None
+
+    @property
+    def deployed(self) -> bool:
+        """Whether both versions are up, and ours."""
+        return self.word == "deployed"
+
+    def begin(self) -> None:
+        """Both versions are up."""
+        self.word = "deployed"
+
+    def need_deployment(self) -> None:
+        """Check that there is something to work with."""
+        if not self.deployed:
+            raise ClusterError("nothing is deployed: call deploy() first")
+
+    def need_no_end_since(self, ending: Ending | None) -> None:
+        """Check, with the lock, that the rollout has not ended since."""
+        self.need_deployment()
+        if self.ending is not ending:
+            raise Overtaken(f"the rollout has ended meanwhile, so nothing was changed: {self.ending}")
+
+    def goes_on(self, ending: Ending | None) -> bool:
+        """Whether neither the rollout has ended since, nor the experiment."""
+        return self.ending is ending and self.deployed
+
+    def wait(self, seconds: float, ending: Ending | None) -> None:
+        """Let time pass, without the lock, but not beyond the end of the rollout."""
+        if not isinstance(self._clock, SystemClock):
+            self._clock.sleep(seconds)
+            return
+        with self._news:
+            self._news.wait_for(lambda: not self.goes_on(ending), seconds)
+
+    def wake(self) -> None:
+        """Tell whoever waits that the rollout has ended, or the experiment."""
+        with self._news:
+            self._news.notify_all()
+
+    def shut(self, end: Callable[[], None]) -> None:
+        """Use nothing any more, and end it."""
+        with self.lock:
+            self.word = "closed"
+            end()
+        self.wake()

@@ -1,0 +1,156 @@
+"""Pilot: what takes long. It watches for a while, or carries out the plan to its end."""
+
+from __future__ import annotations
+
+from canarykit.clusters.base import Clock
+from canarykit.conduct.course import Course
+from canarykit.conduct.lifetime import Lifetime, Overtaken
+from canarykit.conduct.record import Record
+from canarykit.conduct.steering import Steering
+from canarykit.conduct.voice import Voice
+from canarykit.errors import CanaryError, ClusterError, PlanError
+from canarykit.interrupts import uninterrupted
+from canarykit.model import Ending, TrafficSplit
+from canarykit.plan import RolloutPlan
+from canarykit.rollout import Decision
+
+__all__ = ["Pilot"]
+
+_SEE_OUT = 2.0
+
+
+class Pilot:
+    """Looks, decides, has it done, and waits.
+
+    It waits without the experiment's lock, and ends when the rollout does, whoever ends it.
+
+    Parameters
+    ----------
+    clock : Clock
+        What time it is.
+    life : Lifetime
+        Says whether it goes on, and has the lock.
+    course : Course
+        Says what the plan wants.
+    steering : Steering
+        Does it.
+    record, voice : Record, Voice
+        Told what happens.
+    """
+
+    def __init__(self, clock: Clock, life: Lifetime, course: Course, steering: Steering, record: Record, voice: Voice) -> None:
+        self._clock, self._life, self._course, self._steering = clock, life, course, steering
+        self._record, self._voice = record, voice
+        self.running = False
+        """Whether the plan is being carried out; set under the lock, so that it is carried out once."""
+
+    def watch(self, duration: float) -> None:
+        """Look again and again for so many seconds."""
+        start, ending = self._clock.now(), self._life.ending
+        with self._life.lock:
+            self._course.look()
+        with self._voice.shown("watching"):
+            while (left := start + duration - self._clock.now()) > 0 and self._life.goes_on(ending):
+                self._life.wait(min(self._course.rollout.plan.interval, left), ending)
+                self._look_once_more()
+                self._course.tell(f"{self._clock.now() - start:.0f} of {duration:.0f} s")
+
+    def advance(self) -> Decision:
+        """Look once, decide, and do what was decided."""
+        with self._life.lock:
+            self._life.need_deployment()
+            if self._life.ending is not None:
+                return Decision("hold", str(self._life.ending))
+            self._course.look()
+            decision = self._course.decide()
+        try:
+            self._act(decision)
+        except Overtaken:
+            return Decision("hold", str(self._life.ending))
+        return decision
+
+    def run(self, plan: RolloutPlan | None = None) -> Ending:
+        """Carry out the plan, or another one; whatever goes wrong, traffic returns to stable first."""
+        with self._life.lock:
+            self._life.need_deployment()
+            if self.running:
+                raise PlanError("the plan is being carried out already: wait for it, or abort()")
+            if plan is not None:
+                self._course.follow(plan)
+            self.running = True
+        try:
+            with self._voice.busy("carrying out the plan"):
+                self._carry_out()
+        except KeyboardInterrupt:
+            requests = sum(self._course.evidence.requests)
+            self._give_up(Ending("inconclusive", f"interrupted after {requests:,} requests"))
+        except CanaryError as error:
+            if self._life.deployed:
+                self._give_up(Ending("failed", f"{type(error).__name__}: {error}"))
+            raise
+        finally:
+            self.running = False
+        if self._life.ending is None:
+            raise ClusterError("the experiment was closed while the plan was carried out: both versions stay as they are")
+        self._voice.say(str(self._life.ending))
+        return self._life.ending
+
+    def _carry_out(self) -> None:
+        while self._life.goes_on(None):
+            if self.advance().action == "hold":
+                plan, step = self._course.rollout.plan, self._course.rollout.step + 1
+                self._course.tell(f"step {step} of {len(plan.steps)}" if step else "before the first step")
+                self._life.wait(plan.interval, None)
+
+    def _act(self, decision: Decision) -> None:
+        if decision.action == "hold":
+            return
+        self._voice.note(decision.action, decision.reason)
+        if decision.action == "advance":
+            assert decision.weight is not None
+            self._steering.apply(TrafficSplit(decision.weight), None, decision)
+            return
+        if decision.action == "promote":
+            self._steering.promote()
+        elif decision.action == "roll back":
+            self._steering.abort(decision.reason)
+        elif decision.action == "stop":
+            self._stop(decision)
+        self._see_out()
+
+    def _stop(self, decision: Decision) -> None:
+        """End undecided; the canary keeps its share when the plan says so and the numbers may be believed."""
+        assert decision.outcome is not None
+        with self._life.lock:
+            self._life.need_no_end_since(None)
+            keep = self._course.rollout.plan.on_inconclusive == "hold" and self._course.doubt() is None
+            if not keep:
+                self._steering.return_to_stable()
+            self._course.end(Ending(decision.outcome, decision.reason))
+
+    def _see_out(self) -> None:
+        """Watch the last split being served for a moment, then end the traffic."""
+        if self._course.traffic.load is not None:
+            self._life.wait(_SEE_OUT, self._life.ending)
+            self._look_once_more()
+        self._course.stop_traffic()
+
+    def _look_once_more(self) -> None:
+        with self._life.lock:
+            if self._life.deployed:
+                self._course.look()
+
+    def _give_up(self, ending: Ending) -> None:
+        """After an interruption or an error: traffic to stable first, then the record."""
+        with self._life.lock:
+            if self._life.ending is not None:
+                return
+            self._record.giving_up = True
+            try:
+                with uninterrupted():
+                    took = self._steering.return_to_stable()
+                where = f"all traffic was back on stable after {1000 * took:.0f} ms"
+            except CanaryError as error:
+                where = f"traffic could not be returned to stable: {error}"
+            self._course.end(Ending(ending.outcome, f"{ending.sentence}; {where}"))
+        self._course.stop_traffic()

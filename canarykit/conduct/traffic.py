@@ -1,0 +1,97 @@
+"""Traffic: what the kit sends itself, one sender at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from canarykit.clusters.base import Cluster, Traffic
+from canarykit.conduct.evidence import Evidence
+from canarykit.conduct.lifetime import Lifetime
+from canarykit.conduct.record import Record
+from canarykit.conduct.voice import Voice
+
+__all__ = ["OwnTraffic"]
+
+
+class OwnTraffic:
+    """The traffic that the kit sends itself.
+
+    One lock, taken before the experiment's, is held from the end of one sender until the next one has begun; `load` changes
+    under both, and may be read without.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        Sends.
+    life : Lifetime
+        Has the experiment's lock.
+    evidence : Evidence
+        Told which labels there are.
+    record, voice : Record, Voice
+        Told what became of it.
+    """
+
+    def __init__(self, cluster: Cluster, life: Lifetime, evidence: Evidence, record: Record, voice: Voice) -> None:
+        self._cluster, self._life, self._evidence = cluster, life, evidence
+        self._record, self._voice = record, voice
+        self._sending = threading.RLock()
+        self._number = self._lost_before = 0
+        self.load: Traffic | None = None
+        """The one that sends; None when none does."""
+
+    @property
+    def lost(self) -> int | None:
+        """Requests lost so far, of all senders; None when there was none."""
+        load = self.load
+        lost = self._lost_before + (0 if load is None else int(load.record()["lost_total"]))
+        return lost if self._number else None
+
+    def send(self, rate: float | str, look: Callable[[], object], **options: Any) -> Traffic:
+        """Begin to send, in place of what was sent before.
+
+        Parameters
+        ----------
+        rate : float or str
+            Requests per second.
+        look : callable
+            As of `stop`.
+        **options
+            As in `Load`.
+        """
+        with self._sending:
+            self.stop(look)
+            load = self._cluster.send(rate, **options)
+            with self._life.lock:
+                self.load = load
+                self._number += 1
+                self._evidence.use_classes(load.classes)
+        self._voice.note("traffic", f"sending {rate if isinstance(rate, str) else f'{rate:g}/s'}")
+        return load
+
+    def stop(self, look: Callable[[], object]) -> object:
+        """Send no more; return what became of all of it.
+
+        Parameters
+        ----------
+        look : callable
+            Takes in the last answers, under the experiment's lock.
+        """
+        with self._sending:
+            load = self.load
+            if load is None:
+                return None
+            with self._voice.busy("waiting for the last answers"):
+                summary = load.stop()
+                self._cluster.clock.sleep(self._cluster.telemetry.delay)
+            with self._life.lock:
+                look()
+                self.load = None
+                self._lost_before += int(load.record()["lost_total"])
+            return summary
+
+    def write_down(self) -> None:
+        """Record what became of it so far. Needs the lock."""
+        if self.load is not None:
+            self._record.load(self._number, self.load)

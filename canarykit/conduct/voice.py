@@ -1,0 +1,89 @@
+"""Voice: an experiment says what happens, and what takes time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+
+from canarykit.clusters.base import Clock
+from canarykit.conduct.record import Record
+from canarykit.progress import Progress
+
+__all__ = ["Voice"]
+
+_QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
+
+
+class Voice:
+    """Says each line once: to whoever watches, and to the record.
+
+    It needs no lock: what it keeps is replaced whole, and may be read from any thread.
+
+    Parameters
+    ----------
+    record : Record
+        Takes what is worth keeping.
+    clock : Clock
+        Each line has the seconds since the beginning.
+    tell : callable, optional
+        Takes a line; by default lines go where they are seen best.
+    """
+
+    def __init__(self, record: Record, clock: Clock, tell: Callable[[str], object] | None = None) -> None:
+        self._record, self._clock = record, clock
+        self._progress, self._began = Progress(tell), clock.now()
+        self._doing: list[str] = []
+        self.said = ""
+        """The last line."""
+
+    @property
+    def doing(self) -> str:
+        """What takes time just now; empty when nothing does."""
+        return "".join(self._doing[-1:])
+
+    def note(self, kind: str, text: str) -> None:
+        """Say a line, and record it as something that happened."""
+        self._record.event(self._clock.now(), kind, text)
+        self.say(text)
+
+    def say(self, text: str) -> None:
+        """Say a line that stays."""
+        self.said = text
+        if not _QUIET.get():
+            self._progress.say(self._timed(text))
+
+    def progress(self, text: str) -> None:
+        """Say a line that the next one replaces."""
+        if not _QUIET.get():
+            self._progress.passing(self._timed(text))
+
+    def waiting(self, text: str) -> None:
+        """Say what a cluster waits for, in its own words."""
+        self._progress.passing(text)
+
+    @contextmanager
+    def busy(self, doing: str) -> Iterator[None]:
+        """Say what takes time, to whoever takes a snapshot or waits for a cell."""
+        self._doing.append(doing)
+        try:
+            with self.shown(doing):
+                yield
+        finally:
+            self._doing.remove(doing)
+
+    def shown(self, doing: str) -> AbstractContextManager[None]:
+        """Say what takes time, to whoever waits for a cell."""
+        return nullcontext() if _QUIET.get() else self._progress.during(doing)
+
+    @contextmanager
+    def quietly(self) -> Iterator[None]:
+        """Say nothing from this thread meanwhile, but keep the last line."""
+        token = _QUIET.set(True)
+        try:
+            yield
+        finally:
+            _QUIET.reset(token)
+
+    def _timed(self, text: str) -> str:
+        return f"{self._clock.now() - self._began:6.1f} s  {text}"
