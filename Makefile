@@ -1,6 +1,8 @@
 # Each target sets up .venv by itself, with uv when it is there and pip when not, and is quick when nothing changed.
 PYTHON ?= python3
 CANARY ?= good
+# Two files of tests at a time: most of them wait for something real.
+PYTEST_OPTIONS ?= -q -n 2 --dist loadfile
 BIN := .venv/bin
 READY := .venv/.ready
 
