@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -205,7 +204,7 @@ class History:
         rows.append(("steps", ", ".join(f"{step['weight']:g} % for {step['hold']:g} s" for step in steps)))
         rows.append(("windows", f"{self.windows:,}, compared by the split that each really had"))
         rows += [(name, str(version)) for name, version in self.facts.get("software", {}).items()]
-        rows += [("traffic", json.dumps(load["asked"])) for load in self.loads if "asked" in load]
+        rows += [("traffic", _listed(load["asked"])) for load in self.loads if "asked" in load]
         return pd.DataFrame(rows, columns=["what", "value"])
 
     def timeline(self) -> pd.DataFrame:
@@ -214,6 +213,10 @@ class History:
 
         rows = [{"at": f"{e['time'] - self.began:.1f} s", "what": e["kind"], "why": e["text"]} for e in self.events]
         return pd.DataFrame(rows, columns=["at", "what", "why"])
+
+
+def _listed(asked: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
 
 
 def replay(journal: Journal, *, guardrails: Sequence[Guardrail] | None = None, alpha: float | None = None) -> History:
