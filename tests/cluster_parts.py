@@ -35,6 +35,7 @@ def _gateways():
     return client().list("Gateway", everywhere=True) if cluster() else []
 
 
+@functools.cache
 def gateway():
     """Name of the cluster's only Gateway and its address, or None."""
     from canarykit.clusters.kube.discovery import gateway_of, url_of
@@ -46,6 +47,7 @@ def gateway():
     return name, os.environ.get("CANARYKIT_GATEWAY_URL") or url_of(found)
 
 
+@functools.cache
 def gateway_metrics():
     """Address of the gateway's own metrics page, or None; by default one port above the gateway's."""
     found = gateway()
@@ -59,6 +61,7 @@ def gateway_metrics():
         return None
 
 
+@functools.cache
 def ingress():
     """Address of a controller of Ingress class nginx, or None; the Gateway's own when it says nothing else."""
     if not cluster() or client().get("Namespace", "default") is None:

@@ -25,6 +25,12 @@ def fresh_namespace():
         admin.delete("Namespace", name)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def known_parts():
+    """Look for the cluster's parts as whoever runs the tests, before any of them becomes somebody who may see less."""
+    return [look() for look in (parts.client, parts.gateway, parts.gateway_metrics, parts.ingress)]
+
+
 @pytest.fixture
 def admin():
     """An administrator's client of an empty namespace."""
