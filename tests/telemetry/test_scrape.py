@@ -113,3 +113,21 @@ def test_only_ours_is_read_of_a_page():
         ("requests", False, -1.0, 3.0),
         ("requests", True, -1.0, 1.0),
     ]
+
+
+def test_a_line_that_is_known_is_read_as_the_parser_reads_it():
+    """
+    What is remembered of a page are its lines but for the numbers; one that ends with a time is never remembered.
+    """
+    entry, known = EXPOSITIONS["canarykit"], {}
+    first, then = page(3, 1, slow=1), page(70, 4, slow=9)
+    for text in (first, then):
+        assert read_page(text, entry, "stable", "pod", known) == read_page(text, entry, "stable", "pod")
+    size = len(known)
+    timed = "\n".join(f"{line} 17{number}" for number, line in enumerate(then.splitlines()) if not line.startswith("#"))
+    assert read_page(timed, entry, "stable", "pod", known) == read_page(then, entry, "stable", "pod")
+    assert len(known) == size
+    with pytest.raises(TelemetryError, match="the metrics page of pod cannot be read"):
+        read_page(first.replace(" 3", " three"), entry, "stable", "pod", known)
+    with pytest.raises(TelemetryError, match="the metrics page of pod cannot be read"):
+        read_page("nothing", entry, "stable", "pod", known)

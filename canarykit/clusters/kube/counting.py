@@ -43,8 +43,8 @@ def _replicas(client: Client, pods: Pods, port: int) -> list[Replica]:
     """Pods that count requests, and the way to their pages through the API server."""
     return [
         Replica(role, pod["metadata"]["name"], partial(_page, client, pod["metadata"]["name"], port))
-        for role in ROLES
-        for pod in pods.of(role)
+        for role, found in pods.by_role().items()
+        for pod in found
         if serving(pod)
     ]
 

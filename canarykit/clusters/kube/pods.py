@@ -9,7 +9,7 @@ from typing import Any
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.diagnose import diagnose, is_ready, progress, refused, sentence
 from canarykit.errors import ClusterError
-from canarykit.model import ROLES
+from canarykit.model import ROLES, Role
 
 __all__ = ["Pods"]
 
@@ -35,8 +35,12 @@ class Pods:
 
     def of(self, role: str) -> list[dict[str, Any]]:
         """Pods of a version, oldest first."""
-        found = self._client.list("Pod", f"app={self._app},version={role}")
-        return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+        return _by_age(self._client.list("Pod", f"app={self._app},version={role}"))
+
+    def by_role(self) -> dict[Role, list[dict[str, Any]]]:
+        """Pods of both versions, asked for at once, oldest first."""
+        found = self._client.list("Pod", f"app={self._app},version in ({','.join(ROLES)})")
+        return {role: _by_age([pod for pod in found if pod["metadata"]["labels"]["version"] == role]) for role in ROLES}
 
     def ready(self, role: str) -> list[dict[str, Any]]:
         """Pods of a version that get traffic."""
@@ -126,6 +130,10 @@ class Pods:
             and (event.get("reason") != "FailedCreate" or refused(deployment))
         ]
         return sorted(ours, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+
+
+def _by_age(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
 
 
 def _of_template(pod: Mapping[str, Any], deployment: Mapping[str, Any]) -> bool:
