@@ -63,7 +63,8 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
             stderr_file=options.get("stderr_file"),
             startup_timeout=options.get("start_timeout", 60),
             timeout=None,
-            config=Config({"KernelManager": {"transport": "ipc"}}),  # sockets in a private folder: no port, no stranger
+            # Sockets in our private folder: no port, no stranger.
+            config=Config({"KernelManager": {"transport": "ipc", "ip": str(Path(os.environ["CANARYKIT_RUNTIME"]) / "ipc")}}),
         ).execute()
 
 
