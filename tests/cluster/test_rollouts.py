@@ -112,13 +112,13 @@ def test_a_namespace_of_its_own_is_made_and_removed(service_of):
 @pytest.mark.parametrize("kind", ["ClusterIP", "NodePort", "LoadBalancer"])
 def test_service_urls_answer(connect, service_of, kind):
     """
-    A port of this machine that leads to a pod, a port of the nodes, or the address of a load balancer.
+    A port of this machine that leads to a pod, a port of the nodes, or the address of a load balancer, once it listens.
     """
     workload = ck.Workload(server_image=parts.WORKLOAD.server_image, service_type=kind)
     cluster = connect(workload=workload)
     cluster.deploy(service_of())
     if kind == "LoadBalancer":
-        parts.wait_for(lambda: "127.0.0.1" not in cluster.urls()["canary"])
+        parts.wait_for(lambda: not any("127.0.0.1" in url for url in cluster.urls().values()))
     for role, version in (("stable", "v1"), ("canary", "v2")):
         with urllib.request.urlopen(f"{cluster.urls()[role]}/v2", timeout=10) as answer:
             assert json.load(answer)["version"] == version

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.forward import Forward
@@ -11,6 +13,8 @@ from canarykit.errors import ClusterError
 from canarykit.routers.objects import balancer_url
 
 __all__ = ["Endpoints"]
+
+_CONNECT_WITHIN = 1.0
 
 
 class Endpoints:
@@ -30,10 +34,13 @@ class Endpoints:
 
     def __init__(self, client: Client, app: str, pods: Pods, port: int) -> None:
         self._client, self._app, self._pods, self._port = client, app, pods, port
-        self._forwards: list[Forward] = []
+        self._forwards: dict[str, Forward] = {}
 
     def url(self, role: str) -> str:
         """Address of a version: of a node, of its load balancer, or of this machine.
+
+        A load balancer has its address before it listens there, and some are not reached from everywhere: until it accepts
+        connections from here, a port of this machine leads to a pod.
 
         Raises
         ------
@@ -48,24 +55,35 @@ class Endpoints:
         if found["spec"]["type"] == "NodePort":
             return f"http://{self._ready_pod(role)['status']['hostIP']}:{port['nodePort']}"
         ingress = found.get("status", {}).get("loadBalancer", {}).get("ingress", [])
-        return balancer_url(ingress, port["port"]) or self._forward(role)
+        balancer = balancer_url(ingress, port["port"])
+        return balancer if balancer is not None and _listens(balancer) else self._forward(role)
 
     def close(self) -> None:
         """Close the ports of this machine."""
-        for forward in self._forwards:
+        for forward in self._forwards.values():
             forward.close()
-        self._forwards = []
+        self._forwards = {}
 
     def _forward(self, role: str) -> str:
         def ready_pod() -> str:
             return str(self._ready_pod(role)["metadata"]["name"])
 
-        forward = Forward(self._client.api, self._client.namespace, ready_pod, self._port)
-        self._forwards.append(forward)
-        return forward.url
+        if role not in self._forwards:
+            self._forwards[role] = Forward(self._client.api, self._client.namespace, ready_pod, self._port)
+        return self._forwards[role].url
 
     def _ready_pod(self, role: str) -> dict[str, Any]:
         ready = self._pods.ready(role)
         if not ready:
             raise ClusterError(f"{role} has no pod that is ready")
         return ready[-1]
+
+
+def _listens(url: str) -> bool:
+    """Whether a connection from here is accepted."""
+    place = urlsplit(url)
+    try:
+        socket.create_connection((place.hostname, place.port or 80), timeout=_CONNECT_WITHIN).close()
+    except OSError:
+        return False
+    return True
