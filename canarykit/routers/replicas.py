@@ -14,7 +14,7 @@ from canarykit.errors import RoutingError
 from canarykit.model import ROLES, Role, TrafficSplit
 from canarykit.routers.objects import Api, Probe, Target, balancer_url, until_served
 
-__all__ = ["ReplicasRouter", "pods_for", "ready_in"]
+__all__ = ["ReplicasRouter", "nearest_on_the_way", "pods_for", "ready_in"]
 
 _POLL = 0.1
 
@@ -52,6 +52,19 @@ def ready_in(slices: list[dict[str, Any]], roles: Mapping[str, Role]) -> dict[Ro
             if role is not None and endpoint.get("conditions", {}).get("ready"):
                 found[role] += 1
     return found
+
+
+def nearest_on_the_way(have: Mapping[Role, int], want: Mapping[Role, int]) -> TrafficSplit:
+    """Split just before the last pod follows, which of all on the way is the hardest to tell from the new one.
+
+    Parameters
+    ----------
+    have, want : mapping of {"stable", "canary"} to int
+        Pods of each version before and after. The version that grows is complete before the other shrinks.
+    """
+    shrinks = any(have[role] > want[role] for role in ROLES)
+    last = {role: want[role] + (have[role] > want[role] if shrinks else -(have[role] < want[role])) for role in ROLES}
+    return TrafficSplit(100 * last["canary"] / max(sum(last.values()), 1))
 
 
 class ReplicasRouter:
@@ -139,10 +152,10 @@ class ReplicasRouter:
                     self._api.patch("Deployment", self._target.service(role), {"spec": {"replicas": want[role]}})
             at_least = {role: max(want[role], have[role]) if grow else want[role] for role in ROLES}
             self._wait(at_least, exactly=not grow)
-        self._confirm(TrafficSplit(100 * have["canary"] / sum(have.values())) if any(have.values()) else None, split)
+        self._confirm(nearest_on_the_way(have, want), split)
         return time.perf_counter() - start
 
-    def _confirm(self, before: TrafficSplit | None, after: TrafficSplit) -> None:
+    def _confirm(self, before: TrafficSplit, after: TrafficSplit) -> None:
         """Wait until new connections show the split: a node takes up who is ready a moment after the API server knows."""
         try:
             probe = Probe(self.url, self._ready)

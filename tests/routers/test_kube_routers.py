@@ -1,6 +1,7 @@
 """What routers of a cluster write and read: objects to splits, splits to patches, and what they refuse."""
 
 import copy
+import itertools
 import math
 
 import pytest
@@ -731,6 +732,40 @@ def test_there_is_never_less_capacity_than_before():
     assert max(api.totals) > 4
     router.reset()
     assert router.observed() == TrafficSplit(0)
+
+
+@pytest.mark.parametrize(
+    ("have", "want", "canary"),
+    [((4, 0), (3, 1), 20), ((0, 4), (4, 0), 20), ((2, 2), (1, 3), 60), ((2, 0), (4, 0), 0), ((0, 0), (1, 1), 0)],
+)
+def test_the_last_pod_to_follow_is_waited_for(have, want, canary):
+    """
+    The split with one pod more of what shrinks; or one less of what grows, where nothing shrinks.
+    """
+    have, want = (dict(zip(ROLES, pods, strict=True)) for pods in (have, want))
+    assert replicas.nearest_on_the_way(have, want) == TrafficSplit(canary)
+
+
+def test_a_node_that_follows_late_is_waited_for(monkeypatch):
+    """
+    The API server has no pod of the canary any more; for some answers yet the node's proxy has one, beside four of stable.
+    """
+    answers = itertools.chain(["stable", "stable", "stable", "canary", "stable"] * 8, itertools.repeat("stable"))
+    given = []
+
+    class Late:
+        def __init__(self, *where):
+            self.close = lambda: None
+
+        def __call__(self):
+            given.append(next(answers))
+            return given[-1]
+
+    monkeypatch.setattr(replicas, "Probe", Late)
+    router = replicas.ReplicasRouter(Pods(), TARGET, pods=4, url="http://127.0.0.1:1")
+    router.apply(TrafficSplit(0))
+    assert len(given) > 40
+    assert "canary" not in given[-40:]
 
 
 def test_pods_that_do_not_become_ready_are_an_error():
