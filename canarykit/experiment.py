@@ -207,6 +207,9 @@ class Experiment:
     def shift(self, weight: float) -> TrafficSplit:
         """Give the canary a share of the traffic.
 
+        No window holds two weights: what was counted since the last look is taken in first, or left out when that look
+        is younger than the plan's interval.
+
         Parameters
         ----------
         weight : float

@@ -106,6 +106,25 @@ def test_served_and_asked_shares_agree_at_every_step(experiment):
         assert change["served"] == pytest.approx(change["asked"], abs=2.5)
 
 
+def test_no_window_holds_two_weights(experiment):
+    """
+    What was counted since the last look is taken in before the weight changes; less than an interval of it is left out.
+    """
+    exp = experiment("good")
+    exp.shift(50)
+    exp.cluster.clock.sleep(5)
+    exp.shift(20)
+    first = list(exp.journal.windows())
+    assert [(w.split.canary, w.end - w.start) for w in first if sum(w.requests)] == [(50, pytest.approx(5, abs=0.5))]
+    exp.cluster.clock.sleep(PLAN.interval / 2)
+    exp.shift(10)
+    exp.cluster.clock.sleep(5)
+    exp.look()
+    *_, window = list(exp.journal.windows())[len(first) :]
+    assert len(list(exp.journal.windows())) == len(first) + 1
+    assert (window.split.canary, window.end - window.start) == (10, pytest.approx(5, abs=0.5))
+
+
 def test_a_budget_that_is_used_up_is_inconclusive(experiment):
     """
     Cut short, a rollout was not shown to be safe: it ends inconclusive, with traffic on stable.

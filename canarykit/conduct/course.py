@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from canarykit.clusters.base import Cluster
@@ -55,11 +56,17 @@ class Course:
         self.evidence, self.traffic = evidence, traffic
         self.rollout = Rollout(plan)
         self.standing = Standing()
+        self._looked = -math.inf
 
     @property
     def split(self) -> TrafficSplit:
         """The weight in force."""
         return self.standing.split
+
+    @property
+    def due(self) -> bool:
+        """Whether the last look, or change of weight, is as long ago as the plan's interval."""
+        return self._cluster.clock.now() - self._looked >= self.rollout.plan.interval
 
     def begin(self) -> None:
         """Begin to count, with all traffic on stable."""
@@ -86,6 +93,7 @@ class Course:
         """Take in everything since the last look."""
         # After the end the roles may have changed hands: such a window is kept, and says nothing about the canary.
         window = self.evidence.take(self.traffic.load, since=self.standing.since, judged=self._life.ending is None)
+        self._looked = window.end
         stable, canary = window.requests
         served = (self.standing.served[0] + stable, self.standing.served[1] + canary)
         self.standing = replace(self.standing, served=served)
@@ -118,7 +126,7 @@ class Course:
         """Count under another weight from now on, which took so many seconds to be in force."""
         now, before = self._cluster.clock.now(), self.split.canary
         self._cluster.telemetry.begin(split, now)
-        self.standing = Standing(split, since=now, took=took)
+        self.standing, self._looked = Standing(split, since=now, took=took), now
         self._record.weight(now, split.canary, took, before)
         self._cluster.remember(phase=self.rollout.phase, weight=split.canary)
 

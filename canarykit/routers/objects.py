@@ -25,6 +25,9 @@ _SURE = math.log(1e5)
 at 1e5 to 1 for the first hundred, and more with the square of their number, that happens twice in a thousand changes,
 however long it takes."""
 
+_REST = 0.005
+"""Seconds between answers that can only be of the old split: the gateway has the change to take up meanwhile."""
+
 _MAX_PROBES = 1000
 _FEW = 100
 
@@ -204,6 +207,7 @@ def until_served(
             gain = _gain(role, before, after)
             if gain == -math.inf:
                 evidence, balance, fits = 0.0, 0.0, 0  # not in force at this moment, for certain
+                time.sleep(_REST)
             else:
                 evidence, balance, fits = max(evidence + gain, 0.0), balance + gain, fits + 1
                 if evidence >= _SURE + 2 * math.log(max(asked / _FEW, 1)) or before == after:
