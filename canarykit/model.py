@@ -88,6 +88,9 @@ class TrafficSplit:
     def __str__(self) -> str:
         return f"{self.canary:g} %"
 
+    def _repr_html_(self) -> str:
+        return f"<b>{self}</b> of the requests go to the canary, {self.stable:g} % to stable"
+
 
 @dataclass(frozen=True)
 class Version:
