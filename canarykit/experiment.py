@@ -143,7 +143,8 @@ class Experiment:
         rate : float or str
             Requests per second: ``150`` or ``"150/s"``.
         **options
-            As in `Load`: ``payloads``, ``shape``, ``duration``, ``seed``.
+            As in `Load`: ``path``, ``payloads``, ``shape``, ``duration``, ``timeout``, ``headers``, ``seed``; on a cluster
+            also ``inside`` and ``url``.
         """
         self._life.need_deployment()
         return self._traffic.send(rate, self._course.look, **options)

@@ -41,8 +41,8 @@ _CLIP = float(np.log(1e3))
 _SMOOTHING = 0.5
 _SPREAD = 0.05
 _SLOWDOWNS = (1.025, 1.05, 1.1, 1.2, 1.45, 2.1)
-_STRETCHES = (1.4, 2.4)
-_STRETCHED_ABOVE = (0.5, 0.8, 0.95)
+_STRETCHES = (1.5, 2.7)
+_STRETCHED_ABOVE = 0.9
 _TAILS = (0.3, 0.1, 0.03, 0.01, 0.003)
 _EXCESSES = (1.5, 4.0)
 _MASSES = (0.4, 0.4, 0.2)
@@ -214,10 +214,11 @@ def _moved(origins: Array, shares: Array, points: Array, cumulative: Array) -> A
 
 
 def latency_bets(past: Array, edges: Sequence[float], mde: float | None = None) -> Bets:
-    """Bets that the canary is slower, in three families with a third of the mass each.
+    """Bets that the canary is slower, in three families.
 
-    Whole slow-downs; stretches of the tail above a quantile; exceedances of a threshold. No ratio decreases from one
-    bucket to the next slower one, so the evidence is one-sided.
+    Whole slow-downs; stretches of the slowest tenth; exceedances of a threshold. No ratio decreases from one bucket to the
+    next slower one, so the evidence is one-sided. The stretches are few: each bet more costs all others of the mass, and
+    whatever lies between slow-downs and exceedances is near enough to one of the two.
 
     Parameters
     ----------
@@ -232,12 +233,10 @@ def latency_bets(past: Array, edges: Sequence[float], mde: float | None = None) 
     """
     shares, points, cumulative = _distribution(past, edges)
     slower = slowed(past, edges, _SLOWDOWNS)
-    stretched = []
-    for above in _STRETCHED_ABOVE:
-        start = float(np.interp(above, cumulative, points))
-        for c in _STRETCHES:
-            origins = np.where(points > start, start + (points - start) / c, points)
-            stretched.append(_moved(origins, shares, points, cumulative))
+    start = float(np.interp(_STRETCHED_ABOVE, cumulative, points))
+    stretched = [
+        _moved(np.where(points > start, start + (points - start) / c, points), shares, points, cumulative) for c in _STRETCHES
+    ]
     exceeding = []
     for tail in _TAILS:
         first = int(np.searchsorted(cumulative[1:], 1 - tail))

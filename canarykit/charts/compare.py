@@ -23,13 +23,13 @@ def finding(history: History) -> str:
     names = history.facts.get("versions", {})
     canary = names.get("canary", "canary")
     judgement, ending = history.judgement, history.ending
-    so_far = ending.outcome if ending is not None else f"{judgement.word} so far"
+    so_far = f" {ending.outcome}" if ending is not None else f", {judgement.word} so far"
     if judgement.alarm is not None:
         number = [guardrail.name for guardrail in history.guardrails].index(judgement.alarm.guardrail)
         metric, verdict = history.guardrails[number].metric, judgement.verdicts[number]
         counted = _counted(verdict.comparison.requests)
-        return f"{canary} {so_far}: {metric.name} {levels(verdict.comparison, metric)} after {counted}"
-    return f"{canary} {so_far}: no guardrail alarmed in {_counted(history.requests)}"
+        return f"{canary}{so_far}: {metric.name} {levels(verdict.comparison, metric)} after {counted}"
+    return f"{canary}{so_far}: no guardrail alarmed in {_counted(history.requests)}"
 
 
 def _counted(requests: tuple[int, int]) -> str:

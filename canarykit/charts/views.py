@@ -147,9 +147,9 @@ def timeline(history: History) -> Chart:
     ax = figure.subplots()
     draw_timeline(ax, history.steps(), decisions=decisions)
     ax.set_xlabel("seconds", fontsize=SMALL, color=INK)
-    outcome = history.ending.outcome if history.ending is not None else f"{history.judgement.word} so far"
+    so_far = f" {history.ending.outcome}" if history.ending is not None else f", {history.judgement.word} so far"
     had = ", ".join(f"{weight:g}" for weight in decisions["weight"].dropna())
-    found = f"{_canary(history)} {outcome}: it had {had or 0} % of the traffic"
+    found = f"{_canary(history)}{so_far}: it had {had or 0} % of the traffic"
     each = "; ".join(f"{seconds:.0f} s {text}" for seconds, text in zip(decisions["seconds"], decisions["text"], strict=True))
     return finished(figure, history, found, f"weight of the canary over time: {each or 'never changed'}.")
 

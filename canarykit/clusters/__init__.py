@@ -18,9 +18,9 @@ def connect(where: str = "local", *, scenario: str = "good") -> Cluster:
     where : str
         ``"local"``: processes of this machine behind an Envoy. ``"simulated"``, ``"simulated:slow"`` or
         ``"simulated:slow?seed=3"``: random numbers, in seconds, for teaching (`canarykit.testing.SCENARIOS`).
-        ``"kube:CONTEXT/NAMESPACE"``: a Kubernetes cluster; context and namespace may be left out. Options of
-        `KubeCluster` follow a question mark:
-        ``"kube:prod/ai-services?gateway=infra/web&hostname=ai.example.com"``.
+        ``"kube:CONTEXT/NAMESPACE"``: a Kubernetes cluster; context and namespace may be left out. Options
+        follow a question mark, ``"kube:prod/ai-services?gateway=infra/web&hostname=ai.example.com"``: router, url, gateway,
+        hostname, route, prometheus, metrics, server_image, service_type.
     scenario : str
         What happens on a simulated cluster when `where` names no scenario; nothing simulated knows how a model behaves.
 

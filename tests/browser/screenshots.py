@@ -18,7 +18,7 @@ PATIENCE = 180_000
 def panel(browser, lab, target):
     """Picture of the first notebook's panel, in the middle of a rollout that goes well."""
     page = browser.new_page()
-    page.goto(lab.address(lab.copy(NOTEBOOKS / "01-first-canary.ipynb", rate=150.0)))
+    page.goto(lab.address(lab.copy(NOTEBOOKS / "01-first-canary.ipynb", rate=120.0)))
     notebook = Opened(page, "01-first-canary.ipynb")
     notebook.look(width=1280, height=1120)
     notebook.run_through("Panel(")

@@ -97,7 +97,7 @@ def test_the_picture_is_one_image_whose_bytes_are_replaced(view, state, experime
     assert bytes(view.chart.value).startswith(b"\x89PNG")
     size = tuple(map(int, re.search(r"aspect-ratio: (\d+) / (\d+)", view.style.value).groups()))
     assert size == pytest.approx(chart.figure.get_size_inches() * chart.DPI, abs=1)
-    assert "v2 no data so far" in view.names.value
+    assert "v2, no data so far" in view.names.value
     first = view.chart
     view.show(replace(state, picture=Picture(chart.png() + b"\0", "another")))
     assert view.chart is first
