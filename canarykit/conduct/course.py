@@ -8,7 +8,7 @@ from dataclasses import replace
 from canarykit.clusters.base import Cluster
 from canarykit.conduct.evidence import Evidence
 from canarykit.conduct.lifetime import Lifetime
-from canarykit.conduct.record import Record
+from canarykit.conduct.record import Record, thoroughly
 from canarykit.conduct.traffic import OwnTraffic
 from canarykit.conduct.voice import Voice
 from canarykit.model import SYMBOLS, Ending, TrafficSplit
@@ -57,6 +57,7 @@ class Course:
         self.rollout = Rollout(plan)
         self.standing = Standing()
         self._looked = -math.inf
+        self._counting = True
 
     @property
     def split(self) -> TrafficSplit:
@@ -91,6 +92,8 @@ class Course:
 
     def look(self) -> None:
         """Take in everything since the last look."""
+        if not self._counting:
+            self._count(self._cluster.clock.now())
         # After the end the roles may have changed hands: such a window is kept, and says nothing about the canary.
         window = self.evidence.take(self.traffic.load, since=self.standing.since, judged=self._life.ending is None)
         self._looked = window.end
@@ -123,12 +126,23 @@ class Course:
         return self.evidence.split_alarm
 
     def in_force(self, split: TrafficSplit, took: float) -> None:
-        """Count under another weight from now on, which took so many seconds to be in force."""
+        """Count under another weight from now on, which took so many seconds to be in force.
+
+        It is in force whatever can be counted or written down: an error of those is raised when all of it is done.
+        """
         now, before = self._cluster.clock.now(), self.split.canary
-        self._cluster.telemetry.begin(split, now)
         self.standing, self._looked = Standing(split, since=now, took=took), now
-        self._record.weight(now, split.canary, took, before)
-        self._cluster.remember(phase=self.rollout.phase, weight=split.canary)
+        thoroughly(
+            lambda: self._count(now),
+            lambda: self._record.weight(now, split.canary, took, before),
+            lambda: self._cluster.remember(phase=self.rollout.phase, weight=split.canary),
+        )
+
+    def _count(self, now: float) -> None:
+        """Begin to count under the weight in force; the next look tries again when it fails."""
+        self._counting = False
+        self._cluster.telemetry.begin(self.split, now)
+        self._counting = True
 
     def stepped(self, step: Decision) -> None:
         """Be a step further: its weight is in force."""
@@ -139,13 +153,15 @@ class Course:
         return self.traffic.stop(self.look)
 
     def end(self, ending: Ending) -> None:
-        """End the rollout, and wake whoever waits for that."""
+        """End the rollout, and wake whoever waits for that; it has ended whatever can be written down."""
         now = self._cluster.clock.now()
         self._life.ending = ending
         self.rollout = advance(self.rollout, Decision("stop", ending.sentence, outcome=ending.outcome), now=now)
-        self._record.end(ending, now)
         self._life.wake()
-        self._cluster.remember(phase=ending.outcome, weight=self.split.canary)
+        thoroughly(
+            lambda: self._record.end(ending, now),
+            lambda: self._cluster.remember(phase=ending.outcome, weight=self.split.canary),
+        )
 
     def tell(self, where: str) -> None:
         """Say where it stands, in a line that the next one replaces. Needs no lock."""

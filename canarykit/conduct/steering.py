@@ -5,10 +5,11 @@ from __future__ import annotations
 from canarykit.clusters.base import Cluster
 from canarykit.conduct.course import Course
 from canarykit.conduct.lifetime import Lifetime
+from canarykit.conduct.record import thoroughly
 from canarykit.conduct.voice import Voice
-from canarykit.errors import ClusterError, PlanError
+from canarykit.errors import PlanError, RoutingError
 from canarykit.interrupts import uninterrupted
-from canarykit.model import Ending, Service, TrafficSplit
+from canarykit.model import Ending, Outcome, Service, TrafficSplit
 from canarykit.rollout import Decision
 
 __all__ = ["Steering"]
@@ -80,9 +81,8 @@ class Steering:
         with self._life.lock, uninterrupted():
             if self._life.ending is None:
                 self._life.need_deployment()
-                took = self.return_to_stable()
-                self._course.end(Ending("rolled back", f"{reason}; all traffic was back on stable after {1000 * took:.0f} ms"))
-            elif self._life.deployed and self._cluster.router.observed().canary:
+                self.return_to_stable("rolled back", reason)
+            elif self._life.deployed and self._canary_is_served():
                 self.return_to_stable()
             assert self._life.ending is not None
             return self._life.ending
@@ -112,33 +112,63 @@ class Steering:
             self._voice.say(f"{split} to the canary, in force after {1000 * took:.0f} ms")
             return self._cluster.router.observed()
 
-    def return_to_stable(self) -> float:
-        """Give stable all traffic, also when it is in trouble; return the seconds it took. Needs the lock."""
-        start = self._cluster.clock.now()
-        try:
-            self._cluster.warm("stable")
-        except ClusterError as error:
-            self._voice.note("problem", f"returning traffic to stable although it is in trouble: {error}")
-        took = self._cluster.router.apply(TrafficSplit(0))
-        self._course.in_force(TrafficSplit(0), took)
-        return self._cluster.clock.now() - start
+    def return_to_stable(self, outcome: Outcome | None = None, why: str = "") -> None:
+        """Give stable all traffic, also when it is in trouble: the weight first, then the record. Needs the lock.
+
+        Parameters
+        ----------
+        outcome : str, optional
+            How the rollout ends by that; by default it does not.
+        why : str
+            Of the ending.
+
+        Raises
+        ------
+        RoutingError
+            Traffic could not be returned; the rollout has not ended then. Any other error is of what came after.
+        """
+        with uninterrupted():
+            start = self._cluster.clock.now()
+            trouble = self._trouble_of_stable()
+            took = self._cluster.router.apply(TrafficSplit(0))
+            where = f"all traffic was back on stable after {1000 * (self._cluster.clock.now() - start):.0f} ms"
+            steps = [lambda: self._course.in_force(TrafficSplit(0), took)]
+            if outcome is not None:
+                ending = Ending(outcome, f"{why}; {where}")
+                steps.append(lambda: self._course.end(ending))
+            if trouble is not None:
+                said = f"traffic was returned to stable although it is in trouble: {trouble}"
+                steps.append(lambda: self._voice.note("problem", said))
+            thoroughly(*steps)
 
     def resume(self, found: TrafficSplit) -> None:
         """Go on with a rollout that was found under way: at its weight, with evidence of its own. Needs the lock."""
         if self._course.found(found):
             self._voice.note("resume", f"found {found} on the canary: goes on from there, and the evidence begins anew")
         else:
-            self._voice.note("resume", f"found {found} on the canary, which is no step of this plan: back to stable first")
             self.return_to_stable()
+            self._voice.note("resume", f"found {found} on the canary, which is no step of this plan: back to stable first")
+
+    def _trouble_of_stable(self) -> str | None:
+        """Bring up what stable lacks; say what it lacks all the same."""
+        try:
+            self._cluster.warm("stable")
+        except Exception as error:  # whatever it is, traffic has to return
+            return str(error)
+        return None
+
+    def _canary_is_served(self) -> bool:
+        try:
+            return self._cluster.router.observed().canary > 0
+        except RoutingError:
+            return True  # someone else left the route in disorder
 
     def _replace_stable(self) -> None:
         """Replace stable's replicas while the canary has all traffic, and retire the canary's."""
         try:
             self._cluster.promote()
-        except ClusterError as error:
-            self.return_to_stable()
-            stable = self._service.stable.name
-            self._course.end(Ending("failed", f"promotion failed, traffic is back on {stable}: {error}"))
+        except Exception as error:
+            self.return_to_stable("failed", f"promotion failed, stable is {self._service.stable.name} as before: {error}")
             raise
         self._course.look()
         self._course.in_force(TrafficSplit(0), self._cluster.router.apply(TrafficSplit(0)))
