@@ -8,7 +8,7 @@ from typing import Literal
 from canarykit.model import Judgement, Outcome
 from canarykit.plan import RolloutPlan, Step
 
-__all__ = ["Action", "Decision", "Phase", "Rollout", "advance", "decide", "observe", "resume"]
+__all__ = ["Action", "Decision", "Phase", "Rollout", "advance", "decide", "moved", "observe", "resume"]
 
 Phase = Literal["pending", "progressing", "promoted", "rolled back", "inconclusive", "no data", "failed"]
 Action = Literal["hold", "advance", "promote", "roll back", "stop"]
@@ -54,9 +54,9 @@ class Rollout:
         return self.plan.steps[self.step] if 0 <= self.step < len(self.plan.steps) else None
 
     @property
-    def last(self) -> bool:
-        """Whether it is at the last step."""
-        return self.step == len(self.plan.steps) - 1
+    def ahead(self) -> Step | None:
+        """The step after that; None at the last."""
+        return self.plan.steps[self.step + 1] if self.step + 1 < len(self.plan.steps) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def _at_step(rollout: Rollout, step: Step, judgement: Judgement | None, now: flo
     if judgement is None or missing is not None:
         return Decision("hold", f"waiting for data: {missing}")
     held = now - rollout.since
-    if rollout.last and judgement.word != "pass" and held >= max(rollout.plan.budget, step.hold):
+    if rollout.ahead is None and judgement.word != "pass" and held >= max(rollout.plan.budget, step.hold):
         return Decision("stop", f"not shown to be safe within {held:.0f} s: {judgement.sentence}", outcome="inconclusive")
     if rollout.requests < step.min_requests:
         if held >= max(rollout.plan.budget, step.hold):
@@ -142,9 +142,9 @@ def _at_step(rollout: Rollout, step: Step, judgement: Judgement | None, now: flo
         return Decision("hold", f"{rollout.requests} of {step.min_requests} canary requests at {step.weight:g} %")
     if held < step.hold:
         return Decision("hold", f"{held:.0f} of {step.hold:g} s at {step.weight:g} %")
-    if not rollout.last:
-        weight = rollout.plan.steps[rollout.step + 1].weight
-        return Decision("advance", f"no alarm after {rollout.requests} canary requests at {step.weight:g} %", weight=weight)
+    if rollout.ahead is not None:
+        reason = f"no alarm after {rollout.requests} canary requests at {step.weight:g} %"
+        return Decision("advance", reason, weight=rollout.ahead.weight)
     if judgement.word == "pass":
         return Decision("promote", judgement.sentence, outcome="promoted")
     return Decision("hold", judgement.sentence)
@@ -217,3 +217,26 @@ def resume(rollout: Rollout, weight: float, *, now: float) -> Rollout | None:
         if abs(step.weight - weight) < 1e-9:
             return replace(rollout, phase="progressing", step=number, since=now, data_since=now, requests=0)
     return None
+
+
+def moved(rollout: Rollout, weight: float, *, now: float) -> Rollout:
+    """Position after someone changed the weight by hand: no further than before, and nothing counted yet.
+
+    Parameters
+    ----------
+    rollout : Rollout
+        Position before.
+    weight : float
+        Percent, in force now.
+    now : float
+        On the clock of the rollout.
+
+    Returns
+    -------
+    Rollout
+        At the step of that weight when it has come so far, before the first step otherwise.
+    """
+    if rollout.finished:
+        return rollout
+    found = resume(rollout, weight, now=now)
+    return found if found is not None and found.step <= rollout.step else Rollout(rollout.plan)
