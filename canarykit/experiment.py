@@ -189,7 +189,7 @@ class Experiment:
         """End the traffic, both versions and the gateway. May be called again."""
         try:
             with self._life.lock:
-                if self._pilot.running and self.ending is None:
+                if self._course.running and self.ending is None:
                     self._course.end(Ending("inconclusive", "torn down while the plan was carried out"))
             if self._life.deployed:
                 self.stop_sending()
@@ -223,9 +223,9 @@ class Experiment:
         Raises
         ------
         PlanError
-            Not a weight, or a higher one after an alarm.
+            Not a weight, a higher one after an alarm, or the plan is being carried out.
         RoutingError
-            The gateway does not serve it, or someone else changed the split.
+            The gateway does not serve it: what was in force is written again, as far as that goes.
         ClusterError
             The canary does not answer.
         """
@@ -242,7 +242,8 @@ class Experiment:
         PlanError
             A guardrail has alarmed, or the experiment has ended otherwise.
         ClusterError
-            Stable's new replicas do not come up; traffic returns to the old ones.
+            Stable's new replicas do not come up, and traffic returns to the old ones; or something failed after that. The
+            ending says which version is stable, and what was not done.
         """
         return self._steering.promote()
 
@@ -301,7 +302,7 @@ class Experiment:
             now=self.cluster.clock.now(),
             standing=self._course.standing,
             rollout=self._course.rollout,
-            running=self._pilot.running,
+            running=self._course.running,
             judgement=self._evidence.judgement,
             needed=self._evidence.needed,
             ending=self.ending,
@@ -340,6 +341,11 @@ class Experiment:
         -------
         Decision
             Hold, advance, promote, roll back or stop, with the reason.
+
+        Raises
+        ------
+        PlanError
+            The plan is being carried out already.
         """
         return self._pilot.advance()
 

@@ -13,7 +13,7 @@ from canarykit.conduct.traffic import OwnTraffic
 from canarykit.conduct.voice import Voice
 from canarykit.model import SYMBOLS, Ending, TrafficSplit
 from canarykit.plan import RolloutPlan
-from canarykit.rollout import Decision, Rollout, advance, decide, observe, resume
+from canarykit.rollout import Decision, Rollout, advance, decide, moved, observe, resume
 from canarykit.snapshot import Standing
 
 __all__ = ["Course"]
@@ -24,7 +24,8 @@ _EPSILON = 1e-6
 class Course:
     """The weight in force, what was counted under it, and the position in the plan.
 
-    What changes it needs the experiment's lock; `standing` and `rollout` are values, replaced whole, and may be read without.
+    What changes it needs the experiment's lock; `standing`, `rollout` and `running` are values, replaced whole, and may be
+    read without.
 
     Parameters
     ----------
@@ -56,6 +57,8 @@ class Course:
         self.evidence, self.traffic = evidence, traffic
         self.rollout = Rollout(plan)
         self.standing = Standing()
+        self.running = False
+        """Whether the plan is being carried out; set and cleared with the lock, so that it is carried out once."""
         self._looked = -math.inf
         self._counting = True
 
@@ -118,12 +121,16 @@ class Course:
     def doubt(self) -> str | None:
         """Say why the numbers must not be believed; None when nothing speaks against them."""
         seen = self._cluster.router.observed()
-        if abs(seen.canary - self.split.canary) > _EPSILON:
+        if not self.is_as_told(seen):
             return (
                 f"the gateway serves {seen} to the canary, not the {self.split} it was told: "
                 "someone else changed it, or it was restarted"
             )
         return self.evidence.split_alarm
+
+    def is_as_told(self, seen: TrafficSplit) -> bool:
+        """Whether a split is the one in force."""
+        return abs(seen.canary - self.split.canary) <= _EPSILON
 
     def in_force(self, split: TrafficSplit, took: float) -> None:
         """Count under another weight from now on, which took so many seconds to be in force.
@@ -138,6 +145,10 @@ class Course:
             lambda: self._cluster.remember(phase=self.rollout.phase, weight=split.canary),
         )
 
+    def mixed(self) -> None:
+        """Leave out what was counted since the last look: for a while it was not under the weight in force."""
+        self._counting = False
+
     def _count(self, now: float) -> None:
         """Begin to count under the weight in force; the next look tries again when it fails."""
         self._counting = False
@@ -147,6 +158,10 @@ class Course:
     def stepped(self, step: Decision) -> None:
         """Be a step further: its weight is in force."""
         self.rollout = advance(self.rollout, step, now=self._cluster.clock.now())
+
+    def moved(self, split: TrafficSplit) -> None:
+        """Stand where the plan does at a weight that someone chose: nothing counted at another one counts for a step."""
+        self.rollout = moved(self.rollout, split.canary, now=self._cluster.clock.now())
 
     def stop_traffic(self) -> object:
         """End the kit's own traffic, with a last look; return what became of it. Takes the locks itself."""

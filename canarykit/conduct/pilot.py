@@ -43,8 +43,6 @@ class Pilot:
     def __init__(self, clock: Clock, life: Lifetime, course: Course, steering: Steering, record: Record, voice: Voice) -> None:
         self._clock, self._life, self._course, self._steering = clock, life, course, steering
         self._record, self._voice = record, voice
-        self.running = False
-        """Whether the plan is being carried out; set under the lock, so that it is carried out once."""
 
     def watch(self, duration: float) -> None:
         """Look again and again for so many seconds."""
@@ -59,27 +57,17 @@ class Pilot:
 
     def advance(self) -> Decision:
         """Look once, decide, and do what was decided."""
-        with self._life.lock:
-            self._life.need_deployment()
-            if self._life.ending is not None:
-                return Decision("hold", str(self._life.ending))
-            self._course.look()
-            decision = self._course.decide()
-        try:
-            self._act(decision)
-        except Overtaken:
-            return Decision("hold", str(self._life.ending))
-        return decision
+        self._need_free_hands()
+        return self._advance()
 
     def run(self, plan: RolloutPlan | None = None) -> Ending:
         """Carry out the plan, or another one; whatever goes wrong, traffic returns to stable first."""
         with self._life.lock:
             self._life.need_deployment()
-            if self.running:
-                raise PlanError("the plan is being carried out already: wait for it, or abort()")
+            self._need_free_hands()
             if plan is not None:
                 self._course.follow(plan)
-            self.running = True
+            self._course.running = True
         try:
             with self._voice.busy("carrying out the plan"):
                 self._carry_out()
@@ -91,7 +79,7 @@ class Pilot:
             raise
         finally:
             with self._life.lock:
-                self.running = False
+                self._course.running = False
         if self._life.ending is None:
             raise ClusterError("the experiment was closed while the plan was carried out: both versions stay as they are")
         self._voice.say(str(self._life.ending))
@@ -99,10 +87,28 @@ class Pilot:
 
     def _carry_out(self) -> None:
         while self._life.goes_on(None):
-            if self.advance().action == "hold":
+            if self._advance().action == "hold":
                 plan, step = self._course.rollout.plan, self._course.rollout.step + 1
                 self._course.tell(f"step {step} of {len(plan.steps)}" if step else "before the first step")
                 self._life.wait(plan.interval, None)
+
+    def _need_free_hands(self) -> None:
+        if self._course.running:
+            raise PlanError("the plan is being carried out already: wait for it, or abort()")
+
+    def _advance(self) -> Decision:
+        while True:
+            with self._life.lock:
+                self._life.need_deployment()
+                if self._life.ending is not None:
+                    return Decision("hold", str(self._life.ending))
+                self._course.look()
+                decision = self._course.decide()
+            try:
+                self._act(decision)
+            except Overtaken:
+                continue  # something came in between: decide anew
+            return decision
 
     def _act(self, decision: Decision) -> None:
         """Do what was decided. What takes traffic from the canary is written down when it is done, all else before."""
