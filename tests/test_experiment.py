@@ -125,6 +125,24 @@ def test_no_window_holds_two_weights(experiment):
     assert (window.split.canary, window.end - window.start) == (10, pytest.approx(5, abs=0.5))
 
 
+def test_labels_at_the_first_step_alone_promote_nothing(experiment):
+    """
+    A guardrail without one count of the canary at the present weight is missing data there, whatever was counted before.
+    """
+    exp = experiment("good", plan=ck.RolloutPlan.of(5, 25, 50, hold="30s", no_data_after="40s"))
+    draw = exp.cluster.draw
+
+    def unlabelled(start, end, split):
+        counts = draw(start, end, split)
+        return counts if split.canary <= 5 else {**counts, "answers": 0 * counts["answers"]}
+
+    exp.cluster.draw = unlabelled
+    ending = exp.run()
+    assert ending.outcome == "no data"
+    assert "accuracy: nothing of the canary was counted at this weight" in ending.sentence
+    assert [change["asked"] for change in exp.journal.weights()] == [5, 25, 0]
+
+
 def test_a_budget_that_is_used_up_is_inconclusive(experiment):
     """
     Cut short, a rollout was not shown to be safe: it ends inconclusive, with traffic on stable.

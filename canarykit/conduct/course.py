@@ -85,7 +85,7 @@ class Course:
     def found(self, split: TrafficSplit) -> bool:
         """Begin at a weight that was found in force; return whether it is a step of the plan, which then goes on from it."""
         now = self._cluster.clock.now()
-        resumed = resume(self.rollout, split.canary, now=now)
+        resumed = resume(self.rollout, split.canary, now=now, guardrails=self.evidence.names)
         self.standing = Standing(split, since=now)
         if resumed is None:
             return False
@@ -104,7 +104,8 @@ class Course:
         served = (self.standing.served[0] + stable, self.standing.served[1] + canary)
         self.standing = replace(self.standing, served=served)
         if window.judged:
-            self.rollout = observe(self.rollout, self.evidence.judgement, canary_requests=canary, now=window.end)
+            heard = self.evidence.heard(window)
+            self.rollout = observe(self.rollout, self.evidence.judgement, canary_requests=canary, now=window.end, heard=heard)
         self._record.window(window)
         self.traffic.write_down()
 
@@ -157,11 +158,12 @@ class Course:
 
     def stepped(self, step: Decision) -> None:
         """Be a step further: its weight is in force."""
-        self.rollout = advance(self.rollout, step, now=self._cluster.clock.now())
+        self.rollout = advance(self.rollout, step, now=self._cluster.clock.now(), guardrails=self.evidence.names)
 
     def moved(self, split: TrafficSplit) -> None:
         """Stand where the plan does at a weight that someone chose: nothing counted at another one counts for a step."""
-        self.rollout = moved(self.rollout, split.canary, now=self._cluster.clock.now())
+        now = self._cluster.clock.now()
+        self.rollout = moved(self.rollout, split.canary, now=now, guardrails=self.evidence.names)
 
     def stop_traffic(self) -> object:
         """End the kit's own traffic, with a last look; return what became of it. Takes the locks itself."""

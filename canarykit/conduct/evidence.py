@@ -51,6 +51,16 @@ class Evidence:
         return verdicts[0].comparison.requests if verdicts else (0, 0)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of the guardrails."""
+        return tuple(guardrail.name for guardrail in self.guardrails)
+
+    def heard(self, window: Window) -> frozenset[str]:
+        """Guardrails for which a window counted something of the canary: requests or answers, however rare the bad ones."""
+        tables = {name for name, table in window.counts.items() if table[1].any()}
+        return frozenset(guardrail.name for guardrail in self.guardrails if guardrail.metric.table in tables)
+
+    @property
     def split_alarm(self) -> str | None:
         """Why the split that is served is not the one that was asked for; None when nothing says so."""
         return self._split_check.alarm
