@@ -101,6 +101,11 @@ class Experiment:
         return self._life.ending
 
     @property
+    def doubt(self) -> str | None:
+        """Why the numbers must not be believed, as of the last look: someone else changed the split, or it is not served."""
+        return self._course.doubt()
+
+    @property
     def guardrails(self) -> tuple[Guardrail, ...]:
         """What the canary must not do worse; latency in the buckets of its source, once those are known."""
         return self._evidence.guardrails
@@ -146,7 +151,7 @@ class Experiment:
             As in `Load`: ``payloads``, ``shape``, ``duration``, ``seed``.
         """
         self._life.need_deployment()
-        return self._traffic.send(rate, self._course.look, **options)
+        return self._traffic.send(rate, self._course.take_in, **options)
 
     def stop_sending(self) -> object:
         """End the traffic that `send` started; return what became of all of it. May be called again."""
@@ -225,7 +230,8 @@ class Experiment:
         PlanError
             Not a weight, a higher one after an alarm, or the plan is being carried out.
         RoutingError
-            The gateway does not serve it: what was in force is written again, as far as that goes.
+            The gateway does not serve it: what was in force is written again, as far as that goes. Or someone else changed
+            the split, which nobody knew: the second time it is overwritten.
         ClusterError
             The canary does not answer.
         """
@@ -279,7 +285,7 @@ class Experiment:
         return self.history().levels()
 
     def look(self) -> Snapshot:
-        """Take in what was counted since the last look, and say where everything stands.
+        """Take in what was counted since the last look, read the split back, and say where everything stands.
 
         It never waits: while something else changes the weight or reads the counts, it says where that stands.
         """

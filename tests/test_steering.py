@@ -234,6 +234,73 @@ def test_a_weight_given_by_hand_counts_for_no_step(experiment):
     assert (decision.action, decision.weight) == ("advance", 5)
 
 
+def problems(exp):
+    """What the record has of them."""
+    return [event["text"] for event in exp.journal.events() if event["kind"] == "problem"]
+
+
+def test_a_look_tells_once_that_someone_else_changed_the_split(experiment):
+    """
+    To whoever moves the weight by hand, too; another edit is news again.
+    """
+    exp = experiment()
+    exp.shift(5)
+    for edit in (77, 77, 60):
+        exp.cluster.router.split = ck.TrafficSplit(edit)
+        exp.cluster.clock.sleep(1)
+        exp.look()
+        assert f"serves {edit} % to the canary, not the 5 %" in exp.doubt
+    assert [text.split(" to ")[0] for text in problems(exp)] == ["the gateway serves 77 %", "the gateway serves 60 %"]
+    assert exp.snapshot().said == problems(exp)[-1]
+    exp.cluster.router.split = ck.TrafficSplit(5)
+    exp.observe("1s")
+    assert exp.doubt is None
+
+
+def test_a_route_that_cannot_be_read_is_told_too(experiment, monkeypatch):
+    """
+    Someone left it in disorder.
+    """
+    exp = experiment()
+    exp.shift(5)
+    monkeypatch.setattr(exp.cluster.router, "observed", failing(RoutingError("its rules disagree")))
+    exp.look()
+    assert exp.doubt == "the split cannot be read back: its rules disagree"
+
+
+def test_a_change_of_weight_does_not_hide_that_someone_else_changes_it(experiment):
+    """
+    Who finds out by it is refused; asked for again, it is done. 0 % is never refused.
+    """
+    exp = experiment()
+    exp.shift(5)
+    exp.cluster.clock.sleep(60)
+    exp.cluster.router.split = ck.TrafficSplit(77)
+    with pytest.raises(RoutingError, match=r"serves 77 %.*nothing was changed: ask for 25 % again"):
+        exp.shift(25)
+    assert exp.cluster.router.observed() == ck.TrafficSplit(77)
+    assert exp.shift(25) == ck.TrafficSplit(25)
+    assert exp.doubt is None
+    exp.cluster.clock.sleep(60)
+    exp.cluster.router.split = ck.TrafficSplit(77)
+    assert exp.shift(0) == ck.TrafficSplit(0)
+    assert len(problems(exp)) == 2
+
+
+def test_the_split_is_not_read_before_a_write_that_follows_a_look(experiment, monkeypatch):
+    """
+    On a cluster that is a round trip, and the change waits for it.
+    """
+    exp = experiment()
+    exp.look()
+    router, calls = exp.cluster.router, []
+    for name in ("observed", "apply"):
+        real = getattr(router, name)
+        monkeypatch.setattr(router, name, lambda *split, name=name, real=real: (calls.append(name), real(*split))[1])
+    exp.shift(5)
+    assert calls == ["apply", "observed"]
+
+
 @pytest.mark.parametrize(
     ("what", "name", "error", "outcome", "says"),
     [

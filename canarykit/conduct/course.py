@@ -11,6 +11,7 @@ from canarykit.conduct.lifetime import Lifetime
 from canarykit.conduct.record import Record, thoroughly
 from canarykit.conduct.traffic import OwnTraffic
 from canarykit.conduct.voice import Voice
+from canarykit.errors import RoutingError
 from canarykit.model import SYMBOLS, Ending, TrafficSplit
 from canarykit.plan import RolloutPlan
 from canarykit.rollout import Decision, Rollout, advance, decide, moved, observe, resume
@@ -24,8 +25,8 @@ _EPSILON = 1e-6
 class Course:
     """The weight in force, what was counted under it, and the position in the plan.
 
-    What changes it needs the experiment's lock; `standing`, `rollout` and `running` are values, replaced whole, and may be
-    read without.
+    What changes it needs the experiment's lock; `standing`, `rollout`, `running` and `edit` are values, replaced whole, and
+    may be read without.
 
     Parameters
     ----------
@@ -59,6 +60,8 @@ class Course:
         self.standing = Standing()
         self.running = False
         """Whether the plan is being carried out; set and cleared with the lock, so that it is carried out once."""
+        self.edit: str | None = None
+        """What someone else did to the split, as the last look found it; None when it is the one in force."""
         self._looked = -math.inf
         self._counting = True
 
@@ -94,6 +97,16 @@ class Course:
         return True
 
     def look(self) -> None:
+        """Take in everything since the last look, and read the split back; what someone else did to it is told once."""
+        self.take_in()
+        found = self._edit()
+        news = found is not None and found != self.edit
+        self.edit = found
+        if news:
+            assert found is not None
+            self._voice.note("problem", found)
+
+    def take_in(self) -> None:
         """Take in everything since the last look."""
         if not self._counting:
             self._count(self._cluster.clock.now())
@@ -120,14 +133,20 @@ class Course:
         )
 
     def doubt(self) -> str | None:
-        """Say why the numbers must not be believed; None when nothing speaks against them."""
-        seen = self._cluster.router.observed()
-        if not self.is_as_told(seen):
-            return (
-                f"the gateway serves {seen} to the canary, not the {self.split} it was told: "
-                "someone else changed it, or it was restarted"
-            )
-        return self.evidence.split_alarm
+        """Say why the numbers must not be believed, as of the last look; None when nothing speaks against them."""
+        return self.edit or self.evidence.split_alarm
+
+    def _edit(self) -> str | None:
+        try:
+            seen = self._cluster.router.observed()
+        except RoutingError as error:
+            return f"the split cannot be read back: {error}"
+        if self.is_as_told(seen):
+            return None
+        return (
+            f"the gateway serves {seen} to the canary, not the {self.split} it was told: "
+            "someone else changed it, or it was restarted"
+        )
 
     def is_as_told(self, seen: TrafficSplit) -> bool:
         """Whether a split is the one in force."""
@@ -139,7 +158,7 @@ class Course:
         It is in force whatever can be counted or written down: an error of those is raised when all of it is done.
         """
         now, before = self._cluster.clock.now(), self.split.canary
-        self.standing, self._looked = Standing(split, since=now, took=took), now
+        self.standing, self._looked, self.edit = Standing(split, since=now, took=took), now, None
         thoroughly(
             lambda: self._count(now),
             lambda: self._record.weight(now, split.canary, took, before),
@@ -167,7 +186,7 @@ class Course:
 
     def stop_traffic(self) -> object:
         """End the kit's own traffic, with a last look; return what became of it. Takes the locks itself."""
-        return self.traffic.stop(self.look)
+        return self.traffic.stop(self.take_in)
 
     def end(self, ending: Ending) -> None:
         """End the rollout, and wake whoever waits for that; it has ended whatever can be written down."""

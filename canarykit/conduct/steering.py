@@ -47,7 +47,9 @@ class Steering:
                 # A look reads the counts, which on a cluster is a fifth of what a change takes. Less than an interval of
                 # traffic is left out instead, as it is between a step of the plan and the look before it.
                 if self._course.due:
+                    told = self._course.edit
                     self._course.look()
+                    self._need_no_news(told, split)
                 self._need_leave_for(split, None)
             return self.apply(split, ending)
 
@@ -164,6 +166,12 @@ class Steering:
                 "abort(), or begin a new experiment"
             )
 
+    def _need_no_news(self, told: str | None, split: TrafficSplit) -> None:
+        """Check that nobody finds out only by this change of weight that someone else changes it, too."""
+        edit = self._course.edit
+        if edit is not None and edit != told and split.canary:
+            raise RoutingError(f"{edit}; nothing was changed: ask for {split} again to have it all the same, or abort()")
+
     def _need_no_alarm(self) -> None:
         """Check, with the lock, that no guardrail has alarmed."""
         judgement = self._course.evidence.judgement
@@ -226,7 +234,7 @@ class Steering:
         except Exception as error:
             self.return_to_stable("failed", f"promotion failed, stable is {self._service.stable.name} as before: {error}")
             raise
-        thoroughly(self._course.look, lambda: self._leave_the_canary(why))
+        thoroughly(self._course.take_in, lambda: self._leave_the_canary(why))
         assert self._life.ending is not None
         return self._life.ending
 
