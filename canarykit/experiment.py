@@ -56,7 +56,8 @@ class Experiment:
     journal : path, optional
         Where the record of windows, weights and decisions goes; in memory by default.
     tell : callable, optional
-        Takes one line of progress. By default they are printed, and one that changes is shown below or above them.
+        Takes one line of progress. By default they are printed, and one that changes is shown below or above them. When it
+        raises, that is said once, no more lines are shown, and the experiment goes on.
 
     Raises
     ------
@@ -358,7 +359,7 @@ class Experiment:
     def run(self, plan: RolloutPlan | None = None) -> Ending:
         """Carry out a whole rollout, unattended.
 
-        Ctrl-C returns all traffic to stable and ends the rollout as inconclusive; so does an error, which is raised.
+        Ctrl-C returns all traffic to stable and ends the rollout as inconclusive; so does any error, as failed, and is raised.
 
         Parameters
         ----------

@@ -78,7 +78,7 @@ class Course:
     def begin(self) -> None:
         """Begin to count, with all traffic on stable."""
         self.standing = Standing(since=self._cluster.clock.now())
-        self._cluster.telemetry.begin(self.split, self.standing.since)
+        self._count(self.standing.since)
         self.evidence.use_buckets()
 
     def follow(self, plan: RolloutPlan) -> None:

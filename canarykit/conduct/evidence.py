@@ -121,7 +121,8 @@ class Evidence:
         if (table := window.counts.get("latency")) is not None:
             self._latency = self._latency + table.sum(axis=0)
         slow = quantile_of(np.atleast_1d(self._latency), edges, _ALMOST_ALL)
-        return 0.0 if math.isnan(slow) else min(slow, edges[-2])
+        slowest = max((edge for edge in edges if math.isfinite(edge)), default=0.0)
+        return 0.0 if math.isnan(slow) else min(slow, slowest)
 
     def _with_confusion(self, window: Window, said: Sequence[Answered], since: float) -> Window:
         labelled = ((answer.role, answer.label, answer.said) for answer in said if answer.sent >= since)

@@ -123,22 +123,19 @@ class Pilot:
             self._voice.note(decision.action, decision.reason)
             self._steering.promote()
         else:
-            end = self._roll_back if decision.action == "roll back" else self._stop
-            thoroughly(lambda: end(decision), lambda: self._voice.note(decision.action, decision.reason))
+            with self._life.lock, uninterrupted():
+                self._life.need_no_end_since(None)
+                thoroughly(lambda: self._end(decision), lambda: self._voice.note(decision.action, decision.reason))
         self._see_out()
 
-    def _roll_back(self, decision: Decision) -> None:
-        self._steering.abort(decision.reason)
-
-    def _stop(self, decision: Decision) -> None:
-        """End undecided; the canary keeps its share when the plan says so and the numbers may be believed."""
+    def _end(self, decision: Decision) -> None:
+        """End it; undecided, the canary keeps its share when the plan says so and the numbers may be believed."""
         assert decision.outcome is not None
-        with self._life.lock, uninterrupted():
-            self._life.need_no_end_since(None)
-            if self._course.rollout.plan.on_inconclusive == "hold" and self._course.doubt() is None:
-                self._course.end(Ending(decision.outcome, decision.reason))
-            else:
-                self._steering.return_to_stable(decision.outcome, decision.reason)
+        keep = decision.action == "stop" and self._course.rollout.plan.on_inconclusive == "hold"
+        if keep and self._course.doubt() is None:
+            self._course.end(Ending(decision.outcome, decision.reason))
+        else:
+            self._steering.return_to_stable(decision.outcome, decision.reason)
 
     def _see_out(self) -> None:
         """Watch the last split being served for a moment, then end the traffic."""
