@@ -56,7 +56,8 @@ class Experiment:
     journal : path, optional
         Where the record of windows, weights and decisions goes; in memory by default.
     tell : callable, optional
-        Takes one line of progress. By default they are printed, and one that changes is shown below or above them.
+        Takes one line of progress. By default they are printed, and one that changes is shown below or above them. When it
+        raises, that is said once, no more lines are shown, and the experiment goes on.
 
     Raises
     ------
@@ -99,6 +100,11 @@ class Experiment:
     def ending(self) -> Ending | None:
         """How the rollout ended; None while it has not."""
         return self._life.ending
+
+    @property
+    def doubt(self) -> str | None:
+        """Why the numbers must not be believed, as of the last look: someone else changed the split, or it is not served."""
+        return self._course.doubt()
 
     @property
     def guardrails(self) -> tuple[Guardrail, ...]:
@@ -147,7 +153,7 @@ class Experiment:
             also ``inside`` and ``url``.
         """
         self._life.need_deployment()
-        return self._traffic.send(rate, self._course.look, **options)
+        return self._traffic.send(rate, self._course.take_in, **options)
 
     def stop_sending(self) -> object:
         """End the traffic that `send` started; return what became of all of it. May be called again."""
@@ -190,7 +196,7 @@ class Experiment:
         """End the traffic, both versions and the gateway. May be called again."""
         try:
             with self._life.lock:
-                if self._pilot.running and self.ending is None:
+                if self._course.running and self.ending is None:
                     self._course.end(Ending("inconclusive", "torn down while the plan was carried out"))
             if self._life.deployed:
                 self.stop_sending()
@@ -224,9 +230,10 @@ class Experiment:
         Raises
         ------
         PlanError
-            Not a weight, or a higher one after an alarm.
+            Not a weight, a higher one after an alarm, or the plan is being carried out.
         RoutingError
-            The gateway does not serve it, or someone else changed the split.
+            The gateway does not serve it: what was in force is written again, as far as that goes. Or someone else changed
+            the split, which nobody knew: the second time it is overwritten.
         ClusterError
             The canary does not answer.
         """
@@ -243,7 +250,8 @@ class Experiment:
         PlanError
             A guardrail has alarmed, or the experiment has ended otherwise.
         ClusterError
-            Stable's new replicas do not come up; traffic returns to the old ones.
+            Stable's new replicas do not come up, and traffic returns to the old ones; or something failed after that. The
+            ending says which version is stable, and what was not done.
         """
         return self._steering.promote()
 
@@ -279,7 +287,7 @@ class Experiment:
         return self.history().levels()
 
     def look(self) -> Snapshot:
-        """Take in what was counted since the last look, and say where everything stands.
+        """Take in what was counted since the last look, read the split back, and say where everything stands.
 
         It never waits: while something else changes the weight or reads the counts, it says where that stands.
         """
@@ -302,7 +310,7 @@ class Experiment:
             now=self.cluster.clock.now(),
             standing=self._course.standing,
             rollout=self._course.rollout,
-            running=self._pilot.running,
+            running=self._course.running,
             judgement=self._evidence.judgement,
             needed=self._evidence.needed,
             ending=self.ending,
@@ -341,13 +349,18 @@ class Experiment:
         -------
         Decision
             Hold, advance, promote, roll back or stop, with the reason.
+
+        Raises
+        ------
+        PlanError
+            The plan is being carried out already.
         """
         return self._pilot.advance()
 
     def run(self, plan: RolloutPlan | None = None) -> Ending:
         """Carry out a whole rollout, unattended.
 
-        Ctrl-C returns all traffic to stable and ends the rollout as inconclusive; so does an error, which is raised.
+        Ctrl-C returns all traffic to stable and ends the rollout as inconclusive; so does any error, as failed, and is raised.
 
         Parameters
         ----------

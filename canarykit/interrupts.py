@@ -18,16 +18,16 @@ def uninterrupted() -> Iterator[None]:
     Raises
     ------
     KeyboardInterrupt
-        At the end, when one came meanwhile.
+        At the end, when one came meanwhile; an error of the step is its context then.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread is ever interrupted
         return
-    came: list[tuple[int, FrameType | None]] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    came: list[FrameType | None] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(frame))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if came and callable(before):
-        before(*came[-1])
+        if came:
+            signal.raise_signal(signal.SIGINT)

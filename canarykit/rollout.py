@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from canarykit.model import Judgement, Outcome
 from canarykit.plan import RolloutPlan, Step
 
-__all__ = ["Action", "Decision", "Phase", "Rollout", "advance", "decide", "observe", "resume"]
+__all__ = ["Action", "Decision", "Phase", "Rollout", "advance", "decide", "moved", "observe", "resume"]
 
 Phase = Literal["pending", "progressing", "promoted", "rolled back", "inconclusive", "no data", "failed"]
 Action = Literal["hold", "advance", "promote", "roll back", "stop"]
@@ -34,6 +35,8 @@ class Rollout:
         Time at which every guardrail last had data.
     requests : int
         Finished canary requests at the present weight.
+    unheard : frozenset of str
+        Guardrails for which nothing of the canary was counted yet at the present weight, whatever was at earlier ones.
     """
 
     plan: RolloutPlan
@@ -42,6 +45,7 @@ class Rollout:
     since: float = 0.0
     data_since: float = 0.0
     requests: int = 0
+    unheard: frozenset[str] = frozenset()
 
     @property
     def finished(self) -> bool:
@@ -54,9 +58,9 @@ class Rollout:
         return self.plan.steps[self.step] if 0 <= self.step < len(self.plan.steps) else None
 
     @property
-    def last(self) -> bool:
-        """Whether it is at the last step."""
-        return self.step == len(self.plan.steps) - 1
+    def ahead(self) -> Step | None:
+        """The step after that; None at the last."""
+        return self.plan.steps[self.step + 1] if self.step + 1 < len(self.plan.steps) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ def decide(
 
 
 def _at_step(rollout: Rollout, step: Step, judgement: Judgement | None, now: float) -> Decision:
-    missing = _missing(judgement)
+    missing = _missing(rollout, judgement)
     silence = now - rollout.data_since
     if silence >= rollout.plan.no_data_after:
         cause = missing or "no request reached the canary"
@@ -133,7 +137,7 @@ def _at_step(rollout: Rollout, step: Step, judgement: Judgement | None, now: flo
     if judgement is None or missing is not None:
         return Decision("hold", f"waiting for data: {missing}")
     held = now - rollout.since
-    if rollout.last and judgement.word != "pass" and held >= max(rollout.plan.budget, step.hold):
+    if rollout.ahead is None and judgement.word != "pass" and held >= max(rollout.plan.budget, step.hold):
         return Decision("stop", f"not shown to be safe within {held:.0f} s: {judgement.sentence}", outcome="inconclusive")
     if rollout.requests < step.min_requests:
         if held >= max(rollout.plan.budget, step.hold):
@@ -142,23 +146,28 @@ def _at_step(rollout: Rollout, step: Step, judgement: Judgement | None, now: flo
         return Decision("hold", f"{rollout.requests} of {step.min_requests} canary requests at {step.weight:g} %")
     if held < step.hold:
         return Decision("hold", f"{held:.0f} of {step.hold:g} s at {step.weight:g} %")
-    if not rollout.last:
-        weight = rollout.plan.steps[rollout.step + 1].weight
-        return Decision("advance", f"no alarm after {rollout.requests} canary requests at {step.weight:g} %", weight=weight)
+    if rollout.ahead is not None:
+        reason = f"no alarm after {rollout.requests} canary requests at {step.weight:g} %"
+        return Decision("advance", reason, weight=rollout.ahead.weight)
     if judgement.word == "pass":
         return Decision("promote", judgement.sentence, outcome="promoted")
     return Decision("hold", judgement.sentence)
 
 
-def _missing(judgement: Judgement | None) -> str | None:
-    """Say which guardrail has no data; None when all have."""
+def _missing(rollout: Rollout, judgement: Judgement | None) -> str | None:
+    """Say which guardrail has no data, or none at the present weight; None when all have."""
     if judgement is None:
         return "nothing was counted yet"
-    silent = [verdict for verdict in judgement.verdicts if verdict.word == "no data"]
-    return "; ".join(f"{verdict.guardrail}: {verdict.sentence}" for verdict in silent) or None
+    here = "nothing of the canary was counted at this weight"
+    silent = [
+        f"{verdict.guardrail}: {verdict.sentence if verdict.word == 'no data' else here}"
+        for verdict in judgement.verdicts
+        if verdict.word == "no data" or verdict.guardrail in rollout.unheard
+    ]
+    return "; ".join(silent) or None
 
 
-def advance(rollout: Rollout, decision: Decision, *, now: float) -> Rollout:
+def advance(rollout: Rollout, decision: Decision, *, now: float, guardrails: Collection[str] = ()) -> Rollout:
     """Position after a decision was carried out.
 
     Parameters
@@ -169,16 +178,25 @@ def advance(rollout: Rollout, decision: Decision, *, now: float) -> Rollout:
         What was done.
     now : float
         Time at which it was in force, on the same clock.
+    guardrails : collection of str
+        Names of those that must have data at the new weight.
     """
     if decision.action == "advance":
-        return replace(rollout, phase="progressing", step=rollout.step + 1, since=now, data_since=now, requests=0)
+        return _anew(rollout, rollout.step + 1, now, guardrails)
     if decision.action == "hold":
         return rollout
     assert decision.outcome is not None
     return replace(rollout, phase=decision.outcome)
 
 
-def observe(rollout: Rollout, judgement: Judgement | None, *, canary_requests: int, now: float) -> Rollout:
+def _anew(rollout: Rollout, step: int, now: float, guardrails: Collection[str]) -> Rollout:
+    """At a step, with nothing counted."""
+    return Rollout(rollout.plan, "progressing", step, since=now, data_since=now, unheard=frozenset(guardrails))
+
+
+def observe(
+    rollout: Rollout, judgement: Judgement | None, *, canary_requests: int, now: float, heard: Collection[str] = ()
+) -> Rollout:
     """Position after a window: requests are added, and it is noted whether there was data.
 
     Parameters
@@ -191,12 +209,14 @@ def observe(rollout: Rollout, judgement: Judgement | None, *, canary_requests: i
         Finished canary requests in that window.
     now : float
         End of the window, on the same clock.
+    heard : collection of str
+        Guardrails for which that window counted something of the canary.
     """
-    data_since = now if canary_requests and _missing(judgement) is None else rollout.data_since
-    return replace(rollout, requests=rollout.requests + canary_requests, data_since=data_since)
+    after = replace(rollout, requests=rollout.requests + canary_requests, unheard=rollout.unheard - frozenset(heard))
+    return replace(after, data_since=now) if canary_requests and _missing(after, judgement) is None else after
 
 
-def resume(rollout: Rollout, weight: float, *, now: float) -> Rollout | None:
+def resume(rollout: Rollout, weight: float, *, now: float, guardrails: Collection[str] = ()) -> Rollout | None:
     """Position in a rollout that was found under way: at the step of the weight that is in force, its time begun anew.
 
     Parameters
@@ -207,6 +227,8 @@ def resume(rollout: Rollout, weight: float, *, now: float) -> Rollout | None:
         Percent that the canary was found to have.
     now : float
         On the clock of the rollout.
+    guardrails : collection of str
+        As in `advance`.
 
     Returns
     -------
@@ -215,5 +237,30 @@ def resume(rollout: Rollout, weight: float, *, now: float) -> Rollout | None:
     """
     for number, step in enumerate(rollout.plan.steps):
         if abs(step.weight - weight) < 1e-9:
-            return replace(rollout, phase="progressing", step=number, since=now, data_since=now, requests=0)
+            return _anew(rollout, number, now, guardrails)
     return None
+
+
+def moved(rollout: Rollout, weight: float, *, now: float, guardrails: Collection[str] = ()) -> Rollout:
+    """Position after someone changed the weight by hand: no further than before, and nothing counted yet.
+
+    Parameters
+    ----------
+    rollout : Rollout
+        Position before.
+    weight : float
+        Percent, in force now.
+    now : float
+        On the clock of the rollout.
+    guardrails : collection of str
+        As in `advance`.
+
+    Returns
+    -------
+    Rollout
+        At the step of that weight when it has come so far, before the first step otherwise.
+    """
+    if rollout.finished:
+        return rollout
+    found = resume(rollout, weight, now=now, guardrails=guardrails)
+    return found if found is not None and found.step <= rollout.step else Rollout(rollout.plan)

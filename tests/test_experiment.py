@@ -10,7 +10,7 @@ import pytest
 import canarykit as ck
 from canarykit.errors import ClusterError, JournalError, PlanError, RoutingError
 from canarykit.load.tally import Answer
-from canarykit.testing import SCENARIOS, Scenario, SimulatedCluster
+from canarykit.testing import SCENARIOS, Behaviour, Scenario, SimulatedCluster
 
 GUARDRAILS = [ck.metrics.error_rate(), ck.metrics.latency(0.95), ck.metrics.accuracy()]
 PLAN = ck.RolloutPlan.of(5, 25, 50, hold="1min", budget="10min")
@@ -125,6 +125,24 @@ def test_no_window_holds_two_weights(experiment):
     assert (window.split.canary, window.end - window.start) == (10, pytest.approx(5, abs=0.5))
 
 
+def test_labels_at_the_first_step_alone_promote_nothing(experiment):
+    """
+    A guardrail without one count of the canary at the present weight is missing data there, whatever was counted before.
+    """
+    exp = experiment("good", plan=ck.RolloutPlan.of(5, 25, 50, hold="30s", no_data_after="40s"))
+    draw = exp.cluster.draw
+
+    def unlabelled(start, end, split):
+        counts = draw(start, end, split)
+        return counts if split.canary <= 5 else {**counts, "answers": 0 * counts["answers"]}
+
+    exp.cluster.draw = unlabelled
+    ending = exp.run()
+    assert ending.outcome == "no data"
+    assert "accuracy: nothing of the canary was counted at this weight" in ending.sentence
+    assert [change["asked"] for change in exp.journal.weights()] == [5, 25, 0]
+
+
 def test_a_budget_that_is_used_up_is_inconclusive(experiment):
     """
     Cut short, a rollout was not shown to be safe: it ends inconclusive, with traffic on stable.
@@ -169,6 +187,26 @@ def test_a_foreign_weight_edit_stops_the_rollout(experiment):
     assert decision.outcome == "inconclusive"
     assert "serves 77 %" in decision.reason
     assert exp.cluster.router.observed() == ck.TrafficSplit(0)
+
+
+def test_slow_answers_do_not_look_like_a_split_that_lies(experiment):
+    """
+    Where requests are counted when they end, those of the earlier weight are still to come for as long as they take.
+    """
+    slow = Behaviour(latency=5.0)
+    exp = experiment(Scenario("slow, both of them", stable=slow, canary=slow), plan=ck.RolloutPlan.of(5, 50, hold="1min"))
+    draw, splits = exp.cluster.draw, [(0.0, ck.TrafficSplit(0))]
+
+    def ended(start, end, split):
+        if split != splits[-1][1]:
+            splits.append((start, split))
+        drawn = next(drawn for since, drawn in reversed(splits) if since <= start - 5)
+        return draw(start, end, drawn)
+
+    exp.cluster.draw = ended
+    exp.run()
+    assert "check the router" not in exp.ending.sentence
+    assert exp.doubt is None
 
 
 def test_weight_never_rises_after_an_alarm(experiment):

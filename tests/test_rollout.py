@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import canarykit as ck
 from canarykit.model import Alarm, Comparison, Judgement, Verdict
-from canarykit.rollout import Decision, Rollout, advance, decide, observe
+from canarykit.rollout import Decision, Rollout, advance, decide, moved, observe, resume
 
 PLAN = ck.RolloutPlan.of(5, 25, 50, hold=10, min_requests=100, budget=60, no_data_after=30)
 NOTHING = Comparison("error rate", (0.0, 0.0), (0, 0), (0, 0), 1.0, (0.5, 2.0), 0.0, 0.0, 20.0)
@@ -122,6 +122,40 @@ def test_evidence_of_an_earlier_weight_does_not_advance():
     rollout = advance(at(0, requests=5000), Decision("advance", "", weight=25), now=100)
     assert (rollout.step, rollout.requests, rollout.since) == (1, 0, 100)
     assert decide(rollout, judged("inconclusive"), now=1000).action != "advance"
+
+
+@pytest.mark.parametrize(("weight", "step"), [(5, 0), (25, 1), (50, -1), (30, -1), (0, -1)])
+def test_a_weight_given_by_hand_is_no_progress(weight, step):
+    """
+    At the step of that weight when it has come so far, before the first otherwise; requests and time begin anew.
+    """
+    found = moved(at(1, requests=5000), weight, now=100)
+    assert (found.step, found.requests) == (step, 0)
+    assert step < 0 or (found.since, found.data_since) == (100, 100)
+    assert moved(dataclasses.replace(at(1), phase="promoted"), weight, now=100).phase == "promoted"
+
+
+def test_a_guardrail_that_was_heard_at_an_earlier_weight_only_has_no_data():
+    """
+    Labels at the first step alone: the next one waits for them, then ends with "no data", and a pass does not promote.
+    """
+    rollout = advance(at(1), Decision("advance", "", weight=50), now=100, guardrails=["error rate"])
+    for now in (101, 111, 129):
+        rollout = observe(rollout, judged("pass"), canary_requests=1000, now=now)
+        decision = decide(rollout, judged("pass"), now=now)
+        assert decision.action == "hold"
+        assert "error rate: nothing of the canary was counted at this weight" in decision.reason
+    assert decide(rollout, judged("pass"), now=130).outcome == "no data"
+    rollout = observe(rollout, judged("pass"), canary_requests=1, now=130, heard=["error rate", "another"])
+    assert decide(rollout, judged("pass"), now=130).action == "promote"
+
+
+@pytest.mark.parametrize("begin", [moved, resume])
+def test_a_weight_that_was_found_or_given_needs_data_of_its_own(begin):
+    """
+    As one that the plan gave.
+    """
+    assert begin(at(2), 50, now=0, guardrails=["error rate"]).unheard == {"error rate"}
 
 
 def test_only_data_resets_the_wait_for_data():

@@ -85,6 +85,42 @@ def test_one_plan_at_a_time(experiment):
     assert not experiment.snapshot().running
 
 
+def test_nobody_moves_the_weight_by_hand_while_a_plan_is_carried_out(experiment):
+    """
+    Requests at another weight would count for its step: a shift and a step by hand are refused, abort is not.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        doing = pool.submit(experiment.run)
+        while not experiment.snapshot().standing.split.canary:
+            time.sleep(0.01)
+        for move in (lambda: experiment.shift(10), lambda: experiment.shift(0), experiment.advance):
+            with pytest.raises(PlanError, match=r"being carried out.*: wait for it, or abort\(\)"):
+                move()
+        assert experiment.cluster.router.observed() == ck.TrafficSplit(5)
+        experiment.abort()
+        assert doing.result(10).outcome == "rolled back"
+
+
+def test_a_shift_that_warms_up_while_a_plan_begins_is_refused(experiment, monkeypatch):
+    """
+    It was asked for before, and would come after the plan's first step.
+    """
+    gate, warming, warm = threading.Event(), threading.Event(), experiment.cluster.warm
+    monkeypatch.setattr(experiment.cluster, "warm", lambda role: (warming.set(), gate.wait(20), warm(role)))
+    with ThreadPoolExecutor(2) as pool:
+        shift = pool.submit(experiment.shift, 10)
+        assert warming.wait(10)
+        monkeypatch.setattr(experiment.cluster, "warm", warm)
+        doing = pool.submit(experiment.run)
+        while not experiment.snapshot().standing.split.canary:
+            time.sleep(0.01)
+        gate.set()
+        with pytest.raises(PlanError, match="being carried out"):
+            shift.result(10)
+        experiment.abort()
+        doing.result(10)
+
+
 def test_a_promotion_that_has_begun_is_finished(experiment, monkeypatch):
     """
     A snapshot and a look never wait for it; an abort does, and finds it promoted.

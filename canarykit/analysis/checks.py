@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from canarykit.analysis.bets import log_wealth, mixture
-from canarykit.model import Window
+from canarykit.model import TrafficSplit, Window
 
 __all__ = ["SplitCheck", "dispersion", "drift", "warm_up"]
 
@@ -92,6 +93,10 @@ def warm_up(windows: Iterable[Window], seconds: float) -> Iterator[Window]:
         yield replace(window, judged=False) if cold else window
 
 
+_LONG = 30
+"""A window so many times longer than requests take has too few of an earlier weight in it to look like a lie."""
+
+
 class SplitCheck:
     """Sample-ratio mismatch: does the gateway serve the split that was configured?
 
@@ -111,6 +116,8 @@ class SplitCheck:
         self._prior = raw - np.logaddexp.reduce(raw)
         self._wealth = np.zeros_like(self._bets)
         self._asked = self._served = 0.0
+        self._split: TrafficSplit | None = None
+        self._since = -math.inf
         self.alarm: str | None = None
 
     @property
@@ -118,8 +125,21 @@ class SplitCheck:
         """Evidence, natural log, that the served share is not the configured one."""
         return mixture(self._wealth, self._prior)
 
-    def update(self, window: Window) -> None:
-        """Take in one window."""
+    def update(self, window: Window, requests_take: float = 0.0) -> None:
+        """Take in one window.
+
+        Parameters
+        ----------
+        window : Window
+            One that begins sooner after a change of weight than requests take is left out: where they are counted when
+            they end, many of them were drawn under the earlier weight.
+        requests_take : float
+            Seconds within which almost all requests end.
+        """
+        if window.split != self._split:
+            self._split, self._since = window.split, window.start
+        if window.start < self._since + requests_take and window.end - window.start < _LONG * requests_take:
+            return
         stable, canary = window.requests
         if not stable + canary or not 0 < window.split.share < 1:
             return

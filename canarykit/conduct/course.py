@@ -8,12 +8,13 @@ from dataclasses import replace
 from canarykit.clusters.base import Cluster
 from canarykit.conduct.evidence import Evidence
 from canarykit.conduct.lifetime import Lifetime
-from canarykit.conduct.record import Record
+from canarykit.conduct.record import Record, thoroughly
 from canarykit.conduct.traffic import OwnTraffic
 from canarykit.conduct.voice import Voice
+from canarykit.errors import RoutingError
 from canarykit.model import SYMBOLS, Ending, TrafficSplit
 from canarykit.plan import RolloutPlan
-from canarykit.rollout import Decision, Rollout, advance, decide, observe, resume
+from canarykit.rollout import Decision, Rollout, advance, decide, moved, observe, resume
 from canarykit.snapshot import Standing
 
 __all__ = ["Course"]
@@ -24,7 +25,8 @@ _EPSILON = 1e-6
 class Course:
     """The weight in force, what was counted under it, and the position in the plan.
 
-    What changes it needs the experiment's lock; `standing` and `rollout` are values, replaced whole, and may be read without.
+    What changes it needs the experiment's lock; `standing`, `rollout`, `running` and `edit` are values, replaced whole, and
+    may be read without.
 
     Parameters
     ----------
@@ -56,7 +58,12 @@ class Course:
         self.evidence, self.traffic = evidence, traffic
         self.rollout = Rollout(plan)
         self.standing = Standing()
+        self.running = False
+        """Whether the plan is being carried out; set and cleared with the lock, so that it is carried out once."""
+        self.edit: str | None = None
+        """What someone else did to the split, as the last look found it; None when it is the one in force."""
         self._looked = -math.inf
+        self._counting = True
 
     @property
     def split(self) -> TrafficSplit:
@@ -71,7 +78,7 @@ class Course:
     def begin(self) -> None:
         """Begin to count, with all traffic on stable."""
         self.standing = Standing(since=self._cluster.clock.now())
-        self._cluster.telemetry.begin(self.split, self.standing.since)
+        self._count(self.standing.since)
         self.evidence.use_buckets()
 
     def follow(self, plan: RolloutPlan) -> None:
@@ -81,7 +88,7 @@ class Course:
     def found(self, split: TrafficSplit) -> bool:
         """Begin at a weight that was found in force; return whether it is a step of the plan, which then goes on from it."""
         now = self._cluster.clock.now()
-        resumed = resume(self.rollout, split.canary, now=now)
+        resumed = resume(self.rollout, split.canary, now=now, guardrails=self.evidence.names)
         self.standing = Standing(split, since=now)
         if resumed is None:
             return False
@@ -90,7 +97,19 @@ class Course:
         return True
 
     def look(self) -> None:
+        """Take in everything since the last look, and read the split back; what someone else did to it is told once."""
+        self.take_in()
+        found = self._edit()
+        news = found is not None and found != self.edit
+        self.edit = found
+        if news:
+            assert found is not None
+            self._voice.note("problem", found)
+
+    def take_in(self) -> None:
         """Take in everything since the last look."""
+        if not self._counting:
+            self._count(self._cluster.clock.now())
         # After the end the roles may have changed hands: such a window is kept, and says nothing about the canary.
         window = self.evidence.take(self.traffic.load, since=self.standing.since, judged=self._life.ending is None)
         self._looked = window.end
@@ -98,7 +117,8 @@ class Course:
         served = (self.standing.served[0] + stable, self.standing.served[1] + canary)
         self.standing = replace(self.standing, served=served)
         if window.judged:
-            self.rollout = observe(self.rollout, self.evidence.judgement, canary_requests=canary, now=window.end)
+            heard = self.evidence.heard(window)
+            self.rollout = observe(self.rollout, self.evidence.judgement, canary_requests=canary, now=window.end, heard=heard)
         self._record.window(window)
         self.traffic.write_down()
 
@@ -113,39 +133,71 @@ class Course:
         )
 
     def doubt(self) -> str | None:
-        """Say why the numbers must not be believed; None when nothing speaks against them."""
-        seen = self._cluster.router.observed()
-        if abs(seen.canary - self.split.canary) > _EPSILON:
-            return (
-                f"the gateway serves {seen} to the canary, not the {self.split} it was told: "
-                "someone else changed it, or it was restarted"
-            )
-        return self.evidence.split_alarm
+        """Say why the numbers must not be believed, as of the last look; None when nothing speaks against them."""
+        return self.edit or self.evidence.split_alarm
+
+    def _edit(self) -> str | None:
+        try:
+            seen = self._cluster.router.observed()
+        except RoutingError as error:
+            return f"the split cannot be read back: {error}"
+        if self.is_as_told(seen):
+            return None
+        return (
+            f"the gateway serves {seen} to the canary, not the {self.split} it was told: "
+            "someone else changed it, or it was restarted"
+        )
+
+    def is_as_told(self, seen: TrafficSplit) -> bool:
+        """Whether a split is the one in force."""
+        return abs(seen.canary - self.split.canary) <= _EPSILON
 
     def in_force(self, split: TrafficSplit, took: float) -> None:
-        """Count under another weight from now on, which took so many seconds to be in force."""
+        """Count under another weight from now on, which took so many seconds to be in force.
+
+        It is in force whatever can be counted or written down: an error of those is raised when all of it is done.
+        """
         now, before = self._cluster.clock.now(), self.split.canary
-        self._cluster.telemetry.begin(split, now)
-        self.standing, self._looked = Standing(split, since=now, took=took), now
-        self._record.weight(now, split.canary, took, before)
-        self._cluster.remember(phase=self.rollout.phase, weight=split.canary)
+        self.standing, self._looked, self.edit = Standing(split, since=now, took=took), now, None
+        thoroughly(
+            lambda: self._count(now),
+            lambda: self._record.weight(now, split.canary, took, before),
+            lambda: self._cluster.remember(phase=self.rollout.phase, weight=split.canary),
+        )
+
+    def mixed(self) -> None:
+        """Leave out what was counted since the last look: for a while it was not under the weight in force."""
+        self._counting = False
+
+    def _count(self, now: float) -> None:
+        """Begin to count under the weight in force; the next look tries again when it fails."""
+        self._counting = False
+        self._cluster.telemetry.begin(self.split, now)
+        self._counting = True
 
     def stepped(self, step: Decision) -> None:
         """Be a step further: its weight is in force."""
-        self.rollout = advance(self.rollout, step, now=self._cluster.clock.now())
+        self.rollout = advance(self.rollout, step, now=self._cluster.clock.now(), guardrails=self.evidence.names)
+
+    def moved(self, split: TrafficSplit) -> None:
+        """Stand where the plan does at a weight that someone chose: nothing counted at another one counts for a step."""
+        now = self._cluster.clock.now()
+        self.rollout = moved(self.rollout, split.canary, now=now, guardrails=self.evidence.names)
 
     def stop_traffic(self) -> object:
         """End the kit's own traffic, with a last look; return what became of it. Takes the locks itself."""
-        return self.traffic.stop(self.look)
+        return self.traffic.stop(self.take_in)
 
     def end(self, ending: Ending) -> None:
-        """End the rollout, and wake whoever waits for that."""
+        """End the rollout, and wake whoever waits for that; it has ended whatever can be written down."""
         now = self._cluster.clock.now()
         self._life.ending = ending
         self.rollout = advance(self.rollout, Decision("stop", ending.sentence, outcome=ending.outcome), now=now)
-        self._record.end(ending, now)
         self._life.wake()
-        self._cluster.remember(phase=ending.outcome, weight=self.split.canary)
+        thoroughly(
+            lambda: self._record.end(ending, now),
+            lambda: self._cluster.remember(phase=ending.outcome, weight=self.split.canary),
+        )
 
     def tell(self, where: str) -> None:
         """Say where it stands, in a line that the next one replaces. Needs no lock."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from canarykit import metrics
-from canarykit.analysis import Judge
+from canarykit.analysis import Judge, quantile_of
 from canarykit.analysis.checks import SplitCheck
 from canarykit.clusters.base import Cluster, Traffic
 from canarykit.conduct.record import Record
-from canarykit.model import Guardrail, Judgement, Window
+from canarykit.model import Counts, Guardrail, Judgement, Window
 from canarykit.telemetry.base import Answered
 
 __all__ = ["Evidence"]
+
+_ALMOST_ALL = 0.99
 
 
 class Evidence:
@@ -38,6 +43,7 @@ class Evidence:
         self._cluster, self._alpha, self._record = cluster, alpha, record
         self._classes: tuple[Any, ...] = ()
         self._split_check = SplitCheck(alpha=alpha)
+        self._latency: Counts = np.zeros(1, dtype=np.int64)
         self.guardrails = tuple(guardrails)
         self._judge = Judge(self.guardrails, alpha=alpha)
         self.judgement: Judgement = self._judge.judgement
@@ -49,6 +55,16 @@ class Evidence:
         """Requests of stable and canary that were judged."""
         verdicts = self.judgement.verdicts
         return verdicts[0].comparison.requests if verdicts else (0, 0)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the guardrails."""
+        return tuple(guardrail.name for guardrail in self.guardrails)
+
+    def heard(self, window: Window) -> frozenset[str]:
+        """Guardrails for which a window counted something of the canary: requests or answers, however rare the bad ones."""
+        tables = {name for name, table in window.counts.items() if table[1].any()}
+        return frozenset(guardrail.name for guardrail in self.guardrails if guardrail.metric.table in tables)
 
     @property
     def split_alarm(self) -> str | None:
@@ -94,10 +110,19 @@ class Evidence:
         self.use_buckets()
         if judged:
             self._judge.update(window)
-            self._split_check.update(window)
+            self._split_check.update(window, self._requests_take(window))
             self.judgement = self._judge.judgement
             self.needed = tuple(seconds for _, seconds in self._judge.still_needed)
         return window
+
+    def _requests_take(self, window: Window) -> float:
+        """Seconds within which almost all requests so far have ended; those that never did count as the slowest that did."""
+        edges = self._cluster.telemetry.latency_edges or metrics.LATENCY_EDGES
+        if (table := window.counts.get("latency")) is not None:
+            self._latency = self._latency + table.sum(axis=0)
+        slow = quantile_of(np.atleast_1d(self._latency), edges, _ALMOST_ALL)
+        slowest = max((edge for edge in edges if math.isfinite(edge)), default=0.0)
+        return 0.0 if math.isnan(slow) else min(slow, slowest)
 
     def _with_confusion(self, window: Window, said: Sequence[Answered], since: float) -> Window:
         labelled = ((answer.role, answer.label, answer.said) for answer in said if answer.sent >= since)

@@ -14,7 +14,7 @@ __all__ = ["Lifetime", "Overtaken"]
 
 
 class Overtaken(PlanError):
-    """The rollout ended while something else was being done."""
+    """What was decided no longer holds: the rollout has ended meanwhile, a guardrail has alarmed, or the plan is further."""
 
 
 class Lifetime:

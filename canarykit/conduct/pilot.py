@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from canarykit.clusters.base import Clock
 from canarykit.conduct.course import Course
 from canarykit.conduct.lifetime import Lifetime, Overtaken
-from canarykit.conduct.record import Record
+from canarykit.conduct.record import Record, thoroughly
 from canarykit.conduct.steering import Steering
 from canarykit.conduct.voice import Voice
-from canarykit.errors import CanaryError, ClusterError, PlanError
+from canarykit.errors import ClusterError, PlanError
 from canarykit.interrupts import uninterrupted
-from canarykit.model import Ending, TrafficSplit
+from canarykit.model import Ending, Outcome, TrafficSplit
 from canarykit.plan import RolloutPlan
 from canarykit.rollout import Decision
 
@@ -41,8 +43,6 @@ class Pilot:
     def __init__(self, clock: Clock, life: Lifetime, course: Course, steering: Steering, record: Record, voice: Voice) -> None:
         self._clock, self._life, self._course, self._steering = clock, life, course, steering
         self._record, self._voice = record, voice
-        self.running = False
-        """Whether the plan is being carried out; set under the lock, so that it is carried out once."""
 
     def watch(self, duration: float) -> None:
         """Look again and again for so many seconds."""
@@ -57,39 +57,29 @@ class Pilot:
 
     def advance(self) -> Decision:
         """Look once, decide, and do what was decided."""
-        with self._life.lock:
-            self._life.need_deployment()
-            if self._life.ending is not None:
-                return Decision("hold", str(self._life.ending))
-            self._course.look()
-            decision = self._course.decide()
-        try:
-            self._act(decision)
-        except Overtaken:
-            return Decision("hold", str(self._life.ending))
-        return decision
+        self._need_free_hands()
+        return self._advance()
 
     def run(self, plan: RolloutPlan | None = None) -> Ending:
         """Carry out the plan, or another one; whatever goes wrong, traffic returns to stable first."""
         with self._life.lock:
             self._life.need_deployment()
-            if self.running:
-                raise PlanError("the plan is being carried out already: wait for it, or abort()")
+            self._need_free_hands()
             if plan is not None:
                 self._course.follow(plan)
-            self.running = True
+            self._course.running = True
         try:
             with self._voice.busy("carrying out the plan"):
                 self._carry_out()
         except KeyboardInterrupt:
             requests = sum(self._course.evidence.requests)
-            self._give_up(Ending("inconclusive", f"interrupted after {requests:,} requests"))
-        except CanaryError as error:
-            if self._life.deployed:
-                self._give_up(Ending("failed", f"{type(error).__name__}: {error}"))
+            self._give_up("inconclusive", f"interrupted after {requests:,} requests")
+        except BaseException as error:
+            self._give_up("failed", f"{type(error).__name__}: {error}")
             raise
         finally:
-            self.running = False
+            with self._life.lock:
+                self._course.running = False
         if self._life.ending is None:
             raise ClusterError("the experiment was closed while the plan was carried out: both versions stay as they are")
         self._voice.say(str(self._life.ending))
@@ -97,36 +87,55 @@ class Pilot:
 
     def _carry_out(self) -> None:
         while self._life.goes_on(None):
-            if self.advance().action == "hold":
+            if self._advance().action == "hold":
                 plan, step = self._course.rollout.plan, self._course.rollout.step + 1
                 self._course.tell(f"step {step} of {len(plan.steps)}" if step else "before the first step")
                 self._life.wait(plan.interval, None)
 
+    def _need_free_hands(self) -> None:
+        if self._course.running:
+            raise PlanError("the plan is being carried out already: wait for it, or abort()")
+
+    def _advance(self) -> Decision:
+        while True:
+            with self._life.lock:
+                self._life.need_deployment()
+                if self._life.ending is not None:
+                    return Decision("hold", str(self._life.ending))
+                self._course.look()
+                decision = self._course.decide()
+            try:
+                self._act(decision)
+            except Overtaken:
+                continue  # something came in between: decide anew
+            return decision
+
     def _act(self, decision: Decision) -> None:
+        """Do what was decided. What takes traffic from the canary is written down when it is done, all else before."""
         if decision.action == "hold":
             return
-        self._voice.note(decision.action, decision.reason)
         if decision.action == "advance":
             assert decision.weight is not None
+            self._voice.note(decision.action, decision.reason)
             self._steering.apply(TrafficSplit(decision.weight), None, decision)
             return
         if decision.action == "promote":
+            self._voice.note(decision.action, decision.reason)
             self._steering.promote()
-        elif decision.action == "roll back":
-            self._steering.abort(decision.reason)
-        elif decision.action == "stop":
-            self._stop(decision)
+        else:
+            with self._life.lock, uninterrupted():
+                self._life.need_no_end_since(None)
+                thoroughly(lambda: self._end(decision), lambda: self._voice.note(decision.action, decision.reason))
         self._see_out()
 
-    def _stop(self, decision: Decision) -> None:
-        """End undecided; the canary keeps its share when the plan says so and the numbers may be believed."""
+    def _end(self, decision: Decision) -> None:
+        """End it; undecided, the canary keeps its share when the plan says so and the numbers may be believed."""
         assert decision.outcome is not None
-        with self._life.lock:
-            self._life.need_no_end_since(None)
-            keep = self._course.rollout.plan.on_inconclusive == "hold" and self._course.doubt() is None
-            if not keep:
-                self._steering.return_to_stable()
+        keep = decision.action == "stop" and self._course.rollout.plan.on_inconclusive == "hold"
+        if keep and self._course.doubt() is None:
             self._course.end(Ending(decision.outcome, decision.reason))
+        else:
+            self._steering.return_to_stable(decision.outcome, decision.reason)
 
     def _see_out(self) -> None:
         """Watch the last split being served for a moment, then end the traffic."""
@@ -140,17 +149,27 @@ class Pilot:
             if self._life.deployed:
                 self._course.look()
 
-    def _give_up(self, ending: Ending) -> None:
-        """After an interruption or an error: traffic to stable first, then the record."""
-        with self._life.lock:
+    def _give_up(self, outcome: Outcome, why: str) -> None:
+        """After an interruption or an error: traffic to stable first, then the record. Raises no other error."""
+        try:
+            with uninterrupted(), self._life.lock:
+                self._record.giving_up = True
+                if self._life.deployed and self._life.ending is None:
+                    self._attempt(lambda: self._end_on_stable(outcome, why))
+        finally:
+            if self._life.deployed:
+                self._attempt(self._course.stop_traffic)
+
+    def _end_on_stable(self, outcome: Outcome, why: str) -> None:
+        try:
+            self._steering.return_to_stable(outcome, why)
+        except Exception as error:
             if self._life.ending is not None:
-                return
-            self._record.giving_up = True
-            try:
-                with uninterrupted():
-                    took = self._steering.return_to_stable()
-                where = f"all traffic was back on stable after {1000 * took:.0f} ms"
-            except CanaryError as error:
-                where = f"traffic could not be returned to stable: {error}"
-            self._course.end(Ending(ending.outcome, f"{ending.sentence}; {where}"))
-        self._course.stop_traffic()
+                raise
+            self._course.end(Ending(outcome, f"{why}; traffic could not be returned to stable: {error}"))
+
+    def _attempt(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except Exception as error:
+            self._voice.say(f"while giving up: {type(error).__name__}: {error}")

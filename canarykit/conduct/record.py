@@ -13,7 +13,7 @@ from canarykit.journal import Journal
 from canarykit.model import Ending, Guardrail, Service, Window
 from canarykit.plan import RolloutPlan
 
-__all__ = ["Record", "facts"]
+__all__ = ["Record", "facts", "thoroughly"]
 
 
 class Record:
@@ -60,6 +60,27 @@ class Record:
         except JournalError:
             if not self.giving_up:
                 raise
+
+
+def thoroughly(*steps: Callable[[], object]) -> None:
+    """Do each step, whatever became of those before it.
+
+    Raises
+    ------
+    Exception
+        Of the first step that failed, in the end; the others are in its notes.
+    """
+    errors: list[Exception] = []
+    for step in steps:
+        try:
+            step()
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        first, *rest = errors
+        for later in rest:
+            first.add_note(f"and then {type(later).__name__}: {later}")
+        raise first
 
 
 def facts(service: Service, cluster: Cluster, *, alpha: float, plan: RolloutPlan) -> dict[str, Any]:

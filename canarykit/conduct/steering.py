@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from canarykit.clusters.base import Cluster
 from canarykit.conduct.course import Course
-from canarykit.conduct.lifetime import Lifetime
+from canarykit.conduct.lifetime import Lifetime, Overtaken
+from canarykit.conduct.record import thoroughly
 from canarykit.conduct.voice import Voice
-from canarykit.errors import ClusterError, PlanError
+from canarykit.errors import CanaryError, PlanError, RoutingError
 from canarykit.interrupts import uninterrupted
-from canarykit.model import Ending, Service, TrafficSplit
+from canarykit.model import Ending, Outcome, Service, TrafficSplit
 from canarykit.rollout import Decision
 
 __all__ = ["Steering"]
@@ -38,51 +39,47 @@ class Steering:
         self._service, self._cluster, self._life, self._course, self._voice = service, cluster, life, course, voice
 
     def shift(self, split: TrafficSplit) -> TrafficSplit:
-        """Change the weight, but never to a higher one after an alarm; return what is served."""
+        """Change the weight by hand, but never to a higher one after an alarm; return what is served."""
+        ending = self._life.ending
         with self._voice.busy(f"giving {split} to the canary"):
             with self._life.lock:
-                self._life.need_deployment()
-                ending = self._life.ending
+                self._life.need_no_end_since(ending)
                 # A look reads the counts, which on a cluster is a fifth of what a change takes. Less than an interval of
                 # traffic is left out instead, as it is between a step of the plan and the look before it.
                 if self._course.due:
+                    told = self._course.edit
                     self._course.look()
-                alarm, before = self._course.evidence.judgement.alarm, self._course.split
-                if alarm is not None and split.canary > before.canary:
-                    raise PlanError(
-                        f"{alarm.guardrail} has alarmed, so the canary's weight does not rise from {before} to {split}: "
-                        "abort(), or begin a new experiment"
-                    )
+                    self._need_no_news(told, split)
+                self._need_leave_for(split, None)
             return self.apply(split, ending)
 
     def promote(self) -> Ending:
         """Make the canary's version the stable one, unless a guardrail has alarmed."""
-        self._life.need_deployment()
-        if self._life.ending is not None:
-            if self._life.ending.outcome == "promoted":
-                return self._life.ending
-            raise PlanError(f"nothing to promote: the rollout has ended, {self._life.ending}")
-        judgement = self._course.evidence.judgement
-        if judgement.alarm is not None:
-            raise PlanError(f"nothing to promote: {judgement.sentence}")
-        canary = self._service.canary.name
-        with self._voice.busy(f"promoting {canary}"):
-            self.apply(TrafficSplit(100), None)
+        with self._voice.busy(f"promoting {self._service.canary.name}"):
+            with self._life.lock:
+                self._life.need_deployment()
+                if self._life.ending is not None:
+                    if self._life.ending.outcome == "promoted":
+                        return self._life.ending
+                    raise Overtaken(f"nothing to promote: the rollout has ended, {self._life.ending}")
+                if self._course.due:
+                    self._course.look()
+                self._need_no_alarm()
+            self._warm(TrafficSplit(100))
+            # One hold of the lock: nobody gives stable traffic before its replicas are replaced.
             with self._life.lock, uninterrupted():
                 self._life.need_no_end_since(None)
-                self._replace_stable()
-                ending = Ending("promoted", f"{canary} is stable now: {judgement.sentence}")
-                self._course.end(ending)
-        return ending
+                self._need_no_alarm()
+                self._course.in_force(TrafficSplit(100), self._write(TrafficSplit(100)))
+                return self._replace_stable()
 
     def abort(self, reason: str) -> Ending:
         """Return all traffic to stable, from any state."""
         with self._life.lock, uninterrupted():
             if self._life.ending is None:
                 self._life.need_deployment()
-                took = self.return_to_stable()
-                self._course.end(Ending("rolled back", f"{reason}; all traffic was back on stable after {1000 * took:.0f} ms"))
-            elif self._life.deployed and self._cluster.router.observed().canary:
+                self.return_to_stable("rolled back", reason)
+            elif self._life.deployed and self._canary_is_served():
                 self.return_to_stable()
             assert self._life.ending is not None
             return self._life.ending
@@ -99,47 +96,166 @@ class Steering:
         step : Decision, optional
             Of the plan, which is a step further then.
         """
-        if split.canary:
-            self._cluster.warm("canary")
-        if split.stable and not self._course.split.stable:
-            self._cluster.warm("stable")
+        self._warm(split)
         with self._life.lock, uninterrupted():
             self._life.need_no_end_since(ending)
-            took = self._cluster.router.apply(split)
-            self._course.in_force(split, took)
+            self._need_leave_for(split, step)
+            took = self._write(split)
             if step is not None:
                 self._course.stepped(step)
-            self._voice.say(f"{split} to the canary, in force after {1000 * took:.0f} ms")
+            else:
+                self._course.moved(split)
+            self._course.in_force(split, took)
             return self._cluster.router.observed()
 
-    def return_to_stable(self) -> float:
-        """Give stable all traffic, also when it is in trouble; return the seconds it took. Needs the lock."""
-        start = self._cluster.clock.now()
-        try:
-            self._cluster.warm("stable")
-        except ClusterError as error:
-            self._voice.note("problem", f"returning traffic to stable although it is in trouble: {error}")
-        took = self._cluster.router.apply(TrafficSplit(0))
-        self._course.in_force(TrafficSplit(0), took)
-        return self._cluster.clock.now() - start
+    def return_to_stable(self, outcome: Outcome | None = None, why: str = "") -> None:
+        """Give stable all traffic, also when it is in trouble: the weight first, then the record. Needs the lock.
+
+        Parameters
+        ----------
+        outcome : str, optional
+            How the rollout ends by that; by default it does not.
+        why : str
+            Of the ending.
+
+        Raises
+        ------
+        RoutingError
+            Traffic could not be returned; the rollout has not ended then. Any other error is of what came after.
+        """
+        with uninterrupted():
+            start = self._cluster.clock.now()
+            trouble = self._trouble_of_stable()
+            took = self._cluster.router.apply(TrafficSplit(0))
+            where = f"all traffic was back on stable after {1000 * (self._cluster.clock.now() - start):.0f} ms"
+            steps = [lambda: self._course.in_force(TrafficSplit(0), took)]
+            if outcome is not None:
+                ending = Ending(outcome, f"{why}; {where}")
+                steps.append(lambda: self._course.end(ending))
+            if trouble is not None:
+                said = f"traffic was returned to stable although it is in trouble: {trouble}"
+                steps.append(lambda: self._voice.note("problem", said))
+            thoroughly(*steps)
 
     def resume(self, found: TrafficSplit) -> None:
         """Go on with a rollout that was found under way: at its weight, with evidence of its own. Needs the lock."""
         if self._course.found(found):
             self._voice.note("resume", f"found {found} on the canary: goes on from there, and the evidence begins anew")
         else:
-            self._voice.note("resume", f"found {found} on the canary, which is no step of this plan: back to stable first")
             self.return_to_stable()
+            self._voice.note("resume", f"found {found} on the canary, which is no step of this plan: back to stable first")
 
-    def _replace_stable(self) -> None:
+    def _warm(self, split: TrafficSplit) -> None:
+        """Have those versions answer that get more than before."""
+        if split.canary:
+            self._cluster.warm("canary")
+        if split.stable and not self._course.split.stable:
+            self._cluster.warm("stable")
+
+    def _need_leave_for(self, split: TrafficSplit, step: Decision | None) -> None:
+        """Check, with the lock, that nothing speaks against a weight: what has come up since it was decided counts."""
+        if step is None and self._course.running:
+            raise PlanError(f"the plan is being carried out: wait for it, or abort(), before {split} is given by hand")
+        ahead = self._course.rollout.ahead
+        if step is not None and (ahead is None or ahead.weight != split.canary):
+            raise Overtaken(f"the plan stands elsewhere by now, and {split} is not its next step")
+        alarm, before = self._course.evidence.judgement.alarm, self._course.split
+        if alarm is not None and split.canary > before.canary:
+            raise Overtaken(
+                f"{alarm.guardrail} has alarmed, so the canary's weight does not rise from {before} to {split}: "
+                "abort(), or begin a new experiment"
+            )
+
+    def _need_no_news(self, told: str | None, split: TrafficSplit) -> None:
+        """Check that nobody finds out only by this change of weight that someone else changes it, too."""
+        edit = self._course.edit
+        if edit is not None and edit != told and split.canary:
+            raise RoutingError(f"{edit}; nothing was changed: ask for {split} again to have it all the same, or abort()")
+
+    def _need_no_alarm(self) -> None:
+        """Check, with the lock, that no guardrail has alarmed."""
+        judgement = self._course.evidence.judgement
+        if judgement.alarm is not None:
+            raise Overtaken(f"nothing to promote: {judgement.sentence}")
+
+    def _write(self, split: TrafficSplit) -> float:
+        """Have a weight served; when it is not, have the one served that was. Needs the lock."""
+        try:
+            took = self._cluster.router.apply(split)
+        except Exception as error:
+            # Whoever carries out the plan returns all traffic to stable now.
+            said = None if self._course.running else self._put_back()
+            if said is None:
+                raise
+            if not isinstance(error, CanaryError):
+                error.add_note(said)
+                raise
+            raise type(error)(f"{error}; {said}") from error
+        self._voice.say(f"{split} to the canary, in force after {1000 * took:.0f} ms")
+        return took
+
+    def _put_back(self) -> str | None:
+        """Write the split in force again, if it is not what is written; say what is written now, None when nothing changed."""
+        router, before = self._cluster.router, self._course.split
+        try:
+            if self._course.is_as_told(router.observed()):
+                return None
+            self._course.mixed()
+            router.apply(before)
+        except Exception as error:
+            return f"{self._written()} is written now, and {before}, which was in force, could not be put back: {error}"
+        return f"{before}, which was in force, is written again"
+
+    def _written(self) -> str:
+        try:
+            return str(self._cluster.router.observed())
+        except Exception:
+            return "nobody can say what"
+
+    def _trouble_of_stable(self) -> str | None:
+        """Bring up what stable lacks; say what it lacks all the same."""
+        try:
+            self._cluster.warm("stable")
+        except Exception as error:  # whatever it is, traffic has to return
+            return str(error)
+        return None
+
+    def _canary_is_served(self) -> bool:
+        try:
+            return self._cluster.router.observed().canary > 0
+        except RoutingError:
+            return True  # someone else left the route in disorder
+
+    def _replace_stable(self) -> Ending:
         """Replace stable's replicas while the canary has all traffic, and retire the canary's."""
+        why = self._course.evidence.judgement.sentence
         try:
             self._cluster.promote()
-        except ClusterError as error:
-            self.return_to_stable()
-            stable = self._service.stable.name
-            self._course.end(Ending("failed", f"promotion failed, traffic is back on {stable}: {error}"))
+        except Exception as error:
+            self.return_to_stable("failed", f"promotion failed, stable is {self._service.stable.name} as before: {error}")
             raise
-        self._course.look()
-        self._course.in_force(TrafficSplit(0), self._cluster.router.apply(TrafficSplit(0)))
-        self._cluster.retire_canary()
+        thoroughly(self._course.take_in, lambda: self._leave_the_canary(why))
+        assert self._life.ending is not None
+        return self._life.ending
+
+    def _leave_the_canary(self, why: str) -> None:
+        """Return traffic to a stable that is of the canary's version by now."""
+        try:
+            took = self._cluster.router.apply(TrafficSplit(0))
+        except Exception as error:
+            self._end_short(
+                f"but traffic was not seen to return to it from the canary's replicas, abort() tries again: {error}"
+            )
+            raise
+        thoroughly(lambda: self._course.in_force(TrafficSplit(0), took), lambda: self._retire_the_canary(why))
+
+    def _retire_the_canary(self, why: str) -> None:
+        try:
+            self._cluster.retire_canary()
+        except Exception as error:
+            self._end_short(f"and has all traffic, but the canary's replicas were not retired: {error}")
+            raise
+        self._course.end(Ending("promoted", f"{self._service.canary.name} is stable now: {why}"))
+
+    def _end_short(self, so_far: str) -> None:
+        self._course.end(Ending("failed", f"{self._service.canary.name} is stable now, {so_far}"))

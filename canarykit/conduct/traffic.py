@@ -86,9 +86,11 @@ class OwnTraffic:
                 summary = load.stop()
                 self._cluster.clock.sleep(self._cluster.telemetry.delay)
             with self._life.lock:
-                look()
-                self.load = None
-                self._lost_before += int(load.record()["lost_total"])
+                try:
+                    look()
+                finally:  # it sends no more, whether its last answers could be taken in or not
+                    self.load = None
+                    self._lost_before += int(load.record()["lost_total"])
             return summary
 
     def write_down(self) -> None:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
 from canarykit.clusters.base import Clock
 from canarykit.conduct.record import Record
+from canarykit.errors import CanaryError
 from canarykit.progress import Progress
 
 __all__ = ["Voice"]
 
+_LOG = logging.getLogger(__name__)
 _QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
 
 
 class Voice:
     """Says each line once: to whoever watches, and to the record.
 
-    It needs no lock: what it keeps is replaced whole, and may be read from any thread.
+    It needs no lock: what it keeps is replaced whole, and may be read from any thread. Who watches cannot stop a rollout:
+    when a line cannot be shown, that is said once, in the log and in the record, and no more lines are shown.
 
     Parameters
     ----------
@@ -32,7 +36,10 @@ class Voice:
 
     def __init__(self, record: Record, clock: Clock, tell: Callable[[str], object] | None = None) -> None:
         self._record, self._clock = record, clock
-        self._progress, self._began = Progress(tell), clock.now()
+        self._unseen = False
+        # Guarded here as well as around each line: the passing ones come from a thread of their own.
+        self._progress = Progress(None if tell is None else lambda line: self._show(tell, line))
+        self._began = clock.now()
         self._doing: list[str] = []
         self.said = ""
         """The last line."""
@@ -44,23 +51,25 @@ class Voice:
 
     def note(self, kind: str, text: str) -> None:
         """Say a line, and record it as something that happened."""
-        self._record.event(self._clock.now(), kind, text)
-        self.say(text)
+        try:
+            self._record.event(self._clock.now(), kind, text)
+        finally:
+            self.say(text)
 
     def say(self, text: str) -> None:
         """Say a line that stays."""
         self.said = text
         if not _QUIET.get():
-            self._progress.say(self._timed(text))
+            self._show(self._progress.say, self._timed(text))
 
     def progress(self, text: str) -> None:
         """Say a line that the next one replaces."""
         if not _QUIET.get():
-            self._progress.passing(self._timed(text))
+            self._show(self._progress.passing, self._timed(text))
 
     def waiting(self, text: str) -> None:
         """Say what a cluster waits for, in its own words."""
-        self._progress.passing(text)
+        self._show(self._progress.passing, text)
 
     @contextmanager
     def busy(self, doing: str) -> Iterator[None]:
@@ -72,9 +81,18 @@ class Voice:
         finally:
             self._doing.remove(doing)
 
-    def shown(self, doing: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def shown(self, doing: str) -> Iterator[None]:
         """Say what takes time, to whoever waits for a cell."""
-        return nullcontext() if _QUIET.get() else self._progress.during(doing)
+        if _QUIET.get():
+            yield
+            return
+        during = self._progress.during(doing)
+        self._attempt(during.__enter__)
+        try:
+            yield
+        finally:
+            self._attempt(during.__exit__, None, None, None)
 
     @contextmanager
     def quietly(self) -> Iterator[None]:
@@ -84,6 +102,22 @@ class Voice:
             yield
         finally:
             _QUIET.reset(token)
+
+    def _show(self, show: Callable[[str], object], text: str) -> None:
+        if not self._unseen:
+            self._attempt(show, text)
+
+    def _attempt(self, show: Callable[..., object], *what: object) -> None:
+        try:
+            show(*what)
+        except Exception as error:
+            if self._unseen:
+                return
+            self._unseen = True
+            said = f"lines of progress are shown no more, because one could not be: {type(error).__name__}: {error}"
+            _LOG.warning(said, exc_info=True)
+            with suppress(CanaryError):
+                self._record.event(self._clock.now(), "problem", said)
 
     def _timed(self, text: str) -> str:
         return f"{self._clock.now() - self._began:6.1f} s  {text}"

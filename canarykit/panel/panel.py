@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from canarykit.errors import CanaryError, ClusterError
+from canarykit.errors import CanaryError, ClusterError, RoutingError
 from canarykit.experiment import Experiment
 from canarykit.model import ROLES
 from canarykit.panel.apart import apart
@@ -257,6 +257,8 @@ class Panel:
                 trouble = self.experiment.cluster.trouble(role)
                 if trouble and self.experiment.ending is None:
                     raise ClusterError(trouble)
+            if self.experiment.ending is None and (doubt := self.experiment.doubt) is not None:
+                raise RoutingError(doubt)
         return None
 
     def _look(self, seconds: float) -> Snapshot:
@@ -294,10 +296,12 @@ class Panel:
         if snapshot.standing.split != self._followed.split:  # someone moved the weight: the slider follows
             self._wish = None
         self._followed = snapshot.standing
+        # What a click came to must not hide what went wrong since; what went wrong with the click comes first.
+        failed = self._note is not None and self._note.problem
         return panel_state(
             snapshot,
             wish=self._wish,
-            note=self._note or self._trouble,
+            note=self._note if failed else self._trouble or self._note,
             asking=self._asking,
             working=self._working,
             picture=self._picture,

@@ -48,6 +48,33 @@ def test_a_version_without_weight_says_nothing_about_the_split(window):
     assert abs(check.log_e) < 1e-9
 
 
+def test_slow_answers_to_requests_of_an_earlier_weight_are_no_lie(window):
+    """
+    What is counted just after a change, from 5 to 50 %, was drawn ten seconds before: without knowing that it looks like a lie.
+    """
+    believing, knowing = SplitCheck(), SplitCheck()
+    for at in range(-60, 60):
+        each = window(at, weight=50 if at >= 0 else 5, served=0.5 if at >= 10 else 0.05)
+        believing.update(each)
+        knowing.update(each, 10.0)
+    assert knowing.alarm is None
+    assert believing.alarm is not None
+
+
+def test_a_lie_is_found_after_requests_that_take_long_too(window):
+    """
+    Only the first moments at a weight are left out; and not a single window when it is long enough.
+    """
+    check = SplitCheck()
+    for at in range(40):
+        check.update(window(at, weight=10, served=0.05, requests=500), 10.0)
+        assert at >= 10 or check.log_e == pytest.approx(0)
+    assert check.alarm is not None
+    check, single = SplitCheck(), window(0, weight=10, served=0.05, requests=50_000)
+    check.update(Window(0.0, 3600.0, single.split, single.counts), 10.0)
+    assert check.alarm is not None
+
+
 def instances(**durations):
     """Latency cells per replica."""
     return {name.replace("_", "-"): latency_cells(seconds) for name, seconds in durations.items()}

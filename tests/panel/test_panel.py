@@ -185,6 +185,21 @@ def test_a_cluster_that_is_gone_is_a_sentence_while_polling(experiment, panel_of
     until(lambda: not panel.state.problem, panel)
 
 
+def test_a_split_that_someone_else_changed_is_a_sentence_while_polling(experiment, panel_of, until):
+    """
+    Nobody needs to click for it, and what the last click came to does not hide it.
+    """
+    exp = experiment()
+    panel = panel_of(exp).start()
+    panel.do("slide", 5)
+    panel.do("apply")
+    until(lambda: "applied" in panel.state.message, panel)
+    exp.cluster.router.split = ck.TrafficSplit(77)
+    _in_trouble(panel, until, "serves 77 % to the canary, not the 5 %")
+    exp.shift(25)
+    until(lambda: not panel.state.problem, panel)
+
+
 def test_an_error_that_nobody_foresaw_is_a_sentence_and_is_logged(experiment, panel_of, until, monkeypatch, caplog):
     """
     No traceback is lost in a callback.

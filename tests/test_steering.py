@@ -1,0 +1,352 @@
+"""Changes of weight and promotions in which something comes in between, or goes wrong half way."""
+
+import threading
+import time
+
+import pytest
+
+import canarykit as ck
+from canarykit.errors import ClusterError, PlanError, RoutingError, TelemetryError
+from canarykit.testing import SimulatedCluster
+
+PLAN = ck.RolloutPlan.of(5, 25, 50, hold="10s", budget="10min")
+
+
+@pytest.fixture
+def experiment(service):
+    """Make an experiment on a simulated cluster, with traffic."""
+    made = []
+
+    def make(scenario="good"):
+        exp = ck.Experiment(service, SimulatedCluster(scenario), plan=PLAN, tell=lambda line: None)
+        made.append(exp)
+        exp.deploy()
+        exp.send(100)
+        return exp
+
+    yield make
+    for exp in made:
+        exp.teardown()
+
+
+def failing(error):
+    """A function that only raises."""
+
+    def fail(*values, **options):
+        raise error
+
+    return fail
+
+
+def written_and_refused(router, refused):
+    """Make a router write every split, and then raise for some: its gateway does not confirm them."""
+    apply = router.apply
+
+    def unconfirmed(split):
+        took = apply(split)
+        if split.canary in refused:
+            raise RoutingError(f"the gateway was not seen to serve {split}")
+        return took
+
+    router.apply = unconfirmed
+
+
+def alarm_while_warming(exp):
+    """Have the canary fail, and someone look, while it is asked whether it is ready."""
+    warm = exp.cluster.warm
+
+    def slowly(role):
+        exp.cluster.inject("failing")
+        while exp.judge().alarm is None:
+            exp.cluster.clock.sleep(1)
+            exp.look()
+        warm(role)
+
+    exp.cluster.warm = slowly
+
+
+@pytest.mark.parametrize("rise", [lambda exp: exp.shift(50), lambda exp: exp.promote()], ids=["shift", "promote"])
+def test_an_alarm_that_comes_while_the_canary_warms_up_stops_the_rise(experiment, rise):
+    """
+    Another thread's look found it: nothing is given.
+    """
+    exp = experiment()
+    exp.shift(25)
+    alarm_while_warming(exp)
+    with pytest.raises(PlanError, match="error rate"):
+        rise(exp)
+    assert exp.cluster.router.observed() == ck.TrafficSplit(25)
+    assert exp.ending is None
+
+
+def test_a_plan_decides_anew_when_an_alarm_came_meanwhile(experiment):
+    """
+    It rolls back, from the weight that it had.
+    """
+    exp = experiment()
+    exp.advance()
+    alarm_while_warming(exp)
+    assert exp.run().outcome == "rolled back"
+    assert [change["asked"] for change in exp.journal.weights()] == [5, 0]
+
+
+def test_a_promotion_looks_first(experiment):
+    """
+    Ten minutes in which nobody looked, and the canary failed.
+    """
+    exp = experiment("failing")
+    exp.shift(50)
+    exp.cluster.clock.sleep(600)
+    with pytest.raises(PlanError, match="nothing to promote: the canary's error rate"):
+        exp.promote()
+    assert exp.cluster.router.observed() == ck.TrafficSplit(50)
+
+
+class Fair:
+    """A lock that the main thread, whenever it lets it go, leaves to the others for a while."""
+
+    def __init__(self):
+        self._lock = threading.RLock()
+        self.acquire = self._lock.acquire
+
+    def release(self):
+        self._lock.release()
+        if threading.current_thread() is threading.main_thread():
+            time.sleep(0.1)
+
+    def __enter__(self):
+        self._lock.acquire()
+
+    def __exit__(self, *error):
+        self.release()
+
+
+def test_nobody_gives_stable_traffic_while_it_is_replaced(experiment):
+    """
+    A weight that another thread asks for between the canary's 100 % and the replacement comes too late.
+    """
+    exp = experiment()
+    exp.shift(50)
+    exp._life.lock = Fair()
+    apply, replaced = exp.cluster.router.apply, exp.cluster.promote
+    found, refused = [], []
+
+    def meddle():
+        try:
+            exp.shift(5)
+        except PlanError as error:
+            refused.append(error)
+
+    meddler = threading.Thread(target=meddle)
+
+    def watched(split):
+        took = apply(split)
+        if split.canary == 100:
+            meddler.start()
+            time.sleep(0.1)
+        return took
+
+    exp.cluster.router.apply = watched
+    exp.cluster.promote = lambda: (time.sleep(0.1), found.append(exp.cluster.router.split.canary), replaced())
+    assert exp.promote().outcome == "promoted"
+    meddler.join(10)
+    assert found == [100]
+    assert "the rollout has ended meanwhile" in str(refused[0])
+
+
+def test_a_weight_that_is_not_confirmed_is_taken_back(experiment):
+    """
+    What was in force is written again, and said; what was counted meanwhile is left out.
+    """
+    exp = experiment()
+    exp.shift(5)
+    exp.look()
+    exp.cluster.clock.sleep(PLAN.interval / 2)
+    written_and_refused(exp.cluster.router, {50})
+    with pytest.raises(RoutingError, match=r"not seen to serve 50 %; 5 %, which was in force, is written again") as caught:
+        exp.shift(50)
+    assert isinstance(caught.value.__cause__, RoutingError)
+    assert exp.cluster.router.observed() == exp.snapshot().standing.split == ck.TrafficSplit(5)
+    exp.look()
+    exp.cluster.clock.sleep(5)
+    exp.look()
+    assert [window.end - window.start for window in exp.journal.windows() if any(window.requests)] == [pytest.approx(5)]
+
+
+def test_a_weight_that_can_neither_be_confirmed_nor_taken_back_is_named(experiment):
+    """
+    The message says what is written; the plan finds that it is not what it was told.
+    """
+    exp = experiment()
+    exp.shift(5)
+    real, refuse = exp.cluster.router.apply, failing(RoutingError("the gateway is away"))
+
+    def half(split):
+        real(split)
+        exp.cluster.router.apply = refuse
+        raise RoutingError("the gateway is gone")
+
+    exp.cluster.router.apply = half
+    with pytest.raises(RoutingError, match=r"is gone; 50 % is written now, and 5 %, .* could not be put back: .* away"):
+        exp.shift(50)
+    exp.cluster.router.apply = real
+    decision = exp.advance()
+    assert decision.outcome == "inconclusive"
+    assert "serves 50 % to the canary, not the 5 %" in decision.reason
+
+
+def test_an_error_that_nobody_foresaw_takes_the_weight_back_too(experiment):
+    """
+    It stays the error that it is, with a note.
+    """
+    exp = experiment()
+    exp.shift(5)
+    real = exp.cluster.router.apply
+
+    def broken(split):
+        real(split)
+        return 1 / (split.canary - 50)
+
+    exp.cluster.router.apply = broken
+    with pytest.raises(ZeroDivisionError) as caught:
+        exp.shift(50)
+    assert caught.value.__notes__ == ["5 %, which was in force, is written again"]
+    assert exp.cluster.router.observed() == ck.TrafficSplit(5)
+
+
+def test_a_weight_given_by_hand_counts_for_no_step(experiment):
+    """
+    After a shift to 0 % at the last step nothing is promoted: the plan stands before its first step again.
+    """
+    exp = experiment()
+    while exp.snapshot().rollout.step < 2:
+        exp.advance()
+        exp.cluster.clock.sleep(1)
+    while exp.judge().word != "pass":
+        exp.observe(1)
+    exp.shift(0)
+    exp.cluster.clock.sleep(60)
+    decision = exp.advance()
+    assert (decision.action, decision.weight) == ("advance", 5)
+    exp.shift(30)
+    exp.observe("30s")
+    decision = exp.advance()
+    assert (decision.action, decision.weight) == ("advance", 5)
+
+
+def problems(exp):
+    """What the record has of them."""
+    return [event["text"] for event in exp.journal.events() if event["kind"] == "problem"]
+
+
+def test_a_look_tells_once_that_someone_else_changed_the_split(experiment):
+    """
+    To whoever moves the weight by hand, too; another edit is news again.
+    """
+    exp = experiment()
+    exp.shift(5)
+    for edit in (77, 77, 60):
+        exp.cluster.router.split = ck.TrafficSplit(edit)
+        exp.cluster.clock.sleep(1)
+        exp.look()
+        assert f"serves {edit} % to the canary, not the 5 %" in exp.doubt
+    assert [text.split(" to ")[0] for text in problems(exp)] == ["the gateway serves 77 %", "the gateway serves 60 %"]
+    assert exp.snapshot().said == problems(exp)[-1]
+    exp.cluster.router.split = ck.TrafficSplit(5)
+    exp.observe("1s")
+    assert exp.doubt is None
+
+
+def test_a_route_that_cannot_be_read_is_told_too(experiment, monkeypatch):
+    """
+    Someone left it in disorder.
+    """
+    exp = experiment()
+    exp.shift(5)
+    monkeypatch.setattr(exp.cluster.router, "observed", failing(RoutingError("its rules disagree")))
+    exp.look()
+    assert exp.doubt == "the split cannot be read back: its rules disagree"
+
+
+def test_a_change_of_weight_does_not_hide_that_someone_else_changes_it(experiment):
+    """
+    Who finds out by it is refused; asked for again, it is done. 0 % is never refused.
+    """
+    exp = experiment()
+    exp.shift(5)
+    exp.cluster.clock.sleep(60)
+    exp.cluster.router.split = ck.TrafficSplit(77)
+    with pytest.raises(RoutingError, match=r"serves 77 %.*nothing was changed: ask for 25 % again"):
+        exp.shift(25)
+    assert exp.cluster.router.observed() == ck.TrafficSplit(77)
+    assert exp.shift(25) == ck.TrafficSplit(25)
+    assert exp.doubt is None
+    exp.cluster.clock.sleep(60)
+    exp.cluster.router.split = ck.TrafficSplit(77)
+    assert exp.shift(0) == ck.TrafficSplit(0)
+    assert len(problems(exp)) == 2
+
+
+def test_the_split_is_not_read_before_a_write_that_follows_a_look(experiment, monkeypatch):
+    """
+    On a cluster that is a round trip, and the change waits for it.
+    """
+    exp = experiment()
+    exp.look()
+    router, calls = exp.cluster.router, []
+    for name in ("observed", "apply"):
+        real = getattr(router, name)
+        monkeypatch.setattr(router, name, lambda *split, name=name, real=real: (calls.append(name), real(*split))[1])
+    exp.shift(5)
+    assert calls == ["apply", "observed"]
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "error", "outcome", "says"),
+    [
+        ("router", "apply", RoutingError("gone"), "failed", "traffic was not seen to return to it"),
+        (
+            "cluster",
+            "retire_canary",
+            ClusterError("gone"),
+            "failed",
+            "has all traffic, but the canary's replicas were not retired",
+        ),
+        ("telemetry", "read", TelemetryError("gone"), "promoted", "v2 is stable now: "),
+        ("telemetry", "begin", TelemetryError("gone"), "promoted", "v2 is stable now: "),
+    ],
+)
+def test_what_fails_after_stable_was_replaced_is_told_truly(experiment, what, name, error, outcome, says):
+    """
+    By then stable is the canary's version, and the ending never says that traffic is back on the old one.
+    """
+    exp = experiment()
+    exp.shift(50)
+    exp.observe("1min")
+    part = exp.cluster if what == "cluster" else getattr(exp.cluster, what)
+    replaced, real = exp.cluster.promote, getattr(part, name)
+    exp.cluster.promote = lambda: (replaced(), setattr(part, name, failing(error)))
+    with pytest.raises(type(error), match="gone"):
+        exp.run(ck.RolloutPlan.of(50, hold="1s", budget="10min"))
+    setattr(part, name, real)
+    assert exp.ending.outcome == outcome
+    assert exp.ending.sentence.startswith("v2 is stable now")
+    assert says in exp.ending.sentence
+    assert "back on stable" not in exp.ending.sentence
+    assert exp.abort() is exp.ending
+    assert exp.cluster.router.observed() == exp.snapshot().standing.split == ck.TrafficSplit(0)
+
+
+def test_a_replacement_that_fails_returns_traffic_to_the_old_version(experiment):
+    """
+    Whatever kind of error it is.
+    """
+    exp = experiment()
+    exp.shift(50)
+    exp.cluster.promote = failing(RoutingError("the gateway does not use the new replicas"))
+    with pytest.raises(RoutingError):
+        exp.promote()
+    assert exp.ending.outcome == "failed"
+    assert exp.ending.sentence.startswith("promotion failed, stable is v1 as before: the gateway does not use")
+    assert "all traffic was back on stable after" in exp.ending.sentence
+    assert exp.cluster.router.observed() == ck.TrafficSplit(0)
