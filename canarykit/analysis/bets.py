@@ -2,7 +2,7 @@
 
 A bet k claims that a request with outcome j is r_k(j) times likelier under the canary. All are returned as logarithms,
 shape (bets, cells), with the logarithm of their prior, shape (bets,). Where r does not decrease as outcomes get worse,
-the evidence holds against the whole null "canary no worse". Source: sections 1 and 2 of the statistics design, after
+the evidence holds against the whole null "canary no worse". Source: sections 1 and 2 of docs/statistics.md, after
 Lindon and Malek (2022) and Turner, Ly and Grünwald (2024).
 """
 
@@ -67,7 +67,7 @@ def log_prior(effects: Array) -> Array:
 
     Notes
     -----
-    Section 1 of the statistics design, "Prior over effects".
+    Section 1 of docs/statistics.md, "Prior over effects".
     """
     raw = -0.5 * effects**2
     return np.asarray(raw - log_sum(raw), dtype=float)
@@ -91,7 +91,7 @@ def log_wealth(canary: float, total: float, share: float, log_ratios: Array) -> 
 
     Notes
     -----
-    The one formula, section 1 of the statistics design.
+    The one formula, section 1 of docs/statistics.md.
     """
     return canary * log_ratios - total * np.log1p(share * np.expm1(log_ratios))
 
@@ -114,7 +114,7 @@ def log_wealth_of_cells(counts: Array, share: float, log_ratios: Array) -> Array
 
     Notes
     -----
-    The one formula, section 1 of the statistics design.
+    The one formula, section 1 of docs/statistics.md.
     """
     used = np.flatnonzero(counts.any(axis=0))
     ratios, totals = log_ratios[:, used], counts[:, used].sum(axis=0)
@@ -169,7 +169,7 @@ def slowed(past: Array, edges: Sequence[float], factors: Sequence[float] | Array
 
     Notes
     -----
-    Section 2 of the statistics design, the first family of latency.
+    Section 2 of docs/statistics.md, the first family of latency.
     """
     shares, points, cumulative = _distribution(past, edges)
     return np.array([_moved(points - by, shares, points, cumulative) for by in np.log(factors)])
@@ -229,7 +229,7 @@ def latency_bets(past: Array, edges: Sequence[float], mde: float | None = None) 
 
     Notes
     -----
-    Section 2 of the statistics design, "Latency and other histograms"; Lindon and Malek (2022).
+    Section 2 of docs/statistics.md, "Latency and other histograms"; Lindon and Malek (2022).
     """
     shares, points, cumulative = _distribution(past, edges)
     slower = slowed(past, edges, _SLOWDOWNS)
@@ -288,7 +288,7 @@ def score_bets(past: Array, values: Sequence[float], *, worse_only: bool = True)
 
     Notes
     -----
-    Section 2 of the statistics design, "Score in [0, 1]": exponential tilts of stable's past shares.
+    Section 2 of docs/statistics.md, "Score in [0, 1]": exponential tilts of stable's past shares.
     """
     shares = (past + _SMOOTHING) / (past + _SMOOTHING).sum()
     y = np.asarray(values, dtype=float)
@@ -310,7 +310,7 @@ def class_bets(past: Array, past_canary: Array) -> Bets:
 
     Notes
     -----
-    Section 2 of the statistics design, "Classes"; Turner, Ly and Grünwald (2024).
+    Section 2 of docs/statistics.md, "Classes"; Turner, Ly and Grünwald (2024).
     """
     shares = (past + _SMOOTHING) / (past + _SMOOTHING).sum()
     count = len(shares)

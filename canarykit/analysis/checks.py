@@ -34,7 +34,7 @@ def dispersion(windows: Iterable[Window], table: str = "outcome") -> float:
 
     Notes
     -----
-    Section 6 of the statistics design.
+    Section 6 of docs/statistics.md.
     """
     squares = []
     for window in windows:
@@ -58,7 +58,7 @@ def drift(windows: Iterable[Window], table: str = "outcome") -> float:
 
     Notes
     -----
-    Pearson's chi-square over its degrees of freedom; section 6 of the statistics design.
+    Pearson's chi-square over its degrees of freedom; section 6 of docs/statistics.md.
     """
     rows = [window.counts[table][0] for window in windows if table in window.counts and window.counts[table][0].sum()]
     if not rows:
@@ -83,7 +83,7 @@ def warm_up(windows: Iterable[Window], seconds: float) -> Iterator[Window]:
 
     Notes
     -----
-    Section 6 of the statistics design, "Warm-up".
+    Section 6 of docs/statistics.md, "Warm-up".
     """
     began: float | None = None
     for window in windows:
@@ -101,7 +101,7 @@ class SplitCheck:
     """Sample-ratio mismatch: does the gateway serve the split that was configured?
 
     Every request is an event; bets on a share that differs by some percent, in both directions. An alarm is about
-    the router, never about the canary. Source: Lindon and Malek (2022); `statistics.md` section 6.
+    the router, never about the canary. Source: Lindon and Malek (2022); docs/statistics.md, section 6.
 
     Parameters
     ----------

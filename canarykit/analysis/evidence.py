@@ -76,7 +76,7 @@ class RateEvidence(Evidence):
 
     Notes
     -----
-    Sections 1 to 4 of the statistics design; Lindon and Malek (2022).
+    Sections 1 to 4 of docs/statistics.md; Lindon and Malek (2022).
     """
 
     _STATE = ("_wealth", "_past")
@@ -168,7 +168,7 @@ class CeilingEvidence(Evidence):
 
     Notes
     -----
-    Section 4 of the statistics design: likelihood ratios of a grid of rates below the ceiling against the ceiling.
+    Section 4 of docs/statistics.md: likelihood ratios of a grid of rates below the ceiling against the ceiling.
     """
 
     def __init__(self, ceiling: float) -> None:
@@ -195,7 +195,7 @@ class QuantileEvidence(Evidence):
     For a ratio g, "canary slower than b·g" is as frequent as "stable slower than b" when the canary's quantile is g times
     stable's. Each ratio has bets in both directions. b is stable's quantile so far, and never comes from the window that
     is judged; where b·g lies inside a bucket, the edge on the cautious side is taken.
-    Source: section 3 of the statistics design, after Lindon et al. (2022).
+    Source: section 3 of docs/statistics.md, after Lindon et al. (2022).
 
     Parameters
     ----------
@@ -289,7 +289,7 @@ class LabelEvidence(Evidence):
 
     Notes
     -----
-    Sections 1 and 2 of the statistics design; Lindon and Malek (2022).
+    Sections 1 and 2 of docs/statistics.md; Lindon and Malek (2022).
     """
 
     _STATE = ("_wealth", "_past")
@@ -353,7 +353,7 @@ def threshold(
 
     Notes
     -----
-    "Declared horizon" in section 1 of the statistics design.
+    "Declared horizon" in section 1 of docs/statistics.md.
     """
     rng = np.random.default_rng(seed)
     effects, prior = EFFECTS, log_prior(EFFECTS)

@@ -1,7 +1,7 @@
 """Several questions at once: which of them alarm, when each may be looked at as often as one likes.
 
 Evidence of several questions is combined by averages of e-values; never average p-values, and never running maxima.
-Source: section 4 of the statistics design; Wang and Ramdas (2022).
+Source: section 4 of docs/statistics.md; Wang and Ramdas (2022).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def family(log_e: Sequence[float], weights: Sequence[float] | None = None) -> fl
 
     Notes
     -----
-    Section 4 of the statistics design; Vovk and Wang (2021): means of e-values are e-values.
+    Section 4 of docs/statistics.md; Vovk and Wang (2021): means of e-values are e-values.
     """
     values = np.asarray(log_e, dtype=float)
     shares = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
@@ -54,7 +54,7 @@ def closure(e: Sequence[float]) -> Array:
 
     Notes
     -----
-    Section 4 of the statistics design; closed testing with means of e-values, Vovk and Wang (2021).
+    Section 4 of docs/statistics.md; closed testing with means of e-values, Vovk and Wang (2021).
     """
     values = np.asarray(e, dtype=float)
     adjusted = np.empty(len(values))

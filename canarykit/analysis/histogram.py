@@ -27,7 +27,7 @@ def quantile_of(cells: Counts | Array, edges: Sequence[float], quantile: float) 
 
     Notes
     -----
-    Section 2 of the statistics design: log-linear inside a bucket.
+    Section 2 of docs/statistics.md: log-linear inside a bucket.
     """
     cumulative = np.cumsum(cells)
     if not cumulative[-1]:

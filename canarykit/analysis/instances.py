@@ -43,7 +43,7 @@ def spread(role: Role, instances: Mapping[str, Counts], edges: Sequence[float], 
 
     Notes
     -----
-    Section 6 of the statistics design, "Instances are not versions".
+    Section 6 of docs/statistics.md, "Instances are not versions".
     """
     levels = [quantile_of(cells, edges, quantile) for cells in _of(role, instances) if cells.sum() >= ENOUGH]
     return max(levels) / min(levels) if len(levels) > 1 else float("nan")
@@ -54,7 +54,7 @@ def load_ratio(instances: Mapping[str, Counts]) -> float:
 
     Notes
     -----
-    Section 6 of the statistics design, "Instances are not versions".
+    Section 6 of docs/statistics.md, "Instances are not versions".
     """
     means = [np.mean([cells.sum() for cells in _of(role, instances)] or [0.0]) for role in ROLES]
     return float(means[1] / means[0]) if min(means) > 0 else float("nan")
@@ -70,7 +70,7 @@ def remarks(instances: Mapping[str, Counts], edges: Sequence[float], quantile: f
 
     Notes
     -----
-    Section 6 of the statistics design: one process may be slower than its twin, and a version that carries less
+    Section 6 of docs/statistics.md: one process may be slower than its twin, and a version that carries less
     traffic per replica queues less and looks faster.
     """
     said = []

@@ -22,7 +22,7 @@ _ENOUGH_WINDOWS = 20
 class MeanDifference:
     """Difference of two means from sums per window (canary − stable), compared within each window.
 
-    Asymptotic: it says nothing before `_ENOUGH_WINDOWS` windows. Source: section 3 of the statistics design, the
+    Asymptotic: it says nothing before `_ENOUGH_WINDOWS` windows. Source: section 3 of docs/statistics.md, the
     Mantel-Haenszel form with a normal mixture (Robbins; Howard et al. 2021).
     """
 

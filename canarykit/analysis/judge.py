@@ -46,7 +46,7 @@ class Judge:
 
     Notes
     -----
-    Section 4 of the statistics design, "Guardrails and the verdict".
+    Section 4 of docs/statistics.md, "Guardrails and the verdict".
     """
 
     def __init__(

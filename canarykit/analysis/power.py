@@ -1,6 +1,6 @@
 """How many requests a question costs: before a rollout, and during it.
 
-Source: section 5 of the statistics design. No method that errs with probability α at most can find an effect in fewer
+Source: section 5 of docs/statistics.md. No method that errs with probability α at most can find an effect in fewer
 requests, in expectation, than log(1/α) over the Jensen-Shannon divergence of the versions.
 """
 
@@ -47,7 +47,7 @@ def bound(stable: Sequence[float], canary: Sequence[float], share: float, *, alp
 
     Notes
     -----
-    Section 5 of the statistics design: Wald's inequality with the Jensen-Shannon divergence of the label.
+    Section 5 of docs/statistics.md: Wald's inequality with the Jensen-Shannon divergence of the label.
     """
     p, q = np.asarray(stable, dtype=float), np.asarray(canary, dtype=float)
     if p.shape != q.shape or (p < 0).any() or (q < 0).any() or not np.allclose([p.sum(), q.sum()], 1):
@@ -128,7 +128,7 @@ def needs(
 
     Notes
     -----
-    Section 5 of the statistics design.
+    Section 5 of docs/statistics.md.
     """
     bad = base * effect
     if not (0 < base < 1 and 0 < bad < 1):
@@ -213,7 +213,7 @@ def plan(rate: float, weights: Sequence[float], base: float, effect: float, *, a
 
     Notes
     -----
-    Section 5 of the statistics design.
+    Section 5 of docs/statistics.md.
     """
     found = needs(rate, weights, base, effect, alpha=alpha)
     every = [need for need in needs(rate, range(1, 100), base, effect, alpha=alpha) if not need.mirrored]
@@ -247,7 +247,7 @@ def still_needed(levels: tuple[float, float], requests: tuple[int, int], margin:
 
     Notes
     -----
-    Section 5 of the statistics design.
+    Section 5 of docs/statistics.md.
     """
     stable, canary = requests
     base = levels[0]

@@ -32,7 +32,7 @@ class SlowdownEvidence(Evidence):
 
     Notes
     -----
-    Section 4 of the statistics design, with the first family of section 2.
+    Section 4 of docs/statistics.md, with the first family of section 2.
     """
 
     _STATE = ("_wealth", "_past")

@@ -22,7 +22,7 @@ from canarykit.metrics import LATENCY_EDGES, latency_cells
 )
 def test_label_mixture_gives_the_published_numbers(canary, total, share, expected):
     """
-    Section 8 of the statistics design, to ten digits.
+    Section 8 of docs/statistics.md, to ten digits.
     """
     assert mixture(log_wealth(canary, total, share, EFFECTS), log_prior(EFFECTS)) == pytest.approx(expected, abs=1e-9)
 
