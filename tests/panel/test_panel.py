@@ -327,7 +327,7 @@ def test_a_slow_drawing_drops_frames_and_keeps_no_number_waiting(experiment, pan
     assert len(drawn) <= 2
     assert panel.dropped >= 8
     until(lambda: panel.frames >= 1, panel)
-    assert panel.state.picture.alt.startswith("v2 ")
+    assert panel.state.picture.alt.startswith("v2, no data so far")
 
 
 def test_a_click_that_is_none_is_an_error(experiment, panel_of):
