@@ -779,6 +779,43 @@ def test_pods_that_do_not_become_ready_are_an_error():
         router.apply(TrafficSplit(25))
 
 
+class Crashing(Pods):
+    """The same, but pods of some versions are never ready."""
+
+    def __init__(self, *roles):
+        super().__init__()
+        self._crashing = roles
+
+    def list(self, kind, selector="", **options):
+        found = super().list(kind, selector, **options)
+        for endpoint in found[0].get("endpoints", []) if kind != "Pod" else []:
+            crashes = endpoint["targetRef"]["name"].startswith(self._crashing)
+            endpoint["conditions"] = {"ready": not crashes}
+        return found
+
+
+def test_a_canary_that_crashes_is_taken_away():
+    """
+    Its pods are never ready again, and nobody waits for them on the way back.
+    """
+    api = Crashing("canary")
+    replicas.ReplicasRouter(api, TARGET, pods=4, within=0.5).apply(TrafficSplit(0))
+    assert [api.get("Deployment", f"digits-{role}")["spec"]["replicas"] for role in ROLES] == [4, 0]
+
+
+def test_a_canary_is_taken_away_from_a_stable_that_is_in_trouble_too():
+    """
+    Stable does not get all its pods in time: that is said, and the canary gets no traffic all the same.
+    """
+    api = Crashing("canary", "stable-3")
+    router = replicas.ReplicasRouter(api, TARGET, pods=4, within=0.0)
+    with pytest.raises(RoutingError, match="3 pods of stable and 0 of the canary get traffic, not 4 and 2"):
+        router.apply(TrafficSplit(0))
+    assert router.observed() == TrafficSplit(0)
+    with pytest.raises(RoutingError, match="get traffic, not 4 and 1"):
+        replicas.ReplicasRouter(Crashing("canary"), TARGET, pods=5, within=0.0).apply(TrafficSplit(20))
+
+
 def test_replicas_need_something_to_split():
     """
     Two pods, two Deployments and an address.
