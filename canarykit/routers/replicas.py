@@ -12,7 +12,7 @@ from typing import Any
 
 from canarykit.errors import CanaryError, RoutingError
 from canarykit.model import ROLES, Role, TrafficSplit
-from canarykit.routers.objects import Api, Probe, Target, balancer_url, until_served
+from canarykit.routers.objects import Api, NothingThere, Probe, Target, balancer_url, lacking, until_served
 
 __all__ = ["ReplicasRouter", "nearest_on_the_way", "pods_for", "ready_in"]
 
@@ -204,14 +204,12 @@ class ReplicasRouter:
         RoutingError
             Says who can.
         """
-        from canarykit.routers import able
-
-        raise RoutingError(f"replicas as a router have no {feature}: {able(feature)}")
+        raise lacking("replicas as a router have", feature)
 
     def _asked(self, role: Role) -> int:
         found = self._api.get("Deployment", self._target.service(role))
         if found is None:
-            raise RoutingError(f"there is no Deployment {self._target.service(role)} in namespace {self._api.namespace}")
+            raise NothingThere(f"there is no Deployment {self._target.service(role)} in namespace {self._api.namespace}")
         return int(found["spec"].get("replicas", 1))
 
     def _wait(self, want: Mapping[Role, int], *, grown: Collection[Role] | None = None) -> None:
