@@ -171,7 +171,7 @@ class PrometheusTelemetry:
         body = urllib.parse.urlencode({"query": query, "time": f"{at:.3f}"}).encode()
         request = urllib.request.Request(f"{self._url}/api/v1/query", body)
         if self._authorization:
-            request.add_header("authorization", self._authorization)
+            request.add_unredirected_header("authorization", self._authorization)  # it is for this Prometheus alone
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
                 said = answer.read()
