@@ -206,7 +206,7 @@ class KubeCluster:
                 router.apply(TrafficSplit(0))
             self._telemetry = telemetry_of(self.client, service.name, self._pods, self.workload.port, **self._counted_by)
         except BaseException:
-            self._undo(held, router, made, taken, fresh_namespace)
+            self._undo(held, router, canary_of(bodies), made, taken, fresh_namespace)
             raise
         weight = router.observed().canary
         if weight:
@@ -346,7 +346,9 @@ class KubeCluster:
         self._endpoints = Endpoints(client, service.name, pods, self.workload.port)
         self._versions = Versions(held, service, self.workload, models, pods, adopt=self._adopt, tell=self._passing)
 
-    def _undo(self, held: Client, router: Any, made: Named, taken: Named, fresh_namespace: bool) -> None:
+    def _undo(
+        self, held: Client, router: Any, canary: Mapping[str, Any], made: Named, taken: Named, fresh_namespace: bool
+    ) -> None:
         """Remove what a failed deployment made, give back what it took, and nothing else.
 
         A canary that was there before may have a share, and nobody conducts it now: traffic returns to stable. Where that
@@ -354,7 +356,8 @@ class KubeCluster:
         """
         try:
             if self._lease is not None and self._lease.held:
-                if not any(kind == "Deployment" and name.endswith("-canary") for kind, name in made):
+                place = canary["kind"], canary["metadata"]["name"]
+                if place not in made and held.get(*place) is not None:
                     to_stable(router)
                 for kind, name in reversed(made):
                     held.delete(kind, name)
