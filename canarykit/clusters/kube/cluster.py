@@ -205,10 +205,10 @@ class KubeCluster:
             if not resumed:
                 router.apply(TrafficSplit(0))
             self._telemetry = telemetry_of(self.client, service.name, self._pods, self.workload.port, **self._counted_by)
+            weight = router.observed().canary
         except BaseException:
             self._undo(held, router, canary_of(bodies), made, taken, fresh_namespace)
             raise
-        weight = router.observed().canary
         if weight:
             self._tell(f"found a rollout {state.get('phase', 'under way')}: {weight:g} % of the traffic are on the canary")
 

@@ -260,6 +260,24 @@ def test_a_resume_that_fails_returns_traffic(connect, server, guards, under_way)
     assert not guards[1].watches
 
 
+def test_a_route_in_disorder_is_put_right(connect, server, guards, under_way):
+    """
+    Its rules disagree, so that there is no weight to go on from: that is said, all is on stable, and nobody holds the lease.
+    """
+    rules = server.get("HTTPRoute", "digits")["spec"]["rules"]
+    server.edit(
+        "HTTPRoute", "digits", rules=[*rules, {"backendRefs": [{**ref, "weight": 1} for ref in rules[0]["backendRefs"]]}]
+    )
+    with pytest.raises(RoutingError, match="split the traffic differently"):
+        connect().deploy(SERVICE)
+    assert weight_of(server) == 0
+    assert server.get("Lease", LEASE) is None
+    assert not guards[1].watches
+    cluster = connect()
+    cluster.deploy(SERVICE)
+    assert cluster.router.observed() == TrafficSplit(0)
+
+
 def test_traffic_that_cannot_be_returned_stays_guarded(connect, server, guards, under_way, monkeypatch):
     """
     Then the lease stays, is renewed no more, and its guard goes on.
