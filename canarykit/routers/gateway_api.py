@@ -173,6 +173,10 @@ class GatewayApiRouter(RouteRouter):
         """Split that the route says."""
         return split_of(found, self._target)
 
+    def splits(self, found: Mapping[str, Any]) -> bool:
+        """Whether a rule of it still names both versions."""
+        return bool(backends(found, self._target))
+
     def change(self, found: Mapping[str, Any], split: TrafficSplit) -> tuple[Any, str]:
         """Patch of our weights alone."""
         return patch(found, self._target, split), "json"
@@ -187,7 +191,9 @@ class GatewayApiRouter(RouteRouter):
 
 
 def mirrored(found: Mapping[str, Any], target: Target, percent: float) -> list[dict[str, Any]]:
-    """JSON patch that has the rule which is split send a copy to the canary; filters of others stay.
+    """JSON patch that has the rules which are split send a copy to the canary; 0 percent ends that, wherever it is.
+
+    Filters of others stay.
 
     Raises
     ------
@@ -196,21 +202,30 @@ def mirrored(found: Mapping[str, Any], target: Target, percent: float) -> list[d
     """
     if not percent.is_integer():
         raise RoutingError(f"an HTTPRoute mirrors whole percents; {percent} % is finer")
-    split_of(found, target)
     name = target.service("canary")
     backend = {"name": name, "port": target.port}
+    if percent:
+        split_of(found, target)
+        rules = sorted({place[0] for place in backends(found, target)})
+    else:
+        rules = list(range(len(found.get("spec", {}).get("rules", []))))
     changes: list[dict[str, Any]] = [unchanged(found)]
-    for rule in sorted({place[0] for place in backends(found, target)}):
+    for rule in rules:
         filters, path = found["spec"]["rules"][rule].get("filters", []), f"/spec/rules/{rule}/filters"
-        kept = [entry for entry in filters if entry.get("requestMirror", {}).get("backendRef", {}).get("name") != name]
+        kept = [entry for entry in filters if not _mirrors_to(name, entry, found)]
         # Whole percents are in the standard channel; 100 needs no word.
         copy = {"backendRef": backend, **({"percent": int(percent)} if percent < 100 else {})}
         wanted = [*kept, {"type": "RequestMirror", "requestMirror": copy}] if percent else kept
-        if wanted:
+        if wanted and wanted != filters:
             changes.append({"op": "add", "path": path, "value": wanted})
-        elif filters:
+        elif filters and not wanted:
             changes.append({"op": "remove", "path": path})
     return changes
+
+
+def _mirrors_to(name: str, entry: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    ref = entry.get("requestMirror", {}).get("backendRef", {})
+    return bool(ref.get("name") == name and _near(ref, found))
 
 
 def accepted(found: Mapping[str, Any], generation: int) -> str | None:

@@ -96,24 +96,37 @@ def patch(found: Mapping[str, Any], target: Target, split: TrafficSplit) -> list
 
 
 def mirrored(found: Mapping[str, Any], target: Target, percent: float) -> list[dict[str, Any]]:
-    """JSON patch that has the routes which are split send a copy to the canary; 0 percent ends it.
+    """JSON patch that has the routes which are split send a copy to the canary; 0 percent ends that, wherever it is.
 
     Raises
     ------
     RoutingError
-        No route is split.
+        No route is split, or one has a mirror of somebody else, beside which there cannot be another.
     """
+    changes, name = [unchanged(found)], found["metadata"]["name"]
+    if not percent:
+        return changes + [
+            {"op": "remove", "path": f"/spec/http/{number}/{key}"}
+            for number, http in enumerate(found.get("spec", {}).get("http", []))
+            for key in ("mirror", "mirrorPercentage")
+            if key in http and _mirrors_to_canary(http, target)
+        ]
     split_of(found, target)
-    changes = [unchanged(found)]
     for number in sorted({place[0] for place in destinations(found, target)}):
         path, http = f"/spec/http/{number}", found["spec"]["http"][number]
-        if percent:
-            (where,) = [e["destination"] for e in http["route"] if role_of(e["destination"], target) == "canary"]
-            changes.append({"op": "add", "path": f"{path}/mirror", "value": where})
-            changes.append({"op": "add", "path": f"{path}/mirrorPercentage", "value": {"value": float(percent)}})
-        else:
-            changes += [{"op": "remove", "path": f"{path}/{key}"} for key in ("mirror", "mirrorPercentage") if key in http]
+        if http.get("mirrors") or ("mirror" in http and not _mirrors_to_canary(http, target)):
+            raise RoutingError(
+                f"http route {number} of VirtualService {name} has a mirror of its own, and Istio knows one for each route: "
+                "remove it, or do without mirroring to the canary"
+            )
+        (where,) = [e["destination"] for e in http["route"] if role_of(e["destination"], target) == "canary"]
+        changes.append({"op": "add", "path": f"{path}/mirror", "value": where})
+        changes.append({"op": "add", "path": f"{path}/mirrorPercentage", "value": {"value": float(percent)}})
     return changes
+
+
+def _mirrors_to_canary(http: Mapping[str, Any], target: Target) -> bool:
+    return "mirror" in http and role_of(http["mirror"], target) == "canary"
 
 
 def virtual_service(target: Target, namespace: str, *, gateway: str | None, hostname: str | None) -> dict[str, Any]:
@@ -170,6 +183,10 @@ class IstioRouter(RouteRouter):
     def split_in(self, found: Mapping[str, Any]) -> TrafficSplit:
         """Split that the object says."""
         return split_of(found, self._target)
+
+    def splits(self, found: Mapping[str, Any]) -> bool:
+        """Whether a route of it still names both versions."""
+        return bool(destinations(found, self._target))
 
     def change(self, found: Mapping[str, Any], split: TrafficSplit) -> tuple[Any, str]:
         """Patch of our weights alone."""

@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 
 from canarykit.errors import ConflictError, RoutingError
 from canarykit.model import Role, TrafficSplit
+from canarykit.routers.base import Router
 from canarykit.wire import ROLE_HEADER
 
-__all__ = ["Api", "Probe", "Target", "address", "balancer_url", "retried", "unchanged", "until_served"]
+__all__ = ["Api", "NothingThere", "Probe", "Target", "address", "balancer_url", "lacking", "retried", "to_stable", "unchanged",
+           "until_served"]  # fmt: skip
 
 _T = TypeVar("_T")
 
@@ -59,6 +61,35 @@ class Api(Protocol):
     def delete(self, kind: str, name: str, *, grace: int | None = None) -> bool:
         """Delete an object."""
         ...
+
+
+class NothingThere(RoutingError):
+    """What is to be split does not exist, so that no canary gets anything through it."""
+
+
+def lacking(who: str, feature: str) -> RoutingError:
+    """Say that a router cannot do something, and which can: ``"HTTPRoute as a router has"``, ``"affinity"``."""
+    from canarykit.routers import able
+
+    return RoutingError(f"{who} no {feature}: {able(feature)}")
+
+
+def to_stable(router: Router) -> None:
+    """Send everything to stable, whatever the route says, unless it does already or there is none.
+
+    Raises
+    ------
+    RoutingError
+        The gateway does not serve it.
+    """
+    try:
+        if router.observed() == TrafficSplit(0):
+            return
+    except NothingThere:
+        return
+    except RoutingError:
+        pass  # rules that disagree, or no weights at all
+    router.apply(TrafficSplit(0))
 
 
 @dataclass(frozen=True, slots=True)

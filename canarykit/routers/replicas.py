@@ -7,12 +7,12 @@ open stays on its pod.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from canarykit.errors import RoutingError
+from canarykit.errors import CanaryError, RoutingError
 from canarykit.model import ROLES, Role, TrafficSplit
-from canarykit.routers.objects import Api, Probe, Target, balancer_url, until_served
+from canarykit.routers.objects import Api, NothingThere, Probe, Target, balancer_url, lacking, until_served
 
 __all__ = ["ReplicasRouter", "nearest_on_the_way", "pods_for", "ready_in"]
 
@@ -145,15 +145,25 @@ class ReplicasRouter:
         """Change the numbers of pods; return the seconds until those that are asked for, and no others, are served."""
         start, want = time.perf_counter(), pods_for(split, self._pods)
         have = {role: self._asked(role) for role in ROLES}
-        # More first, and ready, before there are fewer: at no moment is there less capacity than before.
-        for grow in (True, False):
-            for role in ROLES:
-                if (want[role] > have[role]) is grow and want[role] != have[role]:
-                    self._api.patch("Deployment", self._target.service(role), {"spec": {"replicas": want[role]}})
-            at_least = {role: max(want[role], have[role]) if grow else want[role] for role in ROLES}
-            self._wait(at_least, exactly=not grow)
+        more = {role: pods for role, pods in want.items() if pods > have[role]}
+        fewer = {role: pods for role, pods in want.items() if pods < have[role]}
+        # More first, and ready, before there are fewer: at no moment is there less capacity than before. Pods that are to go
+        # are not waited for: those of a canary that crashes never become ready.
+        self._scale(more)
+        try:
+            self._wait({role: max(want[role], have[role]) for role in ROLES}, grown=more)
+        except CanaryError:
+            if not split.canary:
+                self._scale(fewer)  # traffic must be able to return to a stable that is in trouble too
+            raise
+        self._scale(fewer)
+        self._wait(want)
         self._confirm(nearest_on_the_way(have, want), split)
         return time.perf_counter() - start
+
+    def _scale(self, pods: Mapping[Role, int]) -> None:
+        for role, number in pods.items():
+            self._api.patch("Deployment", self._target.service(role), {"spec": {"replicas": number}})
 
     def _confirm(self, before: TrafficSplit, after: TrafficSplit) -> None:
         """Wait until new connections show the split: a node takes up who is ready a moment after the API server knows."""
@@ -194,17 +204,16 @@ class ReplicasRouter:
         RoutingError
             Says who can.
         """
-        from canarykit.routers import able
-
-        raise RoutingError(f"replicas as a router have no {feature}: {able(feature)}")
+        raise lacking("replicas as a router have", feature)
 
     def _asked(self, role: Role) -> int:
         found = self._api.get("Deployment", self._target.service(role))
         if found is None:
-            raise RoutingError(f"there is no Deployment {self._target.service(role)} in namespace {self._api.namespace}")
+            raise NothingThere(f"there is no Deployment {self._target.service(role)} in namespace {self._api.namespace}")
         return int(found["spec"].get("replicas", 1))
 
-    def _wait(self, want: Mapping[Role, int], *, exactly: bool) -> None:
+    def _wait(self, want: Mapping[Role, int], *, grown: Collection[Role] | None = None) -> None:
+        """Wait until as many pods get connections, or of those roles that have grown as many at least."""
         end = time.monotonic() + self._within
         while True:
             roles: dict[str, Role] = {
@@ -213,7 +222,7 @@ class ReplicasRouter:
                 for pod in self._api.list("Pod", f"app={self._target.app},version={role}")
             }
             found = ready_in(self._api.list("EndpointSlice", f"kubernetes.io/service-name={self._target.app}"), roles)
-            if found == dict(want) or (not exactly and all(found[role] >= want[role] for role in ROLES)):
+            if found == dict(want) if grown is None else all(found[role] >= want[role] for role in grown):
                 return
             if time.monotonic() > end:
                 raise RoutingError(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from canarykit.errors import RoutingError
 from canarykit.model import TrafficSplit
-from canarykit.routers.objects import Api, Probe, Target, retried, until_served
+from canarykit.routers.objects import Api, NothingThere, Probe, Target, lacking, retried, until_served
 
 __all__ = ["MANAGED", "RouteRouter"]
 
@@ -83,6 +83,10 @@ class RouteRouter:
         """
         raise NotImplementedError
 
+    def splits(self, found: Mapping[str, Any]) -> bool:
+        """Whether the object has anything to split; not when somebody took a version out of it."""
+        return True
+
     def change(self, found: Mapping[str, Any], split: TrafficSplit) -> tuple[Any, str]:
         """Patch that sets the split, and of which kind; it must fail when the object has changed since it was read."""
         raise NotImplementedError
@@ -111,8 +115,10 @@ class RouteRouter:
             found = self._api.get(self.kind, name)
             if found is not None and found["metadata"].get("labels", {}).get(MANAGED) == self._target.labels.get(MANAGED):
                 self._api.delete(self.kind, name)
-        if self._adopted and self._api.get(self.kind, self.name) is not None:
-            self._write(TrafficSplit(0))
+        own = self._api.get(self.kind, self.name) if self._adopted else None
+        if own is not None:
+            if self.splits(own):
+                self._write(TrafficSplit(0))
             if "mirroring" in self.features:
                 self.mirror(0)
         self._probe.close()
@@ -156,9 +162,7 @@ class RouteRouter:
             Says so, and who can.
         """
         if feature not in self.features:
-            from canarykit.routers import able
-
-            raise RoutingError(f"{self.kind} as a router has no {feature}: {able(feature)}")
+            raise lacking(f"{self.kind} as a router has", feature)
 
     def _write(self, split: TrafficSplit) -> tuple[TrafficSplit | None, dict[str, Any]]:
         """Patch the object, again while someone else writes in between; the split before, if it said one, and the object."""
@@ -177,7 +181,7 @@ class RouteRouter:
     def _read(self) -> dict[str, Any]:
         found = self._api.get(self.kind, self.name)
         if found is None:
-            raise RoutingError(
+            raise NothingThere(
                 f"there is no {self.kind} {self.name} in namespace {self._api.namespace}, or this cluster knows no such kind: "
                 f"{self.advice}"
             )

@@ -100,12 +100,17 @@ class CounterWindows:
         self._answers = _zeros(2)
         self._labelled = False
         self._split, self._since = TrafficSplit(0), -math.inf
+        self._moved = 0.0
+        self._seen: Counts | None = None
         self._opened: float | None = None
+        self._counted_from = -math.inf
 
     def begin(self, split: TrafficSplit, since: float) -> None:
         """Count from now on, under this split."""
         self._grown, self._answers = {}, _zeros(2)
+        self._moved = 0.0 if self._opened is None else abs(split.share - self._split.share)
         self._split, self._since, self._opened = split, since, since
+        self._counted_from = since
 
     def learn_edges(self, totals: Iterable[Series]) -> None:
         """Take note of the buckets; they must not change.
@@ -156,16 +161,38 @@ class CounterWindows:
         self._opened = now
         if missing:
             return Window(start, now, self._split, {}, note=missing)
+        # A window after one that said nothing holds what was counted since the last that did.
+        counted_from, self._counted_from = self._counted_from, now
         counts = {"outcome": self._outcomes()}
+        instances: dict[str, Counts] = {}
         if self.edges is not None:
             counts["latency"], instances = self._latency()
-        else:
-            instances = {}
+            self._seen = counts["latency"].sum(axis=0) + (0 if self._seen is None else self._seen)
+            if self._tilts(counted_from, now, int(counts["outcome"].sum())):
+                self._grown = {}
+                note = "left out: many requests that began under the earlier weight ended in this window"
+                return Window(start, now, self._split, {}, left_out=int(counts["outcome"].sum()), note=note)
         if self._labelled:
             counts["answers"], self._answers = self._answers, _zeros(2)
         note = "" if counts["outcome"].any() else f"no request was counted in {self._entry.requests}"
         self._grown = {}
         return Window(start, now, self._split, counts, instances, note=note)
+
+    def _tilts(self, start: float, end: float, requests: int) -> bool:
+        """Whether requests of the earlier weight, which are counted when they end, would make this one look like a lie.
+
+        Little's law: as many are under way as come while one is answered. How long that takes is known from all that was
+        counted so far. They tilt a window when they shift the canary's count by more than its standard deviation.
+        """
+        share, begun = self._split.share, start - self._since
+        if self._seen is None or not self._seen.sum() or not requests or not self._moved or not 0 < share < 1:
+            return False
+        edges = np.array(self.edges)
+        finite = edges[np.isfinite(edges)]
+        longest = np.where(np.isfinite(edges), edges, 2 * finite.max(initial=0.0))
+        ended = np.minimum(longest, end - self._since) - np.minimum(longest, begun)
+        earlier = requests / (end - start) * float(self._seen @ ended) / float(self._seen.sum()) if end > start else 0.0
+        return earlier * self._moved > math.sqrt(requests * share * (1 - share))
 
     def _outcomes(self) -> Counts:
         table = _zeros(2)

@@ -20,6 +20,7 @@ from canarykit.model import ROLES, Role, TrafficSplit, Window
 from canarykit.telemetry.base import Answered
 from canarykit.telemetry.catalogue import Exposition, exposition
 from canarykit.telemetry.counters import CounterWindows, Series, increases, series_of
+from canarykit.telemetry.pace import Pace
 
 __all__ = ["PrometheusTelemetry", "selector"]
 
@@ -76,14 +77,16 @@ class PrometheusTelemetry:
         self._known: set[str] = set()
         self._before: dict[str, dict[Series, float]] = {}
         self._read_until: dict[str, float] = {}
+        self._pace = Pace()
         self._since = time.time()
         self._last = self._since
         self._interval = 15.0
+        self._begun = self._blind = False
 
     @property
     def delay(self) -> float:
-        """Seconds after which a finished request has surely been scraped."""
-        return self._interval + 2 * _LATE
+        """Seconds after which a finished request has surely been scraped, and all other sources too."""
+        return self._interval + self._pace.spread + 2 * _LATE
 
     @property
     def latency_edges(self) -> tuple[float, ...] | None:
@@ -96,11 +99,26 @@ class PrometheusTelemetry:
         return {f"{what} of {role}": f"{self._url}: {query}" for (role, what), query in self._queries.items()}
 
     def begin(self, split: TrafficSplit, since: float) -> None:
-        """Count from now on: what the first scrape after `since` says is where counting begins."""
-        # Seen once, so that its buckets, the interval of its scrapes and its sources are known.
-        self._known |= set(self._samples(since - _LOOK_BACK))
+        """Count from now on: what the first scrape after `since` says is where counting begins.
+
+        Raises
+        ------
+        TelemetryError
+            Nothing can be read at all, the first time. Later it is the next `read` that says so: the weight has changed
+            already, and what was scraped meanwhile is not lost.
+        """
+        try:
+            # Seen once, so that its buckets, the interval of its scrapes and its sources are known.
+            self._known |= set(self._samples(since - _LOOK_BACK))
+            self._blind = False
+        except TelemetryError:
+            if not self._begun:
+                raise
+            self._blind = True
+        self._begun = True
         self._since = self._last = since
         self._before, self._read_until = {}, {}
+        self._pace.begin()
         self._windows.begin(split, since)
 
     def label(self, answers: Iterable[Answered]) -> None:
@@ -108,27 +126,44 @@ class PrometheusTelemetry:
         self._windows.label(answers)
 
     def read(self, now: float) -> Window:
-        """Return the window since the last read; empty, with the reason, while Prometheus has nothing new."""
+        """Return the window since the last read; empty, with the reason, while Prometheus has nothing new of all sources."""
         try:
-            found = self._samples(min(self._last, now) - 2 * self._interval)
+            found = self._samples(min(self._last, now) - (_LOOK_BACK if self._blind else 2 * self._interval))
         except _AwayError as error:
             return self._windows.close(now, str(error))
+        if self._blind:
+            self._known |= {source for source, scrapes in found.items() if min(scrapes) < self._since}
+            self._blind = False
         if not found:
             return self._windows.close(now, f"Prometheus has no series {self._entry.requests} of either version")
-        fresh = False
-        for source, scrapes in found.items():
-            fresh |= self._take_in(source, scrapes)
-        if not fresh:
+        pending = {source: self._pending(source, scrapes) for source, scrapes in found.items()}
+        unread = {source for source in found if source not in self._read_until}
+        began = {source for source in unread if not self._there_before(source, found[source])}
+        # Whoever missed two scrapes is waited for no longer: its pod may be gone.
+        silent = now - 2 * self._interval - 2 * _LATE
+        newest = {source: max(scrapes) for source, scrapes in found.items() if max(scrapes) >= silent}
+        marks = unread - began
+        due, waiting = self._pace.due(pending, newest, marks=marks, fresh=began, interval=self._interval)
+        late = sorted(source for source in newest if len(pending[source]) <= (source in marks))
+        if waiting and len(late) < len(newest):
+            whom = ", ".join(late or waiting)
+            return self._windows.close(now, f"Prometheus has yet to scrape {whom} since the last look")
+        counted = [] if waiting else [self._take_in(source, found[source], moments) for source, moments in due.items()]
+        if not any(counted):
             return self._windows.close(now, "Prometheus has not scraped since the last look")
-        self._last = now
+        held_back = [moments[len(due[source])] for source, moments in pending.items() if len(moments) > len(due[source])]
+        self._last = min([now, *held_back])
         return self._windows.close(now)
 
-    def _take_in(self, source: str, scrapes: Mapping[float, Mapping[Series, float]]) -> bool:
+    def _pending(self, source: str, scrapes: Iterable[float]) -> list[float]:
+        """Times of scrapes of a source under this weight that were not taken in yet."""
+        after = self._read_until.get(source, -math.inf)
+        return [moment for moment in sorted(scrapes) if moment >= self._since and moment > after]
+
+    def _take_in(self, source: str, scrapes: Mapping[float, Mapping[Series, float]], moments: Iterable[float]) -> bool:
         """Count what one source has grown by; return whether anything was new."""
         fresh = False
-        for moment in sorted(scrapes):
-            if moment < self._since or moment <= self._read_until.get(source, -math.inf):
-                continue
+        for moment in moments:
             totals = dict(scrapes[moment])
             before = self._before.get(source, {})
             if before:
@@ -171,7 +206,7 @@ class PrometheusTelemetry:
         body = urllib.parse.urlencode({"query": query, "time": f"{at:.3f}"}).encode()
         request = urllib.request.Request(f"{self._url}/api/v1/query", body)
         if self._authorization:
-            request.add_header("authorization", self._authorization)
+            request.add_unredirected_header("authorization", self._authorization)  # it is for this Prometheus alone
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
                 said = answer.read()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from canarykit.errors import TelemetryError
+from canarykit.errors import CanaryError, TelemetryError
 from canarykit.model import Role, TrafficSplit, Window
 from canarykit.telemetry.base import Answered
 from canarykit.telemetry.catalogue import Exposition, exposition
@@ -101,7 +101,7 @@ class ScrapeTelemetry:
         self._windows = CounterWindows(self._entry)
         self._before: dict[Series, float] = {}
         self._known: dict[str, Known] = {}
-        self._marked = False
+        self._begun = self._marked = False
 
     @property
     def latency_edges(self) -> tuple[float, ...] | None:
@@ -114,10 +114,22 @@ class ScrapeTelemetry:
         return {what: f"{name} on the metrics page of each replica" for what, name in self._entry.names.items()}
 
     def begin(self, split: TrafficSplit, since: float) -> None:
-        """Count from now on, under this split."""
-        self._before, problems, _ = self._read()
+        """Count from now on, under this split.
+
+        Raises
+        ------
+        CanaryError
+            Nothing can be read at all, the first time. Later it is the next `read` that says so, if it is still so then: the
+            weight has changed already.
+        """
+        try:
+            self._before, problems, _ = self._read()
+        except CanaryError as error:
+            if not self._begun:
+                raise
+            problems = [str(error)]
         # What an unread replica counts until it can be read may be of an earlier weight: then counting begins later.
-        self._marked = not problems
+        self._begun, self._marked = True, not problems
         self._windows.begin(split, since)
 
     def label(self, answers: Iterable[Answered]) -> None:

@@ -12,7 +12,7 @@ from kube_doubles import Namespace
 from canarykit.errors import ConflictError, PlanError, RoutingError
 from canarykit.model import ROLES, TrafficSplit
 from canarykit.routers import ROUTERS, gateway_api, ingress_nginx, istio, kserve, replicas, route, router_class
-from canarykit.routers.objects import Target, address, balancer_url
+from canarykit.routers.objects import Target, address, balancer_url, to_stable
 from canarykit.wire import ROLE_HEADER
 
 LABELS = {"app.kubernetes.io/managed-by": "canarykit"}
@@ -419,6 +419,29 @@ def test_a_virtual_service_mirrors():
     ]
 
 
+@pytest.mark.parametrize("foreign", [{"mirror": {"host": "audit"}}, {"mirrors": [{"destination": {"host": "audit"}}]}])
+def test_a_mirror_of_somebody_else_stays(foreign):
+    """
+    Istio knows one for each route: ours is refused beside theirs, and theirs is not taken for ours in the end.
+    """
+    found = virtual_service([to("digits-stable", 100), to("digits-canary", 0)])
+    found["spec"]["http"][0] |= {**foreign, "mirrorPercentage": {"value": 50.0}}
+    with pytest.raises(RoutingError, match="http route 0 of VirtualService own has a mirror of its own"):
+        istio.mirrored(found, TARGET, 10.0)
+    assert istio.mirrored(found, TARGET, 0.0) == [VERSION]
+
+
+def test_a_mirror_to_a_service_of_our_name_elsewhere_is_theirs():
+    """
+    In another namespace it is another Service.
+    """
+    found = httproute([ref("digits-stable", 1), ref("digits-canary", 0)])
+    theirs = {"type": "RequestMirror", "requestMirror": {"backendRef": ref("digits-canary", namespace="elsewhere")}}
+    found["spec"]["rules"][0]["filters"] = [theirs]
+    assert gateway_api.mirrored(found, TARGET, 0.0) == [VERSION]
+    assert gateway_api.mirrored(found, TARGET, 10.0)[1]["value"][0] == theirs
+
+
 @pytest.mark.parametrize("percent", [-1, 101, math.nan])
 def test_no_share_of_requests_is_no_mirror(percent):
     """
@@ -533,6 +556,52 @@ def test_a_users_own_route_is_given_back_without_our_traces():
     assert router.observed() == TrafficSplit(0)
     after["rules"][1]["backendRefs"] = own["spec"]["rules"][1]["backendRefs"]
     assert after == own["spec"]
+
+
+@pytest.mark.usefixtures("calm")
+@pytest.mark.parametrize("kind", ["gateway-api", "istio"])
+def test_a_users_own_route_that_lost_a_version_is_left_to_them(kind):
+    """
+    Somebody took the canary out of it: there is no weight to reset, only our mirror to remove, and no error.
+    """
+    if kind == "istio":
+        own = virtual_service([to("digits-stable", 100)])
+        own["spec"]["http"][0] |= {"mirror": {"host": "digits-canary"}, "mirrorPercentage": {"value": 5.0}}
+        left = {"http": [{"route": [to("digits-stable", 100)]}]}
+    else:
+        own = httproute([ref("digits-stable", 1)])
+        mirror = {"type": "RequestMirror", "requestMirror": {"backendRef": ref("digits-canary")}}
+        own["spec"]["rules"][0]["filters"] = [mirror]
+        left = {"rules": [{"backendRefs": [ref("digits-stable", 1)]}]}
+    api = Namespace(own)
+    router = made(kind, api, name="own")
+    router.reset()
+    assert api.get(own["kind"], "own")["spec"] == left
+    with pytest.raises(RoutingError, match="with both"):
+        router.apply(TrafficSplit(5))
+
+
+@pytest.mark.usefixtures("calm")
+@pytest.mark.parametrize(
+    "found",
+    [
+        httproute([ref("digits-stable", 9), ref("digits-canary", 1)]),
+        httproute([ref("digits-stable", 9), ref("digits-canary", 1)], [ref("digits-stable", 1), ref("digits-canary", 1)]),
+    ],
+)
+def test_everything_to_stable(found):
+    """
+    From a split and from disorder; where all is there already, or there is no route, nothing is written.
+    """
+    api = Namespace(found)
+    router = made("gateway-api", api, name="own")
+    to_stable(router)
+    assert router.observed() == TrafficSplit(0)
+    written = len(api.writes)
+    to_stable(router)
+    to_stable(made("gateway-api", Namespace(), name="own"))
+    to_stable(replicas.ReplicasRouter(Namespace(), TARGET))
+    assert len(api.writes) == written
 
 
 @pytest.mark.usefixtures("calm")
@@ -777,6 +846,43 @@ def test_pods_that_do_not_become_ready_are_an_error():
     router = replicas.ReplicasRouter(api, TARGET, pods=4, within=0.0)
     with pytest.raises(RoutingError, match="0 pods of stable and 0 of the canary get traffic, not 3 and 2"):
         router.apply(TrafficSplit(25))
+
+
+class Crashing(Pods):
+    """The same, but pods of some versions are never ready."""
+
+    def __init__(self, *roles):
+        super().__init__()
+        self._crashing = roles
+
+    def list(self, kind, selector="", **options):
+        found = super().list(kind, selector, **options)
+        for endpoint in found[0].get("endpoints", []) if kind != "Pod" else []:
+            crashes = endpoint["targetRef"]["name"].startswith(self._crashing)
+            endpoint["conditions"] = {"ready": not crashes}
+        return found
+
+
+def test_a_canary_that_crashes_is_taken_away():
+    """
+    Its pods are never ready again, and nobody waits for them on the way back.
+    """
+    api = Crashing("canary")
+    replicas.ReplicasRouter(api, TARGET, pods=4, within=0.5).apply(TrafficSplit(0))
+    assert [api.get("Deployment", f"digits-{role}")["spec"]["replicas"] for role in ROLES] == [4, 0]
+
+
+def test_a_canary_is_taken_away_from_a_stable_that_is_in_trouble_too():
+    """
+    Stable does not get all its pods in time: that is said, and the canary gets no traffic all the same.
+    """
+    api = Crashing("canary", "stable-3")
+    router = replicas.ReplicasRouter(api, TARGET, pods=4, within=0.0)
+    with pytest.raises(RoutingError, match="3 pods of stable and 0 of the canary get traffic, not 4 and 2"):
+        router.apply(TrafficSplit(0))
+    assert router.observed() == TrafficSplit(0)
+    with pytest.raises(RoutingError, match="get traffic, not 4 and 1"):
+        replicas.ReplicasRouter(Crashing("canary"), TARGET, pods=5, within=0.0).apply(TrafficSplit(20))
 
 
 def test_replicas_need_something_to_split():

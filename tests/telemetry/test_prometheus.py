@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from http.server import BaseHTTPRequestHandler
 
 import numpy as np
 import pytest
@@ -185,6 +186,95 @@ def test_nobody_there_is_an_error_at_the_beginning(since):
         port = taken.getsockname()[1]
     with pytest.raises(TelemetryError, match=rf"Prometheus at http://127.0.0.1:{port} cannot be reached"):
         PrometheusTelemetry(f"http://127.0.0.1:{port}", "canarykit", SELECT).begin(TrafficSplit(5), since)
+
+
+@pytest.mark.parametrize("answer", [(503, "starting"), (401, "who are you?")])
+def test_a_new_weight_is_counted_although_nobody_answers_as_it_comes(prometheus, telemetry, since, answer):
+    """
+    The weight has changed by then. What was scraped meanwhile is counted as it would have been: nothing of before is in it.
+    """
+    for at in (1, 16):
+        prometheus.scrape(since + at, "stable", 100 + at)
+        prometheus.scrape(since + at, "canary", 900 + at, pod="canary-1")  # came under the weight of before
+    prometheus.answer = answer
+    telemetry.begin(TrafficSplit(0), since + 20)
+    prometheus.answer = None
+    for at in (31, 46, 61):
+        prometheus.scrape(since + at, "stable", 100 + at)
+    for at in (46, 61):
+        prometheus.scrape(since + at, "canary", 900 + at, pod="canary-1")
+    window = telemetry.read(since + 62)
+    assert (window.requests, window.split) == ((30, 15), TrafficSplit(0))
+
+
+@pytest.mark.parametrize("phase", [2.0, 7.4, 7.6, 13.0])
+@pytest.mark.parametrize("every", [1.0, 4.0, 7.0, 16.0])
+def test_pods_that_are_scraped_at_different_seconds_are_counted_over_equal_spans(prometheus, telemetry, since, phase, every):
+    """
+    Ten requests per second each, scraped every 15 s, and read at any time: no window has more seconds of one than the other.
+    """
+    for number in range(12):
+        jitter = 0.2 * (number % 3)
+        for role, at in (("stable", 1 + 15 * number + jitter), ("canary", 1 + phase + 15 * number)):
+            prometheus.scrape(since + at, role, 1000 + round(10 * at))
+    windows, now = [], since
+    real = prometheus.series
+    while now < since + 170:
+        now += every
+        prometheus.series = {key: [value for value in values if value[0] <= now] for key, values in real.items()}
+        windows.append(telemetry.read(now))
+    counted = [window.requests for window in windows if window.counts]
+    assert sum(stable for stable, _ in counted) >= 1000
+    assert all(abs(stable - canary) <= 5 for stable, canary in counted)
+    assert any("yet to scrape" in window.note for window in windows) or every > 4
+    assert telemetry.delay == pytest.approx(16 + phase, abs=0.5)
+
+
+def test_a_pod_that_is_silent_is_not_waited_for_for_ever(prometheus, telemetry, since):
+    """
+    After two scrapes without it the others are counted alone, as it may be gone.
+    """
+    both(prometheus, since + 1, 110, 105)
+    both(prometheus, since + 16, 120, 109)
+    assert telemetry.read(since + 20).requests == (10, 4)
+    prometheus.scrape(since + 31, "stable", 130)
+    assert telemetry.read(since + 32).note == "Prometheus has yet to scrape canary-0 since the last look"
+    prometheus.scrape(since + 46, "stable", 140)
+    assert telemetry.read(since + 49).requests == (20, 0)
+
+
+def test_credentials_are_not_sent_on(prometheus, since):
+    """
+    A Prometheus that says it has moved may say so of any address: what proves who we are does not go there.
+    """
+    other = Prometheus()
+    seen = []
+
+    class Moved(BaseHTTPRequestHandler):
+        def do_POST(self):
+            seen.append(self.headers["authorization"])
+            self.send_response(302)
+            self.send_header("location", f"http://{other.url}/api/v1/query")
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    class Elsewhere(Moved):
+        def do_GET(self):
+            seen.append(self.headers["authorization"])
+            self.send_response(403)
+            self.end_headers()
+
+    other._server.RequestHandlerClass = Elsewhere
+    prometheus._server.RequestHandlerClass = Moved
+    try:
+        with pytest.raises(TelemetryError, match="403"):
+            PrometheusTelemetry(f"http://me:secret@{prometheus.url}", "canarykit", SELECT).begin(TrafficSplit(5), since)
+    finally:
+        other.close()
+    assert seen[0].startswith("Basic ")
+    assert seen[1:] == [None]
 
 
 def test_the_password_is_sent_and_never_shown(prometheus, since):

@@ -1,12 +1,15 @@
 """Counts read from the pages of replicas."""
 
+import random
+
 import pytest
 from telemetry_doubles import Fleet, page
 
-from canarykit.errors import TelemetryError
+from canarykit.analysis.checks import SplitCheck
+from canarykit.errors import ClusterError, TelemetryError
 from canarykit.model import TrafficSplit
 from canarykit.telemetry.catalogue import EXPOSITIONS
-from canarykit.telemetry.scrape import ScrapeTelemetry, read_page
+from canarykit.telemetry.scrape import Replica, ScrapeTelemetry, read_page
 
 
 @pytest.fixture
@@ -61,6 +64,80 @@ def test_a_replica_that_cannot_be_read_at_a_new_weight_delays_counting(fleet, te
     assert (late.counts, late.note) == ({}, "a replica could not be read when the weight was changed: counting begins here")
     fleet.pages |= {"stable_0": page(181, 2, slow=10)}
     assert telemetry.read(40.0).requests == (1, 0)
+
+
+@pytest.mark.parametrize("away", [ClusterError("the API server is away"), TelemetryError("no page")])
+def test_pods_that_cannot_even_be_found_at_a_new_weight_delay_counting(fleet, away):
+    """
+    The weight has changed by then, so that an error would come too late; the first time it is one.
+    """
+    out = []
+
+    def replicas():
+        if out:
+            raise out[0]
+        return fleet()
+
+    out.append(away)
+    telemetry = ScrapeTelemetry(replicas)
+    with pytest.raises(type(away)):
+        telemetry.begin(TrafficSplit(0), 10.0)
+    out.clear()
+    telemetry.begin(TrafficSplit(25), 10.0)
+    out.append(away)
+    telemetry.begin(TrafficSplit(0), 20.0)
+    out.clear()
+    fleet.pages |= {"stable_0": page(180, 2, slow=10), "canary_0": page(70)}
+    late = telemetry.read(30.0)
+    assert (late.counts, late.split) == ({}, TrafficSplit(0))
+    assert "counting begins here" in late.note
+    fleet.pages |= {"stable_0": page(181, 2, slow=10)}
+    assert telemetry.read(40.0).requests == (1, 0)
+
+
+class Served:
+    """Pods that answer so many requests per second, each after some time, by the weight at which it came."""
+
+    def __init__(self, rate, seconds, weights):
+        draw, self._seconds = random.Random(0), seconds
+        self._requests = []
+        for number in range(int(rate * 100)):
+            came = number / rate
+            share = next(weight for since, weight in reversed(weights) if came >= since) / 100
+            self._requests.append((came + seconds * draw.uniform(0.7, 1.3), "canary" if draw.random() < share else "stable"))
+        self.now = 0.0
+
+    def __call__(self):
+        return [Replica(role, f"{role}-0", lambda role=role: self._page(role)) for role in ("stable", "canary")]
+
+    def _page(self, role):
+        count = sum(ended <= self.now and who == role for ended, who in self._requests)
+        buckets = [f'canarykit_request_duration_seconds_bucket{{le="{edge}"}}' for edge in ("0.01", "0.1", "1", "8", "+Inf")]
+        slowest = next(n for n, edge in enumerate((0.01, 0.1, 1, 8, 1e9)) if 1.3 * self._seconds <= edge)
+        lines = [f"{bucket} {count if number >= slowest else 0}" for number, bucket in enumerate(buckets)]
+        return "\n".join([f'canarykit_requests_total{{code="200"}} {count}', *lines]) + "\n"
+
+
+@pytest.mark.parametrize(("seconds", "left_out"), [(0.005, 0), (0.07, 0), (5.0, 8.0)])
+@pytest.mark.parametrize("every", [1.0, 5.0])
+def test_slow_answers_are_no_split_that_lies(seconds, left_out, every):
+    """
+    From 5 to 50 %: what comes to its end then was drawn at 5 %. It is in no window, and quick answers are in all.
+    """
+    service = Served(60, seconds, [(0, 5), (30, 50)])
+    telemetry, check, windows = ScrapeTelemetry(service), SplitCheck(), []
+    telemetry.begin(TrafficSplit(5), 0.0)
+    while service.now < 90:
+        service.now += every
+        windows.append(telemetry.read(service.now))
+        check.update(windows[-1])
+        assert check.alarm is None
+        if service.now == 30:
+            telemetry.begin(TrafficSplit(50), 30.0)
+    empty = [window for window in windows if not window.counts]
+    assert all(30 <= window.start < 30 + left_out for window in empty)
+    assert bool(empty) is bool(left_out)
+    assert all("earlier weight" in window.note and window.left_out for window in empty)
 
 
 def test_pods_come_go_and_restart(fleet, telemetry):

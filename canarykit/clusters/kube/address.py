@@ -24,10 +24,11 @@ def from_address(where: str) -> KubeCluster:
     """
     place, _, query = where.removeprefix("kube").removeprefix(":").partition("?")
     context, _, namespace = place.rpartition("/") if "/" in place else (place, "", "")
+    # Errors name options alone: a value may hold a password, and errors end up in logs.
     options: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
     if strange := sorted(set(options) - set(_OPTIONS)):
-        raise PlanError(f"{where!r} has no option {', '.join(strange)}: there are {', '.join(_OPTIONS)}")
+        raise PlanError(f"the address of a cluster has no option {', '.join(strange)}: there are {', '.join(_OPTIONS)}")
     if empty := sorted(name for name, value in options.items() if not value):
-        raise PlanError(f"{where!r} says no value of {', '.join(empty)}: write {empty[0]}=…, or leave it out")
+        raise PlanError(f"the address of the cluster says no value of {', '.join(empty)}: write {empty[0]}=…, or leave it out")
     workload = Workload(**{name: options.pop(name) for name in ("server_image", "service_type") if name in options})
     return KubeCluster(context or None, namespace or "ai-services", workload=workload, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import re
@@ -23,7 +24,6 @@ _KINDS: Mapping[str, tuple[str, str]] = {
     "Pod": ("v1", "pods"),
     "Service": ("v1", "services"),
     "Deployment": ("apps/v1", "deployments"),
-    "ReplicaSet": ("apps/v1", "replicasets"),
     "StatefulSet": ("apps/v1", "statefulsets"),
     "DaemonSet": ("apps/v1", "daemonsets"),
     "PersistentVolumeClaim": ("v1", "persistentvolumeclaims"),
@@ -100,6 +100,19 @@ class Client:
         self.patience, self.tell = patience, tell
         self.api = _api_client(context)
         self.host = str(self.api.configuration.host)
+        self._allowed: Callable[[], object] = lambda: None
+
+    def fenced(self, allowed: Callable[[], object]) -> Client:
+        """Return a client of the same namespace that may write only while something holds.
+
+        Parameters
+        ----------
+        allowed : callable
+            Is called before each write, and raises when there must be none.
+        """
+        made = copy.copy(self)
+        made._allowed = allowed
+        return made
 
     # Verbs -------------------------------------------------------------------------------------------------------------
 
@@ -275,6 +288,8 @@ class Client:
         patch: str | None = None,
     ) -> tuple[int, dict[str, Any]]:
         """One request, again while the server is away or busy; status (200 or 404) and the answer."""
+        if method != "GET":
+            self._allowed()
         headers = {"content-type": _PATCHES[patch] if patch else "application/json", "accept": "application/json"}
         url = f"{path}?{urlencode(query)}" if query else path
         what = f"{_VERBS[method]} {kind} {name or '(list)'} in namespace {self.namespace}"

@@ -21,21 +21,24 @@ from canarykit.clusters.kube.lease import Lease
 from canarykit.clusters.kube.manifests import Model, Workload
 from canarykit.clusters.kube.models import model_files
 from canarykit.clusters.kube.namespace import Namespace
-from canarykit.clusters.kube.ownership import remove, restored
+from canarykit.clusters.kube.ownership import remove, restore
 from canarykit.clusters.kube.pods import Pods
 from canarykit.clusters.kube.versions import Versions
-from canarykit.clusters.kube.writing import refuse, write
+from canarykit.clusters.kube.writing import canary_of, kept, refuse, resumable, write
 from canarykit.errors import ClusterError
 from canarykit.load import Load
 from canarykit.model import ROLES, Role, Service, TrafficSplit
 from canarykit.routers import router_class
 from canarykit.routers.base import Router
+from canarykit.routers.objects import to_stable
 from canarykit.telemetry.base import Telemetry
 from canarykit.telemetry.catalogue import exposition
 
 __all__ = ["KubeCluster"]
 
 _Part = TypeVar("_Part")
+Named = list[tuple[str, str]]
+"""Objects by kind and name."""
 
 
 class KubeCluster:
@@ -135,22 +138,25 @@ class KubeCluster:
         ClusterError, PlanError
             As `deploy` would.
         """
-        there = self._namespace.is_there()
+        there, (bodies, router) = self._namespace.is_there(), self._wanted(service)
+        routed, same = resumable(self.client, canary_of(bodies), router)
         changes = []
-        for body in self._objects(service):
+        for body in [*bodies, *(routes := router.objects())]:
             before = self.client.get(body["kind"], body["metadata"]["name"])
-            if before is not None and body["kind"] == "HTTPRoute":
+            if routed and body in routes:
                 after = before  # the weights that are in force stay
             elif there:
+                body = kept(body, before, split_by_pods=same and router.scales)
                 after = self.client.apply(body, dry_run=True, force=self._adopt)
             else:
                 after = dict(body)
-            changes.append(difference(before, after))
+            changes.append(difference(before, after or body))
         return Changes(changes)
 
     def export(self, service: Service, path: str | Path | None = None) -> str:
         """Return the objects as YAML for ``kubectl apply``; write them to a file when a path is given."""
-        made: list[Mapping[str, Any]] = [manifests.namespace(self.client.namespace), *self._objects(service)]
+        bodies, router = self._wanted(service)
+        made: list[Mapping[str, Any]] = [manifests.namespace(self.client.namespace), *bodies, *router.objects()]
         for body in made[1:]:
             body["metadata"]["namespace"] = self.client.namespace
         text = yaml.safe_dump_all(made, sort_keys=False)
@@ -177,27 +183,32 @@ class KubeCluster:
             raise ClusterError("this cluster runs a service already: tear it down first, or connect to another one")
         manifests.check(service)
         models = model_files(service)
-        router = self._bind(service)
-        fresh_namespace = self._namespace.ensure()
-        self._lease = Lease(self.client, service.name, manifests.labels(service), seconds=self._lease_seconds)
-        state = self._lease.acquire()
-        made: list[tuple[str, str]] = []
         bodies = manifests.objects(service, self.workload, models)
+        lease = Lease(self.client, service.name, manifests.labels(service), seconds=self._lease_seconds)
+        held = self.client.fenced(lease.check)
+        router = self._bind(service, held)
+        fresh_namespace = self._namespace.ensure()
+        made: Named = []
+        taken: Named = []
         try:
+            lease.check_free()
             refuse(self.client, [*bodies, *router.objects()], adopt=self._adopt)
-            resumed = write(self.client, bodies, router, made, adopt=self._adopt)
-            self._hold(service, models, router)
+            self._lease = lease
+            state = lease.acquire()
+            # The guard of whoever was here before has ended with their lease, and the canary may have a share.
+            self._guard = Guard.start(lease, self.client, service.name, self._binding(service))
+            resumed = write(held, bodies, router, made=made, taken=taken, adopt=self._adopt)
+            self._hold(service, models, router, held)
             for role in ROLES:
                 at_least = 0 if resumed and router.scales else service.replicas
                 self._pods.wait_ready(role, at_least, self._ready_within)
             if not resumed:
                 router.apply(TrafficSplit(0))
             self._telemetry = telemetry_of(self.client, service.name, self._pods, self.workload.port, **self._counted_by)
+            weight = router.observed().canary
         except BaseException:
-            self._undo(service, router, made, fresh_namespace)
+            self._undo(held, router, canary_of(bodies), made, taken, fresh_namespace)
             raise
-        self._guard = Guard.start(self._lease, self.client, service.name, self._binding(service))
-        weight = router.observed().canary
         if weight:
             self._tell(f"found a rollout {state.get('phase', 'under way')}: {weight:g} % of the traffic are on the canary")
 
@@ -208,19 +219,30 @@ class KubeCluster:
 
     def release(self) -> None:
         """Let go: what is deployed stays as it is, and what this process holds open is closed. May be called again."""
-        if self._lease is not None:
-            self._lease.release()
-        self._close()
+        try:
+            if self._lease is not None:
+                self._let_go(self._lease.release)
+        finally:
+            self._close()
 
     def teardown(self) -> None:
-        """Remove all that was made, and give back what was adopted, as it was. May be called again."""
-        if self._versions is None:
+        """Remove all that was made, and give back what was adopted, as it was. May be called again.
+
+        When somebody else conducts the rollout by now, nothing is changed.
+        """
+        if self._versions is None or self._lease is None:
+            return
+        try:
+            self._lease.renew()
+        except ClusterError:
+            if self._lease.lost is None:
+                raise
+            self.release()
             return
         self._router.reset()
-        remove(self.client, self._deployed, self._tell)
-        if self._lease is not None:
-            self._lease.remove()
+        remove(self._held, self._deployed, self._tell)
         self._pods.wait_gone(manifests.GRACE + 10)
+        self._let_go(self._lease.remove)
         self._namespace.remove()
         self._close()
 
@@ -304,44 +326,63 @@ class KubeCluster:
     def _bound(self) -> Any:
         return _running(self._router)
 
-    def _bind(self, service: Service) -> Any:
+    def _bind(self, service: Service, client: Client) -> Any:
         """Router of this service."""
-        return bind(self.client, service.name, **self._binding(service))
+        return bind(client, service.name, **self._binding(service))
 
     def _binding(self, service: Service) -> dict[str, Any]:
         ports = {"port": self.workload.service_port, "pod_port": self.workload.port}
         return {"asked": self._asked, **ports, "replicas": service.replicas, "ready": service.stable.ready}
 
-    def _objects(self, service: Service) -> list[Mapping[str, Any]]:
-        """All that `deploy` would write."""
+    def _wanted(self, service: Service) -> tuple[list[dict[str, Any]], Any]:
+        """Objects of a service that `deploy` would write, and its router, which has more."""
         manifests.check(service)
-        return [*manifests.objects(service, self.workload, model_files(service)), *self._bind(service).objects()]
+        return manifests.objects(service, self.workload, model_files(service)), self._bind(service, self.client)
 
-    def _hold(self, service: Service, models: Mapping[Role, Model], router: Any) -> None:
+    def _hold(self, service: Service, models: Mapping[Role, Model], router: Any, held: Client) -> None:
         """Keep what belongs to the service that runs now."""
-        client, self._router = self.client, router
+        client, self._router, self._held = self.client, router, held
         self._pods = pods = Pods(client, service.name, self._passing)
         self._endpoints = Endpoints(client, service.name, pods, self.workload.port)
-        self._versions = Versions(client, service, self.workload, models, pods, adopt=self._adopt, tell=self._passing)
+        self._versions = Versions(held, service, self.workload, models, pods, adopt=self._adopt, tell=self._passing)
 
-    def _undo(self, service: Service, router: Any, made: list[tuple[str, str]], fresh_namespace: bool) -> None:
-        """Remove what a failed deployment made, and nothing else."""
+    def _undo(
+        self, held: Client, router: Any, canary: Mapping[str, Any], made: Named, taken: Named, fresh_namespace: bool
+    ) -> None:
+        """Remove what a failed deployment made, give back what it took, and nothing else.
+
+        A canary that was there before may have a share, and nobody conducts it now: traffic returns to stable. Where that
+        fails the lease stays, and with it the guard, which goes on trying.
+        """
         try:
-            for kind, name in reversed(made):
-                self.client.delete(kind, name)
-            restored(self.client, service)
-            if self._lease is not None:
-                self._lease.remove()
+            if self._lease is not None and self._lease.held:
+                place = canary["kind"], canary["metadata"]["name"]
+                if place not in made and held.get(*place) is not None:
+                    to_stable(router)
+                for kind, name in reversed(made):
+                    held.delete(kind, name)
+                for kind, name in taken:
+                    restore(held, kind, name)
+                self._let_go(self._lease.remove)
             if fresh_namespace:
                 self._namespace.remove()
         finally:
             self._close()
 
+    def _let_go(self, end: Callable[[], None]) -> None:
+        """End the lease, and then its guard: as long as the one is there the other has to watch."""
+        end()
+        if self._lease is not None and self._lease.lost is not None:
+            self._tell(self._lease.lost)
+        if self._guard is not None:
+            self._guard.stop()
+            self._guard = None
+
     def _close(self) -> None:
         if self._endpoints is not None:
             self._endpoints.close()
-        if self._guard is not None:
-            self._guard.stop()
+        if self._lease is not None:
+            self._lease.stop()
         self._versions = self._endpoints = self._router = self._telemetry = self._lease = self._guard = None
 
 

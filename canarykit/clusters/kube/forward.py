@@ -34,6 +34,7 @@ class Forward:
     def __init__(self, api: Any, namespace: str, pod: Callable[[], str], port: int) -> None:
         self._api, self._namespace, self._pod, self._port = api, namespace, pod, port
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._lock, self._open, self._closed = threading.Lock(), set[socket.socket](), False
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, name="canarykit-forward", daemon=True).start()
 
@@ -43,6 +44,11 @@ class Forward:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        with self._lock:
+            self._closed = True
+            for here in self._open:
+                with contextlib.suppress(OSError):
+                    here.shutdown(socket.SHUT_RDWR)  # whoever passes its bytes on sees its end
 
     def _accept(self) -> None:
         while True:
@@ -54,11 +60,19 @@ class Forward:
 
     def _serve(self, here: socket.socket) -> None:
         with here, contextlib.suppress(OSError, ClusterError):
-            there = self._connect()
+            with self._lock:
+                if self._closed:
+                    return
+                self._open.add(here)
             try:
-                _pass_on(here, there)
+                there = self._connect()
+                try:
+                    _pass_on(here, there)
+                finally:
+                    there.close()
             finally:
-                there.close()
+                with self._lock:
+                    self._open.discard(here)
 
     def _connect(self) -> Any:
         from kubernetes.client import CoreV1Api

@@ -6,6 +6,7 @@ else, and after it has acted.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -18,8 +19,8 @@ from typing import Any
 from canarykit.clusters.kube.binding import bind
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.lease import STATE, Lease, holder_of, stale
-from canarykit.errors import CanaryError, RoutingError
-from canarykit.model import TrafficSplit
+from canarykit.errors import CanaryError
+from canarykit.routers.objects import to_stable
 
 __all__ = ["Guard", "main"]
 
@@ -73,22 +74,13 @@ def watch(client: Client, facts: Mapping[str, Any]) -> str:
                 return "released"
             assert found is not None
             if stale(found, datetime.now(UTC)):
-                _return(bind(client, facts["app"], **facts["binding"]))
+                to_stable(bind(client, facts["app"], **facts["binding"]))
                 _note(client, found)
                 return "returned"
         except CanaryError as error:
-            print(f"guard of {facts['app']}: {error}", file=sys.stderr)
+            with contextlib.suppress(OSError):  # the terminal may be gone with whoever is guarded
+                print(f"guard of {facts['app']}: {error}", file=sys.stderr)
         time.sleep(_LOOK_EVERY)
-
-
-def _return(router: Any) -> None:
-    """All traffic to stable, whatever the route says."""
-    try:
-        there = router.observed() == TrafficSplit(0)
-    except RoutingError:
-        there = False  # rules that disagree
-    if not there:
-        router.apply(TrafficSplit(0))
 
 
 def _note(client: Client, found: Mapping[str, Any]) -> None:

@@ -168,12 +168,12 @@ class JobLoad:
         """
         if self._stopped:
             return self.summary
-        self._stopped = True
         for pod in self._running():
             self._client.delete("Pod", pod["metadata"]["name"], grace=_GRACE)  # its log ends when it has ended
         for reader in self._readers:
             reader.join(_GRACE + self._spec["timeout"])
         self._remove()
+        self._stopped = True  # not before: when the API server is away, the next call has to do it
         if len(self._sent) < self._pods:
             raise ClusterError(
                 f"{self._pods - len(self._sent)} of {self._pods} senders ended before they were told to; "

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 from canarykit.errors import ClusterError, ConflictError
 from canarykit.routers.objects import retried
 
-__all__ = ["STATE", "Lease", "holder_of", "stale"]
+__all__ = ["PROCESSES", "STATE", "Lease", "holder_of", "stale"]
 
 STATE = "canarykit.dev/rollout"
 """Annotation of the Lease: where the rollout stands, as JSON."""
+
+PROCESSES = "canarykit.dev/processes"
+"""Annotation of the Lease: among which processes its holder's number is one."""
 
 _MICROS = "%Y-%m-%dT%H:%M:%S.%fZ"
 
@@ -56,10 +62,20 @@ def stale(found: Mapping[str, Any], now: datetime) -> bool:
     return (now - renewed).total_seconds() > float(spec["leaseDurationSeconds"])
 
 
-def _dead(holder: str) -> bool:
+def _processes() -> str:
+    """Name the processes that can be seen from here: containers of one name count theirs each for itself."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""  # of another system, where there are no such containers
+
+
+def _dead(found: Mapping[str, Any]) -> bool:
     """Whether a holder was a process of this machine that is gone."""
-    host, _, rest = holder.rpartition("-")[0].rpartition("-")
-    if host != socket.gethostname() or not rest.isdigit():
+    host, _, rest = holder_of(found).rpartition("-")[0].rpartition("-")
+    seen = found["metadata"].get("annotations", {}).get(PROCESSES, "")
+    if host != socket.gethostname() or seen != _processes() or not rest.isdigit():
         return False
     try:
         os.kill(int(rest), 0)
@@ -91,9 +107,22 @@ class Lease:
         self.holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.state: dict[str, Any] = {}
         self.lost: str | None = None
+        self.held = False
+        """Whether it was taken and neither let go nor, for all we know, lost."""
+        self._written = (-math.inf, -math.inf)
         self._changed = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+
+    def check_free(self) -> None:
+        """See that it may be taken, before anything else is looked at.
+
+        Raises
+        ------
+        ClusterError
+            Someone else conducts this service.
+        """
+        self._refuse(self._objects.get("Lease", self.name))
 
     def acquire(self) -> dict[str, Any]:
         """Take the lease; return where the rollout stood, empty when there was none.
@@ -104,64 +133,118 @@ class Lease:
             Someone else conducts this service.
         """
         retried(self._take)  # of two that take it at once, the second then sees the first
+        self.held = True
         self._thread = threading.Thread(target=self._renew, name="canarykit-lease", daemon=True)
         self._thread.start()
         return dict(self.state)
 
+    def check(self) -> None:
+        """See, before something is changed, that it is still ours.
+
+        While it was renewed within half of its life nobody else takes it, so that the server need not be asked.
+
+        Raises
+        ------
+        ClusterError
+            It is lost; says to whom.
+        """
+        if self.lost is not None:
+            raise ClusterError(self.lost)
+        # Of two clocks: one is set by hand, and the other stands still while a laptop sleeps.
+        age = max(time.time() - self._written[0], time.monotonic() - self._written[1])
+        if age > self._seconds / 2:
+            self.renew()
+
+    def renew(self) -> None:
+        """Ask the server whether it is still ours, and have it for another while.
+
+        Raises
+        ------
+        ClusterError
+            It is lost; says to whom.
+        """
+        with self._lock:
+            retried(self._write_ours)
+
     def remember(self, **facts: Any) -> None:
-        """Write down where the rollout stands."""
+        """Write down where the rollout stands.
+
+        Raises
+        ------
+        ClusterError
+            It is lost; says to whom.
+        """
         with self._lock:
             self.state.update(facts)
-            retried(lambda: self._write(self._objects.get("Lease", self.name)))
+            retried(self._write_ours)
 
     def release(self) -> None:
         """Let the next one in; what is known stays written."""
-        self._stop()
+        self.stop()
         with self._lock:
             found = self._objects.get("Lease", self.name)
-            if holder_of(found) == self.holder and found is not None:
+            if self._is_ours(found) and found is not None:
                 found["spec"]["holderIdentity"] = None
                 self._objects.replace(found)
+        self.held = False
 
     def remove(self) -> None:
         """Release it and leave nothing."""
-        self._stop()
-        found = self._objects.get("Lease", self.name)
-        if holder_of(found) in ("", self.holder):
-            self._objects.delete("Lease", self.name)
+        self.stop()
+        with self._lock:
+            if self._is_ours(self._objects.get("Lease", self.name)):
+                self._objects.delete("Lease", self.name)
+        self.held = False
 
-    def _take(self) -> None:
-        found = self._objects.get("Lease", self.name)
-        if found is not None and self._in_use(found):
-            raise ClusterError(
-                f"{holder_of(found)} conducts a rollout of this service (Lease {self.name}, renewed "
-                f"{found['spec']['renewTime']}): wait until it ends, or end it there"
-            )
-        self.state = json.loads(found["metadata"].get("annotations", {}).get(STATE, "{}")) if found else {}
-        self._write(found)
-
-    def _in_use(self, found: Mapping[str, Any]) -> bool:
-        """Whether someone else is there; a request that was sent twice may find that we are."""
-        holder = holder_of(found)
-        return holder not in ("", self.holder) and not stale(found, datetime.now(UTC)) and not _dead(holder)
-
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Renew it no more: unless it is let go, whoever guards it acts when its time is over."""
         self._changed.set()
         if self._thread is not None:
             self._thread.join(10)
             self._thread = None
 
+    def _take(self) -> None:
+        found = self._objects.get("Lease", self.name)
+        self._refuse(found)
+        self.state = json.loads(found["metadata"].get("annotations", {}).get(STATE, "{}")) if found else {}
+        self._write(found)
+
+    def _refuse(self, found: Mapping[str, Any] | None) -> None:
+        if found is not None and self._in_use(found):
+            raise ClusterError(
+                f"{holder_of(found)} conducts a rollout of this service (Lease {self.name}, renewed "
+                f"{found['spec']['renewTime']}): wait until it ends, or end it there"
+            )
+
+    def _in_use(self, found: Mapping[str, Any]) -> bool:
+        """Whether someone else is there; a request that was sent twice may find that we are."""
+        holder = holder_of(found)
+        return holder not in ("", self.holder) and not stale(found, datetime.now(UTC)) and not _dead(found)
+
+    def _is_ours(self, found: Mapping[str, Any] | None) -> bool:
+        """Whether we hold it. Once it was lost it stays so: whoever came meanwhile may have changed everything."""
+        holder = holder_of(found)
+        if self.lost is None and holder != self.holder:
+            who = f"{holder} has taken over" if holder else "nobody renewed the lease, and the guard or somebody else has ended"
+            self.lost = f"{who} the rollout of this service: nothing is changed from here any more; deploy() again to go on"
+            self.held = False
+        return self.lost is None
+
+    def _write_ours(self) -> None:
+        found = self._objects.get("Lease", self.name)
+        if not self._is_ours(found):
+            raise ClusterError(str(self.lost))
+        self._write(found)
+
     def _write(self, found: Mapping[str, Any] | None) -> None:
-        if found is not None and self._thread is not None and holder_of(found) not in ("", self.holder):
-            self.lost = f"{holder_of(found)} has taken over the rollout of this service"
-            raise ClusterError(self.lost)
+        written = time.time(), time.monotonic()
         body = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
             "metadata": {
                 "name": self.name,
                 "labels": dict(self._labels),
-                "annotations": {STATE: json.dumps(self.state, sort_keys=True)},
+                "annotations": {STATE: json.dumps(self.state, sort_keys=True), PROCESSES: _processes()},
             },
             "spec": {
                 "holderIdentity": self.holder,
@@ -174,12 +257,13 @@ class Lease:
         else:
             body["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"]  # type: ignore[index]
             self._objects.replace(body)
+        self._written = written
 
     def _renew(self) -> None:
         while not self._changed.wait(self._seconds / 4):
             try:
                 with self._lock:
-                    self._write(self._objects.get("Lease", self.name))
+                    self._write_ours()
             except ConflictError:
                 continue  # written in between: the next turn sees by whom
             except ClusterError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ __all__ = [
     "BUILD",
     "MANAGER",
     "MAX_MODEL_BYTES",
+    "SETTINGS",
     "Model",
     "Workload",
     "build_of",
@@ -26,11 +28,15 @@ __all__ = [
     "namespace",
     "objects",
     "service_object",
+    "settings_of",
 ]
 
 MANAGER = "canarykit"
 BUILD = "canarykit.dev/build"
 """Annotation of a Deployment: which build of the service it runs."""
+
+SETTINGS = "canarykit.dev/settings"
+"""Annotation of a Deployment: short name of what its pods are given beside the build."""
 
 MAX_MODEL_BYTES = 1_000_000
 """A ConfigMap holds one mebibyte, its name and labels included."""
@@ -166,6 +172,12 @@ def build_of(version: Version, model: Model | None) -> str:
     return f"{version.name} {version.image or (model.digest if model else '')}".strip()
 
 
+def settings_of(container: Mapping[str, Any]) -> str:
+    """Short name of a container's environment and resources: the same code may behave otherwise with others."""
+    given = json.dumps([container["env"], container["resources"]], sort_keys=True)
+    return hashlib.sha256(given.encode()).hexdigest()[:10]
+
+
 def namespace(name: str) -> dict[str, Any]:
     """Return the Namespace."""
     return {
@@ -212,10 +224,11 @@ def deployment(
     check(service)
     version = service.version(role)
     named = labels(service, role)
+    container = _container(service, role, workload, model)
     pod: dict[str, Any] = {
         "terminationGracePeriodSeconds": GRACE,
         "automountServiceAccountToken": False,
-        "containers": [_container(service, role, workload, model)],
+        "containers": [container],
     }
     if workload.node_selector:
         pod["nodeSelector"] = dict(workload.node_selector)
@@ -228,7 +241,7 @@ def deployment(
         "metadata": {
             "name": f"{service.name}-{role}",
             "labels": {**selector(service, role), **named},
-            "annotations": {BUILD: build_of(version, model)},
+            "annotations": {BUILD: build_of(version, model), SETTINGS: settings_of(container)},
         },
         "spec": {
             "replicas": service.replicas if replicas is None else replicas,

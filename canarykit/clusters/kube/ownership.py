@@ -11,7 +11,7 @@ from canarykit.clusters.kube.manifests import MANAGER
 from canarykit.model import Service
 from canarykit.routers.objects import retried
 
-__all__ = ["BEFORE", "adopted", "adoption", "mine", "remove", "restored"]
+__all__ = ["BEFORE", "adopted", "adoption", "mine", "remove", "restore", "restored"]
 
 BEFORE = "canarykit.dev/before"
 """Annotation of an adopted object: what it was before, as JSON."""
@@ -44,7 +44,7 @@ def restored(client: Client, service: Service) -> list[str]:
         for found in client.list(kind, _of(service)):
             name = found["metadata"]["name"]
             if BEFORE in found["metadata"].get("annotations", {}):
-                retried(lambda kind=kind, name=name: _restore(client, kind, name))  # type: ignore[misc]
+                restore(client, kind, name)
                 given.append(f"{kind} {name}")
     return given
 
@@ -73,11 +73,17 @@ def _of(service: Service) -> str:
     return f"app.kubernetes.io/managed-by={MANAGER},app.kubernetes.io/part-of={service.name}"
 
 
+def restore(client: Client, kind: str, name: str) -> None:
+    """Give back an adopted object as it was, if it is still there."""
+    retried(lambda: _restore(client, kind, name))
+
+
 def _restore(client: Client, kind: str, name: str) -> None:
     found = client.get(kind, name)
-    if found is None:
+    noted = None if found is None else found["metadata"].get("annotations", {}).get(BEFORE)
+    if found is None or noted is None:
         return
-    before = json.loads(found["metadata"]["annotations"][BEFORE])
+    before = json.loads(noted)
     meta = {key: value for key, value in found["metadata"].items() if key not in ("managedFields", "labels", "annotations")}
     body = {
         **found,

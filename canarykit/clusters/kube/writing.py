@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from canarykit.clusters.kube.client import Client
-from canarykit.clusters.kube.manifests import BUILD
+from canarykit.clusters.kube.manifests import BUILD, SETTINGS
 from canarykit.clusters.kube.ownership import adoption, mine
 from canarykit.errors import ClusterError, ConflictError
-from canarykit.model import TrafficSplit
+from canarykit.routers.objects import to_stable
 
-__all__ = ["build_in", "refuse", "resumable", "write"]
+__all__ = ["build_in", "canary_of", "kept", "refuse", "resumable", "write"]
 
 Objects = Sequence[Mapping[str, Any]]
 
@@ -74,10 +74,28 @@ def resumable(client: Client, canary: Mapping[str, Any], router: Any) -> tuple[b
     routes = [client.get(body["kind"], body["metadata"]["name"]) for body in router.objects()]
     routed = found is not None and all(route is not None for route in routes)
     same = routed and build_in(found) == build_in(canary) and bool(found and found["spec"].get("replicas"))
-    return routed, same
+    return routed, same and _settings_in(found) in ("", _settings_in(canary))  # an older kit did not write them
 
 
-def write(client: Client, bodies: Objects, router: Any, made: list[tuple[str, str]], *, adopt: bool) -> bool:
+def canary_of(bodies: Objects) -> Mapping[str, Any]:
+    """Return the canary's Deployment among the objects of a service."""
+    return next(body for body in bodies if body["kind"] == "Deployment" and body["metadata"]["name"].endswith("-canary"))
+
+
+def kept(body: Mapping[str, Any], found: Mapping[str, Any] | None, *, split_by_pods: bool) -> Mapping[str, Any]:
+    """Return an object with what stays of the one that is there: numbers of pods that are the split in force."""
+    if found is None or not split_by_pods or body["kind"] != "Deployment":
+        return body
+    return {**body, "spec": {**body["spec"], "replicas": found["spec"]["replicas"]}}
+
+
+def _settings_in(deployment: Mapping[str, Any] | None) -> str:
+    return "" if deployment is None else str(deployment["metadata"].get("annotations", {}).get(SETTINGS, ""))
+
+
+def write(
+    client: Client, bodies: Objects, router: Any, *, made: list[tuple[str, str]], taken: list[tuple[str, str]], adopt: bool
+) -> bool:
     """Write all objects; return whether a rollout of the same versions is under way, whose weights then stay.
 
     Parameters
@@ -88,24 +106,21 @@ def write(client: Client, bodies: Objects, router: Any, made: list[tuple[str, st
         Deployments, Services and what they need.
     router : Router
         Has objects of its own.
-    made : list
-        Takes kind and name of each object that was not there before.
+    made, taken : list
+        Take kind and name of each object that was not there before, and of each that was someone else's.
     adopt : bool
         Take over what is someone else's.
     """
-    canary = next(body for body in bodies if body["kind"] == "Deployment" and body["metadata"]["name"].endswith("-canary"))
-    routed, same = resumable(client, canary, router)
-    if routed and not same and router.observed().canary:
-        # Another version: weight and evidence of the old one say nothing about it.
-        router.apply(TrafficSplit(0))
+    routed, same = resumable(client, canary_of(bodies), router)
+    if routed and not same:
+        to_stable(router)  # another version: weight and evidence of the old one say nothing about it
     for body in [*bodies, *([] if routed else router.objects())]:
         kind, name = body["kind"], body["metadata"]["name"]
         found = client.get(kind, name)
         if found is None:
             made.append((kind, name))
         elif not mine(found):
+            taken.append((kind, name))
             adoption(client, found)
-        elif same and router.scales and kind == "Deployment":
-            body = {**body, "spec": {**body["spec"], "replicas": found["spec"]["replicas"]}}  # which are its split
-        client.apply(body, force=adopt)
+        client.apply(kept(body, found, split_by_pods=same and router.scales), force=adopt)
     return same

@@ -289,3 +289,33 @@ def test_a_pod_is_asked_by_way_of_the_server(server, client):
     assert server.asked[0][1] == "/api/v1/namespaces/ns/pods/web-0:8080/proxy/metrics"
     with pytest.raises(OSError, match="Remote end closed"):
         client.through("web-0", 8080, "/metrics")
+
+
+def test_a_fenced_client_writes_only_while_it_may(server, client):
+    """
+    Each write is asked for first, and none gets to the server when it must not; reading is free.
+    """
+    asked = []
+
+    def allowed():
+        asked.append("may I?")
+        if len(asked) > 1:
+            raise ClusterError("someone else conducts")
+
+    fenced = client.fenced(allowed)
+    server.answers = [(200, {"metadata": {}})]
+    fenced.get("Lease", "l")
+    fenced.patch("Lease", "l", {})
+    assert asked == ["may I?"]
+    for write in (
+        lambda: fenced.patch("Lease", "l", {}),
+        lambda: fenced.apply(LEASE),
+        lambda: fenced.replace(LEASE),
+        lambda: fenced.create(LEASE),
+        lambda: fenced.delete("Lease", "l"),
+    ):
+        with pytest.raises(ClusterError, match="someone else conducts"):
+            write()
+    assert [command for command, *_ in server.asked] == ["GET", "PATCH"]
+    client.patch("Lease", "l", {})
+    assert len(asked) == 6

@@ -191,3 +191,13 @@ def test_an_address_that_is_misspelt_is_refused(made, where, says):
     with pytest.raises(PlanError, match=says):
         ck.connect(where)
     assert made == []
+
+
+@pytest.mark.parametrize("more", ["&gatway=x", "&gateway=", "&router=nginx", "&metrics=grafana", "&service_type=Odd"])
+def test_no_error_of_an_address_shows_a_password(made, more):
+    """
+    Errors end up in the logs of a build server: they name the option, and no value beside the one that is wrong.
+    """
+    with pytest.raises(PlanError) as refused:
+        ck.connect(f"kube:p/n?prometheus=http://me:secret@host:9090{more}")
+    assert "secret" not in str(refused.value)

@@ -126,6 +126,25 @@ def test_a_sender_that_ended_by_itself_is_told():
     assert cluster.list("Job") == []
 
 
+@pytest.mark.parametrize("fails", ["list", "delete"])
+def test_traffic_that_could_not_be_ended_is_ended_the_next_time(fails, monkeypatch):
+    """
+    The API server is away: that is an error, and a second call ends the senders for which the first could not.
+    """
+    cluster = Cluster([sender(5), sender(3, first=5)])
+    running = load(cluster).start()
+
+    def away(*args, **options):
+        raise ClusterError("the API server is away")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(cluster, fails, away)
+        with pytest.raises(ClusterError, match="is away"):
+            running.stop()
+    assert running.stop().answered == 8
+    assert cluster.list("Job") == cluster.list("ConfigMap") == []
+
+
 def test_a_sender_that_does_not_come_up_says_why_and_leaves_nothing():
     """
     Its image, for instance.

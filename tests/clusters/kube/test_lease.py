@@ -16,8 +16,11 @@ from canarykit.clusters.kube import guard
 from canarykit.clusters.kube.lease import STATE, Lease, holder_of, stale
 from canarykit.errors import ClusterError, ConflictError, RoutingError
 from canarykit.model import TrafficSplit
+from canarykit.routers.gateway_api import GatewayApiRouter
+from canarykit.routers.objects import Target
 
 NAME = "digits-rollout"
+TARGET = Target("digits", 80, {})
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def take(namespace):
 
     yield make
     for lease in made:
-        lease._stop()
+        lease.stop()
 
 
 def age(namespace, seconds):
@@ -123,6 +126,53 @@ def test_a_dead_process_of_this_machine_holds_nothing(namespace, take):
     assert os.getpid() != gone.pid
 
 
+def test_a_number_among_other_processes_says_nothing(namespace, take, monkeypatch):
+    """
+    A container of the same name counts its processes for itself: that none here has that number does not mean it is gone.
+    """
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    other = take(holder=f"{socket.gethostname()}-{gone.pid}-abc")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("canarykit.clusters.kube.lease._processes", lambda: "another boot pid:[4026532999]")
+        other.acquire()
+    other.stop()
+    with pytest.raises(ClusterError, match="conducts a rollout"):
+        take().acquire()
+
+
+@pytest.mark.parametrize("how", ["let go", "removed"])
+def test_a_lease_that_somebody_ended_is_lost(namespace, take, how):
+    """
+    Its guard has ended with it: it is not taken again by a renewal, and what it was guarded for is not gone on with.
+    """
+    lease = take()
+    lease.acquire()
+    assert lease.held
+    if how == "removed":
+        namespace.delete("Lease", NAME)
+    else:
+        namespace.edit("Lease", NAME, holderIdentity=None)
+    for change in (lease.renew, lambda: lease.remember(weight=5.0), lease.check):
+        with pytest.raises(ClusterError, match="nobody renewed the lease, and the guard or somebody else has ended"):
+            change()
+    assert not lease.held
+    assert holder_of(namespace.get("Lease", NAME)) == ""
+    lease.release()
+    lease.remove()
+
+
+def test_it_may_be_seen_to_be_free_without_being_taken(namespace, take):
+    """
+    Who looks first writes nothing.
+    """
+    take().check_free()
+    assert namespace.writes == []
+    take().acquire()
+    with pytest.raises(ClusterError, match="conducts a rollout"):
+        take().check_free()
+
+
 def test_it_is_renewed_while_somebody_is_there(namespace, take):
     """
     Four times in its life, and only until it is let go.
@@ -146,7 +196,7 @@ def test_one_s_own_lease_is_no_obstacle(namespace, take):
     """
     lease = take()
     lease.acquire()
-    lease._stop()
+    lease.stop()
     assert lease.acquire() == {}
 
 
@@ -220,7 +270,7 @@ def facts(take):
     lease = take(holder="elsewhere-1-a")
     lease.acquire()
     lease.remember(phase="progressing", weight=25.0)
-    lease._stop()
+    lease.stop()
     return {"lease": NAME, "holder": "elsewhere-1-a", "app": "digits", "binding": {}}
 
 
@@ -282,6 +332,40 @@ def test_the_guard_waits_while_the_lease_is_renewed_and_the_server_away(namespac
     assert guard.watch(namespace, facts) == "returned"
     assert len(looks) == 4
     assert "guard of digits: the API server is away" in capsys.readouterr().err
+
+
+def test_the_guard_of_what_is_not_there_ends(namespace, facts, monkeypatch):
+    """
+    A kernel that died while it deployed for the first time has no route yet, and no canary that gets anything.
+    """
+    monkeypatch.setattr(
+        guard, "bind", lambda client, app, **binding: GatewayApiRouter(client, TARGET, url="http://127.0.0.1:1")
+    )
+    age(namespace, 61)
+    assert guard.watch(namespace, facts) == "returned"
+    assert holder_of(namespace.get("Lease", NAME)) == ""
+
+
+def test_the_guard_outlives_its_terminal(namespace, router, facts, monkeypatch):
+    """
+    Nobody can read what it has to say any more: it goes on all the same.
+    """
+    age(namespace, 61)
+    real, looks = namespace.get, []
+
+    def get(kind, name, **options):
+        looks.append(kind)
+        if len(looks) == 1:
+            raise ClusterError("the API server is away")
+        return real(kind, name, **options)
+
+    def gone(*args, **options):
+        raise OSError(5, "Input/output error")
+
+    namespace.get = get
+    monkeypatch.setattr("builtins.print", gone)
+    assert guard.watch(namespace, facts) == "returned"
+    assert router.applied == [0.0]
 
 
 def test_the_guard_leaves_no_word_on_the_lease_of_another(namespace, router, facts):

@@ -1,0 +1,414 @@
+"""A cluster that is shared: who conducts, what a lost lease still lets one do, and what a failed deployment leaves."""
+
+import copy
+import json
+
+import pytest
+from kube_doubles import Namespace
+
+import canarykit as ck
+from canarykit.clusters.kube import cluster as kube
+from canarykit.clusters.kube.lease import Lease, holder_of
+from canarykit.clusters.kube.ownership import BEFORE
+from canarykit.errors import ClusterError, RoutingError
+from canarykit.model import ROLES, TrafficSplit
+
+LEASE = "digits-rollout"
+SERVICE = ck.Service("digits", ck.Version("v1", image="a:1"), ck.Version("v2", image="a:2"))
+
+
+class Server(Namespace):
+    """An API server in memory: Deployments are up at once, unless a test breaks them, and a Gateway takes up every route."""
+
+    def __init__(self):
+        super().__init__()
+        self.allowed, self.broken = (lambda: None), set()
+        self.create({"kind": "Namespace", "metadata": {"name": "ns"}})
+
+    def fenced(self, allowed):
+        """The same objects, written only while something holds."""
+        made = copy.copy(self)
+        made.allowed = allowed
+        return made
+
+    def get(self, kind, name, *, namespace=None):
+        """Read an object; the status of a Deployment is that of one which is up."""
+        found = super().get(kind, name)
+        if found is not None and kind == "Deployment" and name not in self.broken:
+            pods = found["spec"]["replicas"]
+            counted = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), pods)
+            found["status"] = {"observedGeneration": found["metadata"]["generation"], **counted}
+        return found
+
+    def list(self, kind, selector="", *, everywhere=False, fields=""):
+        """No pods: those of a Deployment are not looked at here."""
+        return [] if kind == "Pod" else super().list(kind, selector)
+
+    def apply(self, body, *, dry_run=False, force=False):
+        """Merge our fields into the object."""
+        found = self.get(body["kind"], body["metadata"]["name"]) or {"metadata": {}}
+        meta = {**found["metadata"], **body["metadata"]}
+        for field in ("labels", "annotations"):
+            meta[field] = {**found["metadata"].get(field, {}), **body["metadata"].get(field, {})}
+        made = {**found, **body, "metadata": meta}
+        return made if dry_run else self._store(made)
+
+    def delete(self, kind, name, *, grace=None):
+        """Delete an object, when it may be."""
+        self.allowed()
+        return super().delete(kind, name)
+
+    def log(self, pod, *, lines=10, previous=False):
+        """Nothing was written."""
+        return ""
+
+    def _store(self, body):
+        if hasattr(self, "allowed"):
+            self.allowed()
+        return super()._store(body)
+
+
+class Watch:
+    """A guard that only says whether it watches."""
+
+    def __init__(self, lease):
+        self.holder, self.watches = lease.holder, True
+
+    def stop(self):
+        """Watch no more."""
+        self.watches = False
+
+
+@pytest.fixture
+def server():
+    """An API server."""
+    return Server()
+
+
+@pytest.fixture
+def guards(monkeypatch):
+    """Guards that were started, in order."""
+    made = []
+
+    def start(lease, client, app, binding):
+        assert holder_of(client.get("Lease", LEASE)) == lease.holder
+        made.append(Watch(lease))
+        return made[-1]
+
+    monkeypatch.setattr(kube.Guard, "start", start)
+    return made
+
+
+@pytest.fixture
+def connect(server, guards, monkeypatch):
+    """Make clusters of the server; each is let go afterwards."""
+    monkeypatch.setattr(kube, "Client", lambda context, namespace, tell: server)
+    monkeypatch.setattr("canarykit.routers.route.until_served", lambda *args, **options: None)
+    monkeypatch.setattr("canarykit.routers.gateway_api.accepted", lambda *args: None)
+    made = []
+
+    def make(**options):
+        told = []
+        options = {"gateway": "infra/web", "url": "http://127.0.0.1:1", "tell": told.append, "ready_within": 0.3, **options}
+        made.append(kube.KubeCluster(None, "ns", **options))
+        made[-1].told = told
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        if cluster._lease is not None:
+            cluster._lease.stop()
+
+
+def weight_of(server):
+    """Share that the route gives the canary."""
+    refs = {ref["name"]: ref["weight"] for ref in server.get("HTTPRoute", "digits")["spec"]["rules"][0]["backendRefs"]}
+    return 100 * refs["digits-canary"] / sum(refs.values())
+
+
+def sleep(cluster, seconds=61):
+    """Let a cluster's kernel have slept for so long, with all its threads."""
+    cluster._lease.stop()
+    cluster._lease._written = tuple(moment - seconds for moment in cluster._lease._written)
+
+
+def taken_over(server, holder="elsewhere-1-abc"):
+    """Let somebody else conduct the rollout from now on, or nobody."""
+    server.edit("Lease", LEASE, holderIdentity=holder)
+
+
+# A lease that is lost ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("holder", "says"), [("elsewhere-1-abc", "elsewhere-1-abc has taken over"), (None, "nobody renewed the lease")]
+)
+def test_who_has_lost_the_lease_changes_nothing(connect, server, holder, says):
+    """
+    A kernel that slept for too long: no weight, no version and no object is written by it, whoever came meanwhile.
+    """
+    cluster = connect()
+    cluster.deploy(SERVICE)
+    cluster.router.apply(TrafficSplit(25))
+    sleep(cluster)
+    taken_over(server, holder)
+    objects, written = copy.deepcopy(server._objects), len(server.writes)
+    for change in (
+        lambda: cluster.router.apply(TrafficSplit(50)),
+        lambda: cluster.router.reset(),
+        cluster.promote,
+        cluster.retire_canary,
+        lambda: cluster.remember(weight=50),
+    ):
+        with pytest.raises(ClusterError, match=says):
+            change()
+    cluster.teardown()
+    assert any(says in line and "nothing is changed from here" in line for line in cluster.told)
+    assert (server._objects, len(server.writes)) == (objects, written)
+    with pytest.raises(ClusterError, match="nothing runs here"):
+        _ = cluster.router
+
+
+def test_who_lost_the_lease_lets_go_of_nothing(connect, server, guards):
+    """
+    `close` and `teardown` at the first moment: it is the server that is asked, not the clock.
+    """
+    for end in ("release", "teardown"):
+        cluster = connect()
+        cluster.deploy(SERVICE)
+        taken_over(server)
+        getattr(cluster, end)()
+        assert holder_of(server.get("Lease", LEASE)) == "elsewhere-1-abc"
+        assert server.get("HTTPRoute", "digits") is not None
+        assert not guards[-1].watches
+        server.edit("Lease", LEASE, holderIdentity=None)
+
+
+def test_a_lease_that_is_renewed_costs_no_look(connect, server):
+    """
+    A change of weight asks for the lease only when it was not renewed for half of its life.
+    """
+    cluster, asked = connect(), []
+    cluster.deploy(SERVICE)
+    real = server.get
+    server.get = lambda kind, name, **options: asked.append(kind) or real(kind, name, **options)
+    cluster._lease._objects = server
+    cluster.router.apply(TrafficSplit(25))
+    assert "Lease" not in asked
+    sleep(cluster, 31)
+    cluster.router.apply(TrafficSplit(50))
+    cluster.router.apply(TrafficSplit(25))
+    assert asked.count("Lease") == 1
+    assert weight_of(server) == 25
+
+
+def test_a_teardown_leaves_nothing(connect, server, guards):
+    """
+    Who holds the lease removes all, the lease last; a second time there is nothing to do.
+    """
+    cluster = connect()
+    cluster.deploy(SERVICE)
+    assert guards[0].watches
+    for _ in range(2):
+        cluster.teardown()
+        assert list(server._objects) == [("Namespace", "ns")]
+    assert not guards[0].watches
+
+
+# Deployments that fail --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def under_way(connect):
+    """A rollout at 25 %, whose kernel has gone without a word."""
+    cluster = connect()
+    cluster.deploy(SERVICE)
+    cluster.router.apply(TrafficSplit(25))
+    cluster._lease.stop()
+    cluster.client.edit("Lease", LEASE, holderIdentity=None)
+    return cluster
+
+
+def test_a_resume_is_guarded_from_the_beginning(connect, server, guards, under_way):
+    """
+    The guard of whoever was here before ends when the lease changes hands; the next one watches before anything is written.
+    """
+    real = server._store
+
+    def store(body):
+        if body["kind"] != "Lease":
+            assert len(guards) == 2
+        return real(body)
+
+    server._store = store
+    cluster = connect()
+    cluster.deploy(SERVICE)
+    assert guards[1].watches
+    assert weight_of(server) == 25
+
+
+def test_a_resume_that_fails_returns_traffic(connect, server, guards, under_way):
+    """
+    The canary there does not come up any more: it keeps no share without a lease and a guard.
+    """
+    server.broken.add("digits-canary")
+    with pytest.raises(ClusterError, match="0 of 2 pods ready"):
+        connect().deploy(SERVICE)
+    assert weight_of(server) == 0
+    assert server.get("Deployment", "digits-canary") is not None
+    assert server.get("Lease", LEASE) is None
+    assert not guards[1].watches
+
+
+def test_a_route_in_disorder_is_put_right(connect, server, guards, under_way):
+    """
+    Its rules disagree, so that there is no weight to go on from: that is said, all is on stable, and nobody holds the lease.
+    """
+    rules = server.get("HTTPRoute", "digits")["spec"]["rules"]
+    server.edit(
+        "HTTPRoute", "digits", rules=[*rules, {"backendRefs": [{**ref, "weight": 1} for ref in rules[0]["backendRefs"]]}]
+    )
+    with pytest.raises(RoutingError, match="split the traffic differently"):
+        connect().deploy(SERVICE)
+    assert weight_of(server) == 0
+    assert server.get("Lease", LEASE) is None
+    assert not guards[1].watches
+    cluster = connect()
+    cluster.deploy(SERVICE)
+    assert cluster.router.observed() == TrafficSplit(0)
+
+
+def test_traffic_that_cannot_be_returned_stays_guarded(connect, server, guards, under_way, monkeypatch):
+    """
+    Then the lease stays, is renewed no more, and its guard goes on.
+    """
+    server.broken.add("digits-canary")
+    stopped = []
+    monkeypatch.setattr(Lease, "stop", lambda lease, real=Lease.stop: (stopped.append(lease.holder), real(lease)))
+
+    def refuse(self, split):
+        raise RoutingError("the gateway does not serve it")
+
+    monkeypatch.setattr("canarykit.routers.gateway_api.GatewayApiRouter.apply", refuse)
+    with pytest.raises(RoutingError, match="the gateway does not serve it"):
+        connect().deploy(SERVICE)
+    assert holder_of(server.get("Lease", LEASE)) == guards[1].holder
+    assert guards[1].watches
+    assert guards[1].holder in stopped
+
+
+def test_what_is_refused_takes_no_lease(connect, server, guards, under_way):
+    """
+    Stable is to be another version: nothing is begun, so that the guard of before, if there is one, stays.
+    """
+    other = ck.Service("digits", ck.Version("v0", image="a:0"), SERVICE.canary)
+    with pytest.raises(ClusterError, match="name as stable what serves now"):
+        connect().deploy(other)
+    assert weight_of(server) == 25
+    assert len(guards) == 1
+
+
+def test_a_failed_deployment_gives_back_only_what_it_took(connect, server):
+    """
+    An object that an earlier session adopted is in use still; one that this call took is as it was.
+    """
+    theirs = {"kind": "Service", "metadata": {"name": "digits-stable", "labels": {}, "annotations": {}}, "spec": {"a": 1}}
+    server.create(theirs)
+    first = connect(adopt=True)
+    first.deploy(SERVICE)
+    first.release()
+    canary = server.get("Service", "digits-canary")
+    server._store({**canary, "metadata": {"name": "digits-canary", "labels": {}, "annotations": {}}, "spec": {"b": 2}})
+    server.broken.add("digits-canary")
+    with pytest.raises(ClusterError, match="0 of 2 pods ready"):
+        connect(adopt=True).deploy(SERVICE)
+    assert server.get("Service", "digits-canary")["spec"] == {"b": 2}
+    stable = server.get("Service", "digits-stable")
+    assert stable["spec"]["selector"]["version"] == "stable"
+    assert json.loads(stable["metadata"]["annotations"][BEFORE])["spec"] == {"a": 1}
+
+
+@pytest.mark.parametrize("router", ["gateway-api", "replicas"])
+def test_a_failed_first_deployment_leaves_nothing(connect, server, guards, router):
+    """
+    And waits for no split of what it has made itself.
+    """
+    server.broken.add("digits-stable")
+    with pytest.raises(ClusterError, match="0 of 2 pods ready"):
+        connect(router=router).deploy(SERVICE)
+    assert list(server._objects) == [("Namespace", "ns")]
+    assert not guards[0].watches
+
+
+def test_a_lease_of_what_cannot_be_removed_is_renewed_by_nobody(connect, server, guards, monkeypatch):
+    """
+    Nothing may be deleted any more: the lease stays until it is stale, and its guard with it.
+    """
+    leases, real = [], Lease.acquire
+
+    def acquire(lease):
+        leases.append(lease)
+        return real(lease)
+
+    def delete(self, kind, name, *, grace=None):
+        raise ClusterError("no permission")
+
+    server.broken.add("digits-stable")
+    monkeypatch.setattr(Lease, "acquire", acquire)
+    monkeypatch.setattr(Server, "delete", delete)
+    with pytest.raises(ClusterError, match="no permission"):
+        connect().deploy(SERVICE)
+    assert leases[0]._thread is None
+    assert guards[0].watches
+
+
+# What is there already --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("router", ["gateway-api", "istio", "ingress-nginx", "replicas"])
+def test_a_plan_says_what_a_deployment_would_do(connect, server, router, monkeypatch):
+    """
+    The weights of a rollout that is under way stay, whichever object they are in.
+    """
+    monkeypatch.setattr("canarykit.routers.replicas.ReplicasRouter._wait", lambda self, want, **options: None)
+    cluster = connect(router=router, url="http://127.0.0.1:1")
+    monkeypatch.setattr("canarykit.routers.replicas.until_served", lambda *args, **options: None)
+    assert {change.action for change in cluster.plan(SERVICE)} == {"create"}
+    cluster.deploy(SERVICE)
+    cluster.router.apply(TrafficSplit(25))
+    before = {name: body["spec"] for name, body in server._objects.items() if "spec" in body and name[0] != "Lease"}
+    assert {change.action for change in cluster.plan(SERVICE)} == {"leave"}
+    cluster.release()
+    again = connect(router=router, url="http://127.0.0.1:1")
+    again.deploy(SERVICE)
+    assert again.router.observed() == TrafficSplit(25)
+    assert {name: body["spec"] for name, body in server._objects.items() if name in before} == before
+
+
+@pytest.mark.parametrize(
+    ("service", "options"),
+    [
+        (ck.Service("digits", SERVICE.stable, ck.Version("v2", image="a:2", env={"BEAMS": "4"})), {}),
+        (SERVICE, {"workload": ck.Workload(resources={"limits": {"memory": "2Gi"}})}),
+    ],
+)
+def test_other_settings_begin_at_nothing(connect, server, under_way, service, options):
+    """
+    The same image with another environment, or on less memory, is another canary: the old weight says nothing about it.
+    """
+    cluster = connect(**options)
+    cluster.deploy(service)
+    assert cluster.router.observed() == TrafficSplit(0)
+
+
+def test_settings_that_an_older_kit_did_not_write_are_taken_as_the_same(connect, server, under_way):
+    """
+    A rollout that is under way survives an update of the kit.
+    """
+    for role in ROLES:
+        found = server.get("Deployment", f"digits-{role}")
+        found["metadata"]["annotations"].pop("canarykit.dev/settings")
+        server._store(found)
+    cluster = connect()
+    cluster.deploy(SERVICE)
+    assert cluster.router.observed() == TrafficSplit(25)
