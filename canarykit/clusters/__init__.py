@@ -43,4 +43,5 @@ def connect(where: str = "local", *, scenario: str = "good") -> Cluster:
         from canarykit.clusters.kube.address import from_address
 
         return from_address(where)
-    raise PlanError(f'no cluster is known as {where!r}: use "local", "simulated" or "kube:CONTEXT/NAMESPACE"')
+    # Options are left out: one may hold a password, and errors end up in logs.
+    raise PlanError(f'no cluster is known as {where.partition("?")[0]!r}: use "local", "simulated" or "kube:CONTEXT/NAMESPACE"')

@@ -193,11 +193,15 @@ def test_an_address_that_is_misspelt_is_refused(made, where, says):
     assert made == []
 
 
-@pytest.mark.parametrize("more", ["&gatway=x", "&gateway=", "&router=nginx", "&metrics=grafana", "&service_type=Odd"])
-def test_no_error_of_an_address_shows_a_password(made, more):
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [("kube", f"&{more}") for more in ("gatway=x", "gateway=", "router=nginx", "metrics=grafana", "service_type=Odd")]
+    + [("kubernetes", "")],
+)
+def test_no_error_of_an_address_shows_a_password(made, kind, more):
     """
     Errors end up in the logs of a build server: they name the option, and no value beside the one that is wrong.
     """
     with pytest.raises(PlanError) as refused:
-        ck.connect(f"kube:p/n?prometheus=http://me:secret@host:9090{more}")
+        ck.connect(f"{kind}:p/n?prometheus=http://me:secret@host:9090{more}")
     assert "secret" not in str(refused.value)
