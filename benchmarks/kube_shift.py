@@ -4,7 +4,7 @@
 
 WHERE is as of `connect`, such as "kube:?hostname=bench.test"; by default the cluster that KUBECONFIG names. Both
 versions run there; the canary's weight goes from 0 to 100 % and back, by turns with `Experiment.shift` and with one
-read and one patch of the route and nothing else. A client in a process of its own asks without a pause, and sees when
+read and one patch of the route and nothing else. A client in a process of its own asks again and again, and sees when
 the first answer of the other version comes: from the call to that answer is the time until the split is in force. The
 kit, which looks at the pods before it writes, may add a tenth and one round trip to the gateway.
 """
@@ -26,6 +26,8 @@ from canarykit.serving import digits
 ROUNDS = 75
 NAMESPACE = "canarykit-bench"
 PATH = "/v2/health/ready"
+REST = 0.002
+"""Seconds between questions: without a rest the client would take the processors from the gateway that it watches."""
 
 
 def raw(exp, weight):
@@ -40,7 +42,7 @@ def watch(pipe, url, host):
     probe = Probe(url, PATH, host=host)
     for role in iter(pipe.recv, None):
         while probe() != role:
-            pass
+            time.sleep(REST)
         pipe.send(time.perf_counter())
     probe.close()
 
@@ -63,7 +65,7 @@ def measure(exp, pipe):
     for number in range(ROUNDS):
         for name in ways if number % 2 else reversed(ways):
             for weight in (100, 0):
-                time.sleep(float(rng.uniform(0.1, 0.3)))  # the gateway gathers changes: at no fixed moment of that
+                time.sleep(float(rng.uniform(0.5, 0.8)))  # the gateway gathers changes: at no fixed moment of that
                 pipe.send("canary" if weight else "stable")
                 start = time.perf_counter()
                 ways[name](exp, weight)
