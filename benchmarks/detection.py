@@ -398,6 +398,7 @@ def main():
                 print(f"{row['case'].name}, {row['setting']}: {_cell(row)}", file=sys.stderr, flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     text = (
+        "# Requests to detect, and false alarms\n\nMade by `python benchmarks/detection.py`.\n\n"
         f"Rollouts: {bad} of each bad canary, {good} of equal versions, 100,000 requests each. A cell is the median of "
         f"requests until the alarm, its ratio to the information bound, and the share of good canaries that were blamed.\n\n"
         f"{summary(rows)}\n\n{table(rows, SETTINGS)}\n"

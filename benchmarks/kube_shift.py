@@ -82,7 +82,9 @@ def main():
         router = exp.cluster.router
         trip = round_trip(router)
         here, there = multiprocessing.get_context("spawn").Pipe()
-        client = multiprocessing.get_context("spawn").Process(target=watch, args=(there, router.url, router.hostname))
+        client = multiprocessing.get_context("spawn").Process(
+            target=watch, args=(there, router.url, router.hostname), daemon=True
+        )
         client.start()
         took = measure(exp, here)
         here.send(None)

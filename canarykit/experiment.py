@@ -232,8 +232,8 @@ class Experiment:
         PlanError
             Not a weight, a higher one after an alarm, or the plan is being carried out.
         RoutingError
-            The gateway does not serve it: what was in force is written again, as far as that goes. Or someone else changed
-            the split, which nobody knew: the second time it is overwritten.
+            The gateway does not serve it: where it is more than was in force, that is written again, as far as that goes. Or
+            someone else changed the split, which nobody knew: the second time it is overwritten.
         ClusterError
             The canary does not answer.
         """

@@ -173,6 +173,22 @@ def test_a_weight_that_is_not_confirmed_is_taken_back(experiment):
     assert [window.end - window.start for window in exp.journal.windows() if any(window.requests)] == [pytest.approx(5)]
 
 
+@pytest.mark.parametrize("less", [5, 0])
+def test_a_weight_that_is_less_is_never_taken_back(experiment, less):
+    """
+    Who takes traffic from the canary does not get it back because the gateway was slow to follow: it is counted as written.
+    """
+    exp = experiment()
+    exp.shift(50)
+    written_and_refused(exp.cluster.router, {less})
+    with pytest.raises(
+        RoutingError, match=rf"not seen to serve {less} %; {less} % is written, and stays: it is less than the 50 %"
+    ):
+        exp.shift(less)
+    assert exp.cluster.router.observed() == exp.snapshot().standing.split == ck.TrafficSplit(less)
+    assert exp.journal.weights()[-1]["asked"] == less
+
+
 def test_a_weight_that_can_neither_be_confirmed_nor_taken_back_is_named(experiment):
     """
     The message says what is written; the plan finds that it is not what it was told.

@@ -179,12 +179,13 @@ class Steering:
             raise Overtaken(f"nothing to promote: {judgement.sentence}")
 
     def _write(self, split: TrafficSplit) -> float:
-        """Have a weight served; when it is not, have the one served that was. Needs the lock."""
+        """Have a weight served; when it is not, have the canary get no more than it had. Needs the lock."""
+        start = self._cluster.clock.now()
         try:
             took = self._cluster.router.apply(split)
         except Exception as error:
             # Whoever carries out the plan returns all traffic to stable now.
-            said = None if self._course.running else self._put_back()
+            said = None if self._course.running else self._settle(start)
             if said is None:
                 raise
             if not isinstance(error, CanaryError):
@@ -194,17 +195,29 @@ class Steering:
         self._voice.say(f"{split} to the canary, in force after {1000 * took:.0f} ms")
         return took
 
-    def _put_back(self) -> str | None:
-        """Write the split in force again, if it is not what is written; say what is written now, None when nothing changed."""
+    def _settle(self, start: float) -> str | None:
+        """After a change that failed: keep what is written when it is less than was in force, write that again otherwise.
+
+        Returns
+        -------
+        str or None
+            What is written now; None when nothing changed.
+        """
         router, before = self._cluster.router, self._course.split
         try:
-            if self._course.is_as_told(router.observed()):
+            written = router.observed()
+            if self._course.is_as_told(written):
                 return None
-            self._course.mixed()
-            router.apply(before)
+            if written.canary > before.canary:
+                self._course.mixed()
+                router.apply(before)
         except Exception as error:
             return f"{self._written()} is written now, and {before}, which was in force, could not be put back: {error}"
-        return f"{before}, which was in force, is written again"
+        if written.canary > before.canary:
+            return f"{before}, which was in force, is written again"
+        self._course.moved(written)
+        self._course.in_force(written, self._cluster.clock.now() - start)
+        return f"{written} is written, and stays: it is less than the {before} that was in force"
 
     def _written(self) -> str:
         try:
