@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 
 import numpy as np
@@ -15,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from canarykit.metrics import LATENCY_EDGES
-from canarykit.serving import digits, storage
+from canarykit.serving import digits, server, storage
 from canarykit.serving.server import ModelServer
 
 IMAGES, LABELS = digits.held_out()
@@ -135,6 +136,42 @@ def test_a_model_that_raises_is_a_500_without_a_traceback(models):
     assert response.json()["error"].startswith("the model failed: ValueError")
     assert "Traceback" not in response.text
     assert infer(client, [light]).status_code == 200
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_the_first_request_is_not_the_first_prediction(raises):
+    """
+    The model has predicted once by then, in the thread that answers; one that makes nothing of zeros is served all the same.
+    """
+    seen = []
+
+    class Model:
+        n_features_in_ = 3
+
+        def predict(self, rows):
+            seen.append((rows.shape, threading.current_thread()))
+            if raises and not rows.any():
+                raise ValueError("zeros")
+            return np.ones(len(rows))
+
+    service = ModelServer(Model(), "digits", "v1")
+    service.warm_up()
+    assert infer(TestClient(service.app()), np.ones((2, 3))).status_code == 200
+    (warm, where), (asked, there) = seen
+    assert (warm, asked) == ((1, 3), (2, 3))
+    assert where is there is not threading.current_thread()
+
+
+def test_a_server_warms_up_before_it_answers(models, monkeypatch):
+    """
+    Whoever asks whether it is ready is not told so before.
+    """
+    done = []
+    monkeypatch.setattr(ModelServer, "warm_up", lambda service: done.append("warm"))
+    monkeypatch.setattr(server._Server, "run", lambda *server, sockets: done.append("answers"))
+    monkeypatch.setattr(signal, "signal", lambda *handler: None)
+    assert server.main(["--model", str(models["good"]), "--name", "digits", "--version", "v2", "--port", "0"]) == 0
+    assert done == ["warm", "answers"]
 
 
 def test_metrics_count_requests_by_code(models):
