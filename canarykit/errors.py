@@ -7,6 +7,7 @@
     ├── ClusterError            a version does not come up, or does not stay up
     │   └── ConflictError       someone else wrote the same object, or owns it
     ├── RoutingError            the gateway does not serve the split that was asked for
+    │   └── EditedError         someone else has changed the split
     ├── TelemetryError          counts cannot be read
     │   └── JournalError        the record of a rollout cannot be written or read
     └── ReportError             a notebook cannot be run or turned into a report
@@ -18,6 +19,7 @@ __all__ = [
     "CanaryError",
     "ClusterError",
     "ConflictError",
+    "EditedError",
     "JournalError",
     "PlanError",
     "ReportError",
@@ -44,6 +46,10 @@ class ConflictError(ClusterError):
 
 class RoutingError(CanaryError):
     """The gateway does not serve the split that was asked for."""
+
+
+class EditedError(RoutingError):
+    """Another split was in place than the one that was to be replaced, and stays."""
 
 
 class TelemetryError(CanaryError):

@@ -32,6 +32,9 @@ __all__ = [
     "Word",
 ]
 
+_ROUNDING = 1e-6
+"""Percent by which a split may differ that was written as whole weights and read back."""
+
 Role = Literal["stable", "canary"]
 ROLES: tuple[Role, Role] = ("stable", "canary")
 
@@ -84,6 +87,10 @@ class TrafficSplit:
     def share(self) -> float:
         """Share of requests that the canary receives, 0 to 1."""
         return self.canary / 100
+
+    def is_near(self, other: TrafficSplit) -> bool:
+        """Whether two splits are the same, but for the rounding of weights to whole numbers."""
+        return abs(self.canary - other.canary) <= _ROUNDING
 
     def __str__(self) -> str:
         return f"{self.canary:g} %"

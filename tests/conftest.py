@@ -14,6 +14,7 @@ from hypothesis import settings
 import canarykit as ck
 from canarykit.metrics import latency_cells
 from canarykit.model import TrafficSplit, Window
+from canarykit.testing import SimulatedCluster
 
 # Machines that run tests are small and noisy: nothing here is timed.
 settings.register_profile("canarykit", deadline=None)
@@ -75,6 +76,25 @@ def service():
     """A service for clusters that run nothing."""
     never = ["never", "{port}"]
     return ck.Service("digits", ck.Version("v1", command=never), ck.Version("v2", command=never))
+
+
+@pytest.fixture
+def simulated(service):
+    """Make an experiment on a simulated cluster, with so many requests per second; it is torn down afterwards."""
+    made = []
+
+    def make(scenario="good", *, rate=100, cluster=None, deploy=True, tell=lambda line: None, **options):
+        exp = ck.Experiment(service, cluster or SimulatedCluster(scenario), tell=tell, **options)
+        made.append(exp)
+        if deploy:
+            exp.deploy()
+            if rate:
+                exp.send(rate)
+        return exp
+
+    yield make
+    for exp in made:
+        exp.teardown()
 
 
 @pytest.fixture

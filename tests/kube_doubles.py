@@ -41,9 +41,12 @@ class Namespace:
         return self._store(body)
 
     def patch(self, kind, name, body, *, how="merge", sub=""):
-        """Change an object, by a merge patch or a JSON patch."""
+        """Change an object, by a merge patch or a JSON patch; a conflict when it has gone."""
         self.before_write()
-        found = self._found(kind, name)
+        try:
+            found = self._found(kind, name)
+        except ClusterError as error:
+            raise ConflictError(str(error)) from error
         if how == "json":
             for change in body:
                 _change(found, change)

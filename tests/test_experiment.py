@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,22 +18,9 @@ PLAN = ck.RolloutPlan.of(5, 25, 50, hold="1min", budget="10min")
 
 
 @pytest.fixture
-def experiment(service):
+def experiment(simulated):
     """Make an experiment on a simulated cluster, with traffic."""
-    made = []
-
-    def make(scenario="good", *, rate=100, plan=PLAN, cluster=None, **options):
-        told = options.setdefault("tell", lambda line: None)
-        assert told
-        exp = ck.Experiment(service, cluster or SimulatedCluster(scenario), guardrails=GUARDRAILS, plan=plan, **options)
-        exp.deploy()
-        exp.send(rate)
-        made.append(exp)
-        return exp
-
-    yield make
-    for exp in made:
-        exp.teardown()
+    return partial(simulated, guardrails=GUARDRAILS, plan=PLAN)
 
 
 @pytest.mark.parametrize(

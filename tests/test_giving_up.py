@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -9,28 +10,15 @@ import pytest
 import canarykit as ck
 from canarykit.errors import JournalError, RoutingError, TelemetryError
 from canarykit.interrupts import uninterrupted
-from canarykit.testing import SimulatedCluster
 
 PLAN = ck.RolloutPlan.of(5, 25, 50, hold="10s", budget="10min")
 STABLE = ck.TrafficSplit(0)
 
 
 @pytest.fixture
-def experiment(service):
+def experiment(simulated):
     """Make an experiment on a simulated cluster, with traffic."""
-    made = []
-
-    def make(scenario="good", **options):
-        options.setdefault("tell", lambda line: None)
-        exp = ck.Experiment(service, SimulatedCluster(scenario), plan=PLAN, **options)
-        made.append(exp)
-        exp.deploy()
-        exp.send(100)
-        return exp
-
-    yield make
-    for exp in made:
-        exp.teardown()
+    return partial(simulated, plan=PLAN)
 
 
 @pytest.fixture
@@ -256,7 +244,7 @@ def test_a_second_interruption_waits_until_traffic_is_back(experiment, monkeypat
     exp.advance()
     apply = exp.cluster.router.apply
 
-    def impatient(split):
+    def impatient(split, **options):
         os.kill(os.getpid(), signal.SIGINT)
         return apply(split)
 

@@ -28,7 +28,7 @@ ALLOWED = {
     "serving": {"metrics", "wire"},
     "load": {"metrics", "wire", "serving"},
     "clusters": {"routers", "telemetry", "load", "serving", "wire", "testing"},
-    "testing": {"metrics", "load", "telemetry"},
+    "testing": {"metrics", "load", "routers", "telemetry"},
     "counts": {"analysis", "metrics"},
     "bins": {"analysis"},
     "history": {"analysis", "bins", "journal", "metrics"},

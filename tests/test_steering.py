@@ -2,31 +2,20 @@
 
 import threading
 import time
+from functools import partial
 
 import pytest
 
 import canarykit as ck
 from canarykit.errors import ClusterError, PlanError, RoutingError, TelemetryError
-from canarykit.testing import SimulatedCluster
 
 PLAN = ck.RolloutPlan.of(5, 25, 50, hold="10s", budget="10min")
 
 
 @pytest.fixture
-def experiment(service):
+def experiment(simulated):
     """Make an experiment on a simulated cluster, with traffic."""
-    made = []
-
-    def make(scenario="good"):
-        exp = ck.Experiment(service, SimulatedCluster(scenario), plan=PLAN, tell=lambda line: None)
-        made.append(exp)
-        exp.deploy()
-        exp.send(100)
-        return exp
-
-    yield make
-    for exp in made:
-        exp.teardown()
+    return partial(simulated, plan=PLAN)
 
 
 def failing(error):
@@ -42,7 +31,7 @@ def written_and_refused(router, refused):
     """Make a router write every split, and then raise for some: its gateway does not confirm them."""
     apply = router.apply
 
-    def unconfirmed(split):
+    def unconfirmed(split, **options):
         took = apply(split)
         if split.canary in refused:
             raise RoutingError(f"the gateway was not seen to serve {split}")
@@ -139,7 +128,7 @@ def test_nobody_gives_stable_traffic_while_it_is_replaced(experiment):
 
     meddler = threading.Thread(target=meddle)
 
-    def watched(split):
+    def watched(split, **options):
         took = apply(split)
         if split.canary == 100:
             meddler.start()
@@ -197,7 +186,7 @@ def test_a_weight_that_can_neither_be_confirmed_nor_taken_back_is_named(experime
     exp.shift(5)
     real, refuse = exp.cluster.router.apply, failing(RoutingError("the gateway is away"))
 
-    def half(split):
+    def half(split, **options):
         real(split)
         exp.cluster.router.apply = refuse
         raise RoutingError("the gateway is gone")
@@ -219,7 +208,7 @@ def test_an_error_that_nobody_foresaw_takes_the_weight_back_too(experiment):
     exp.shift(5)
     real = exp.cluster.router.apply
 
-    def broken(split):
+    def broken(split, **options):
         real(split)
         return 1 / (split.canary - 50)
 
@@ -284,23 +273,61 @@ def test_a_route_that_cannot_be_read_is_told_too(experiment, monkeypatch):
     assert exp.doubt == "the split cannot be read back: its rules disagree"
 
 
-def test_a_change_of_weight_does_not_hide_that_someone_else_changes_it(experiment):
+@pytest.mark.parametrize("idle", [PLAN.interval / 2, 60])
+def test_a_change_of_weight_does_not_hide_that_someone_else_changes_it(experiment, idle):
     """
     Who finds out by it is refused; asked for again, it is done. 0 % is never refused.
     """
     exp = experiment()
     exp.shift(5)
-    exp.cluster.clock.sleep(60)
+    exp.cluster.clock.sleep(idle)
     exp.cluster.router.split = ck.TrafficSplit(77)
     with pytest.raises(RoutingError, match=r"serves 77 %.*nothing was changed: ask for 25 % again"):
         exp.shift(25)
     assert exp.cluster.router.observed() == ck.TrafficSplit(77)
+    exp.cluster.router.split = ck.TrafficSplit(60)
+    with pytest.raises(RoutingError, match=r"serves 60 %.*nothing was changed: ask for 25 % again"):
+        exp.shift(25)
+    assert exp.cluster.router.observed() == ck.TrafficSplit(60)
     assert exp.shift(25) == ck.TrafficSplit(25)
     assert exp.doubt is None
-    exp.cluster.clock.sleep(60)
+    exp.cluster.clock.sleep(idle)
     exp.cluster.router.split = ck.TrafficSplit(77)
     assert exp.shift(0) == ck.TrafficSplit(0)
-    assert len(problems(exp)) == 2
+    assert len(problems(exp)) == 3
+
+
+def test_a_promotion_does_not_hide_that_someone_else_changes_the_split(experiment):
+    """
+    Nothing is promoted until it is asked for again.
+    """
+    exp = experiment()
+    exp.shift(25)
+    exp.cluster.clock.sleep(60)
+    exp.cluster.router.split = ck.TrafficSplit(77)
+    with pytest.raises(RoutingError, match=r"serves 77 %.*nothing was changed: ask for 100 % again"):
+        exp.promote()
+    assert exp.cluster.router.observed() == ck.TrafficSplit(77)
+    assert exp.promote().outcome == "promoted"
+
+
+def test_a_plan_stops_when_someone_changes_the_split_between_its_look_and_its_step(experiment):
+    """
+    The canary is asked whether it is ready meanwhile: what the other wrote is found by the write, and traffic returns.
+    """
+    exp = experiment()
+    warm = exp.cluster.warm
+
+    def meddled(role):
+        warm(role)
+        if exp.snapshot().standing.split.canary == 5:
+            exp.cluster.router.split = ck.TrafficSplit(77)
+
+    exp.cluster.warm = meddled
+    ending = exp.run()
+    assert ending.outcome == "inconclusive"
+    assert "serves 77 % to the canary, not the 5 %" in ending.sentence
+    assert [change["asked"] for change in exp.journal.weights()] == [5, 0]
 
 
 def test_the_split_is_not_read_before_a_write_that_follows_a_look(experiment, monkeypatch):
@@ -312,7 +339,12 @@ def test_the_split_is_not_read_before_a_write_that_follows_a_look(experiment, mo
     router, calls = exp.cluster.router, []
     for name in ("observed", "apply"):
         real = getattr(router, name)
-        monkeypatch.setattr(router, name, lambda *split, name=name, real=real: (calls.append(name), real(*split))[1])
+
+        def called(*split, name=name, real=real, **options):
+            calls.append(name)
+            return real(*split, **options)
+
+        monkeypatch.setattr(router, name, called)
     exp.shift(5)
     assert calls == ["apply", "observed"]
 

@@ -19,8 +19,6 @@ from canarykit.snapshot import Standing
 
 __all__ = ["Course"]
 
-_EPSILON = 1e-6
-
 
 class Course:
     """The weight in force, what was counted under it, and the position in the plan.
@@ -62,6 +60,8 @@ class Course:
         """Whether the plan is being carried out; set and cleared with the lock, so that it is carried out once."""
         self.edit: str | None = None
         """What someone else did to the split, as the last look found it; None when it is the one in force."""
+        self.in_place: TrafficSplit | None = None
+        """What the gateway was told when it was asked last, by us or by someone else; None when it did not say."""
         self._looked = -math.inf
         self._counting = True
 
@@ -78,6 +78,7 @@ class Course:
     def begin(self) -> None:
         """Begin to count, with all traffic on stable."""
         self.standing = Standing(since=self._cluster.clock.now())
+        self.in_place = self.split
         self._count(self.standing.since)
         self.evidence.use_buckets()
 
@@ -97,8 +98,12 @@ class Course:
         return True
 
     def look(self) -> None:
-        """Take in everything since the last look, and read the split back; what someone else did to it is told once."""
+        """Take in everything since the last look, and read the split back."""
         self.take_in()
+        self.read_back()
+
+    def read_back(self) -> None:
+        """Read the split back; what someone else did to it is told once."""
         found = self._edit()
         news = found is not None and found != self.edit
         self.edit = found
@@ -138,19 +143,16 @@ class Course:
 
     def _edit(self) -> str | None:
         try:
-            seen = self._cluster.router.observed()
+            self.in_place = seen = self._cluster.router.observed()
         except RoutingError as error:
+            self.in_place = None
             return f"the split cannot be read back: {error}"
-        if self.is_as_told(seen):
+        if seen.is_near(self.split):
             return None
         return (
             f"the gateway serves {seen} to the canary, not the {self.split} it was told: "
             "someone else changed it, or it was restarted"
         )
-
-    def is_as_told(self, seen: TrafficSplit) -> bool:
-        """Whether a split is the one in force."""
-        return abs(seen.canary - self.split.canary) <= _EPSILON
 
     def in_force(self, split: TrafficSplit, took: float) -> None:
         """Count under another weight from now on, which took so many seconds to be in force.
@@ -159,6 +161,7 @@ class Course:
         """
         now, before = self._cluster.clock.now(), self.split.canary
         self.standing, self._looked, self.edit = Standing(split, since=now, took=took), now, None
+        self.in_place = split
         thoroughly(
             lambda: self._count(now),
             lambda: self._record.weight(now, split.canary, took, before),

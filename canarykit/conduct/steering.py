@@ -7,7 +7,7 @@ from canarykit.conduct.course import Course
 from canarykit.conduct.lifetime import Lifetime, Overtaken
 from canarykit.conduct.record import thoroughly
 from canarykit.conduct.voice import Voice
-from canarykit.errors import CanaryError, PlanError, RoutingError
+from canarykit.errors import CanaryError, EditedError, PlanError, RoutingError
 from canarykit.interrupts import uninterrupted
 from canarykit.model import Ending, Outcome, Service, TrafficSplit
 from canarykit.rollout import Decision
@@ -44,12 +44,10 @@ class Steering:
         with self._voice.busy(f"giving {split} to the canary"):
             with self._life.lock:
                 self._life.need_no_end_since(ending)
-                # A look reads the counts, which on a cluster is a fifth of what a change takes. Less than an interval of
-                # traffic is left out instead, as it is between a step of the plan and the look before it.
+                # To read the counts is a fifth of what a change takes on a cluster. Less than an interval of traffic is
+                # left out instead, as it is between a step of the plan and the look before it.
                 if self._course.due:
-                    told = self._course.edit
-                    self._course.look()
-                    self._need_no_news(told, split)
+                    self._course.take_in()
                 self._need_leave_for(split, None)
             return self.apply(split, ending)
 
@@ -63,7 +61,7 @@ class Steering:
                         return self._life.ending
                     raise Overtaken(f"nothing to promote: the rollout has ended, {self._life.ending}")
                 if self._course.due:
-                    self._course.look()
+                    self._course.take_in()
                 self._need_no_alarm()
             self._warm(TrafficSplit(100))
             # One hold of the lock: nobody gives stable traffic before its replicas are replaced.
@@ -166,12 +164,6 @@ class Steering:
                 "abort(), or begin a new experiment"
             )
 
-    def _need_no_news(self, told: str | None, split: TrafficSplit) -> None:
-        """Check that nobody finds out only by this change of weight that someone else changes it, too."""
-        edit = self._course.edit
-        if edit is not None and edit != told and split.canary:
-            raise RoutingError(f"{edit}; nothing was changed: ask for {split} again to have it all the same, or abort()")
-
     def _need_no_alarm(self) -> None:
         """Check, with the lock, that no guardrail has alarmed."""
         judgement = self._course.evidence.judgement
@@ -182,7 +174,9 @@ class Steering:
         """Have a weight served; when it is not, have the canary get no more than it had. Needs the lock."""
         start = self._cluster.clock.now()
         try:
-            took = self._cluster.router.apply(split)
+            took = self._replace(split)
+        except (EditedError, Overtaken):
+            raise  # nothing was changed
         except Exception as error:
             # Whoever carries out the plan returns all traffic to stable now.
             said = None if self._course.running else self._settle(start)
@@ -195,6 +189,21 @@ class Steering:
         self._voice.say(f"{split} to the canary, in force after {1000 * took:.0f} ms")
         return took
 
+    def _replace(self, split: TrafficSplit) -> float:
+        """Write a weight over the one that was told last. What someone else did is told, and only 0 % goes over it at once."""
+        router = self._cluster.router
+        try:
+            return router.apply(split, instead_of=self._course.in_place)
+        except EditedError as error:
+            self._course.read_back()
+            if not split.canary:
+                return router.apply(split)
+            said = self._course.edit or str(error)
+            if self._course.running:
+                raise Overtaken(said) from error
+            again = f"ask for {split} again to have it all the same, or abort()"
+            raise EditedError(f"{said}; nothing was changed: {again}") from error
+
     def _settle(self, start: float) -> str | None:
         """After a change that failed: keep what is written when it is less than was in force, write that again otherwise.
 
@@ -206,11 +215,12 @@ class Steering:
         router, before = self._cluster.router, self._course.split
         try:
             written = router.observed()
-            if self._course.is_as_told(written):
+            if written.is_near(before):
                 return None
             if written.canary > before.canary:
                 self._course.mixed()
                 router.apply(before)
+                self._course.in_place = before
         except Exception as error:
             return f"{self._written()} is written now, and {before}, which was in force, could not be put back: {error}"
         if written.canary > before.canary:

@@ -4,16 +4,45 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from canarykit.errors import EditedError
 from canarykit.model import TrafficSplit
 
-__all__ = ["Router"]
+__all__ = ["Router", "need_in_place"]
+
+
+def need_in_place(found: TrafficSplit | None, split: TrafficSplit, instead_of: TrafficSplit | None) -> None:
+    """Check that the split to be replaced is the one in place, or that the new one is: ours, whose answer was lost.
+
+    Parameters
+    ----------
+    found : TrafficSplit, optional
+        In place; None when the rules disagree.
+    split : TrafficSplit
+        Asked for.
+    instead_of : TrafficSplit, optional
+        To be replaced; None when any is.
+
+    Raises
+    ------
+    EditedError
+        Neither is.
+    """
+    if instead_of is not None and (found is None or not (found.is_near(instead_of) or found.is_near(split))):
+        raise EditedError(f"the gateway was told {found or 'rules that disagree'}, not {instead_of}: someone else changed it")
 
 
 class Router(Protocol):
     """Sets and reads the split of a gateway."""
 
-    def apply(self, split: TrafficSplit) -> float:
+    def apply(self, split: TrafficSplit, *, instead_of: TrafficSplit | None = None) -> float:
         """Set the split; return when the data plane serves it.
+
+        Parameters
+        ----------
+        split : TrafficSplit
+            Asked for.
+        instead_of : TrafficSplit, optional
+            The one to be replaced; any by default.
 
         Returns
         -------
@@ -22,6 +51,8 @@ class Router(Protocol):
 
         Raises
         ------
+        EditedError
+            Another split was in place; nothing was changed.
         RoutingError
             It was not in force after a bounded time, or cannot be served at all; says what was seen.
         """

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from canarykit.errors import RoutingError
 from canarykit.model import TrafficSplit
+from canarykit.routers.base import need_in_place
 
 __all__ = ["RUNTIME_PREFIX", "TOTAL_WEIGHT", "EnvoyRouter", "split_of", "weights"]
 
@@ -64,13 +65,15 @@ class EnvoyRouter:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    def apply(self, split: TrafficSplit) -> float:
+    def apply(self, split: TrafficSplit, *, instead_of: TrafficSplit | None = None) -> float:
         """Set the split; return the seconds until it was in force."""
         start = time.perf_counter()
+        if instead_of is not None:
+            need_in_place(self.observed(), split, instead_of)
         query = "&".join(f"{RUNTIME_PREFIX}.{role}={weight}" for role, weight in weights(split).items())
         self._gateway.admin("POST", f"/runtime_modify?{query}")
         seen = self.observed()
-        if abs(seen.canary - split.canary) > 1e-6:
+        if not seen.is_near(split):
             raise RoutingError(f"asked the gateway for {split} to the canary, and it says {seen}: who else changes it?")
         # The main thread has taken the weights; a round trip through the one worker proves that it has them too.
         self._gateway.ping()

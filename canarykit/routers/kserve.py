@@ -86,9 +86,9 @@ class KServeRouter(RouteRouter):
         asks = split_of(found)
         return None if says == asks else f"KServe's controller serves {says} to the newest revision, not {asks}"
 
-    def apply(self, split: TrafficSplit) -> float:
+    def apply(self, split: TrafficSplit, *, instead_of: TrafficSplit | None = None) -> float:
         """Ask for the split; return the seconds until KServe's controller said that it serves it."""
         start = time.perf_counter()
-        _, written = self._write(split)
+        _, written = self._write(split, instead_of)
         self._wait_accepted(written)
         return time.perf_counter() - start

@@ -12,6 +12,7 @@ from typing import Any
 
 from canarykit.errors import CanaryError, RoutingError
 from canarykit.model import ROLES, Role, TrafficSplit
+from canarykit.routers.base import need_in_place
 from canarykit.routers.objects import Api, NothingThere, Probe, Target, balancer_url, lacking, until_served
 
 __all__ = ["ReplicasRouter", "nearest_on_the_way", "pods_for", "ready_in"]
@@ -64,7 +65,12 @@ def nearest_on_the_way(have: Mapping[Role, int], want: Mapping[Role, int]) -> Tr
     """
     shrinks = any(have[role] > want[role] for role in ROLES)
     last = {role: want[role] + (have[role] > want[role] if shrinks else -(have[role] < want[role])) for role in ROLES}
-    return TrafficSplit(100 * last["canary"] / max(sum(last.values()), 1))
+    return _share(last)
+
+
+def _share(pods: Mapping[Role, int]) -> TrafficSplit:
+    """Split that so many pods of each version serve; 0 % when there are none."""
+    return TrafficSplit(100 * pods["canary"] / max(sum(pods.values()), 1))
 
 
 class ReplicasRouter:
@@ -141,10 +147,11 @@ class ReplicasRouter:
             }
         ]
 
-    def apply(self, split: TrafficSplit) -> float:
+    def apply(self, split: TrafficSplit, *, instead_of: TrafficSplit | None = None) -> float:
         """Change the numbers of pods; return the seconds until those that are asked for, and no others, are served."""
         start, want = time.perf_counter(), pods_for(split, self._pods)
         have = {role: self._asked(role) for role in ROLES}
+        need_in_place(_share(have), split, instead_of)
         more = {role: pods for role, pods in want.items() if pods > have[role]}
         fewer = {role: pods for role, pods in want.items() if pods < have[role]}
         # More first, and ready, before there are fewer: at no moment is there less capacity than before. Pods that are to go
@@ -181,9 +188,7 @@ class ReplicasRouter:
 
     def observed(self) -> TrafficSplit:
         """Share of the pods that are asked for."""
-        asked = {role: self._asked(role) for role in ROLES}
-        total = sum(asked.values())
-        return TrafficSplit(100 * asked["canary"] / total if total else 0.0)
+        return _share({role: self._asked(role) for role in ROLES})
 
     def reset(self) -> None:
         """Give stable all pods, and remove the Service in front of both."""

@@ -16,6 +16,7 @@ from canarykit.load.payloads import payloads as read_payloads
 from canarykit.load.shapes import SHAPES, relative_rate
 from canarykit.metrics import CONFUSION, LATENCY_EDGES, latency_cells
 from canarykit.model import ROLES, Counts, Role, Service, TrafficSplit, Window
+from canarykit.routers.base import need_in_place
 from canarykit.telemetry.base import Answered
 from canarykit.testing.scenarios import SCENARIOS, Scenario
 
@@ -50,7 +51,8 @@ class _Router:
         self._clock, self.split = clock, TrafficSplit(0)
         self.broken = False
 
-    def apply(self, split: TrafficSplit) -> float:
+    def apply(self, split: TrafficSplit, *, instead_of: TrafficSplit | None = None) -> float:
+        need_in_place(self.split, split, instead_of)
         if self.broken:
             raise RoutingError(f"the simulated gateway does not take {split}")
         self._clock.sleep(0.002)

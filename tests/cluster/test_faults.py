@@ -153,6 +153,14 @@ def test_a_canary_that_crashes_on_its_way_is_rolled_back(connect, experiment, se
     assert exp.cluster.router.observed() == ck.TrafficSplit(0)
 
 
+def meddle(admin):
+    """Give the canary 60 %, as someone else."""
+    found = admin.get("HTTPRoute", "digits")
+    refs = found["spec"]["rules"][0]["backendRefs"]
+    refs[0]["weight"], refs[1]["weight"] = 40, 60
+    admin.replace(found)
+
+
 def test_a_foreign_edit_of_the_route_stops_the_rollout(connect, experiment, service_of, admin):
     """
     Someone else changes the weights: the rollout says so and ends.
@@ -161,19 +169,30 @@ def test_a_foreign_edit_of_the_route_stops_the_rollout(connect, experiment, serv
     exp.deploy()
     exp.send(60)
 
-    def meddle():
+    def wait_and_meddle():
         wait_for(lambda: exp.cluster.router.observed().canary == 25)
-        found = admin.get("HTTPRoute", "digits")
-        refs = found["spec"]["rules"][0]["backendRefs"]
-        refs[0]["weight"], refs[1]["weight"] = 40, 60
-        admin.replace(found)
+        meddle(admin)
 
-    meddler = threading.Thread(target=meddle)
+    meddler = threading.Thread(target=wait_and_meddle)
     meddler.start()
     ending = exp.run(ck.RolloutPlan.of(5, 25, 50, hold="6s", min_requests=10))
     meddler.join()
     assert ending.outcome == "inconclusive"
     assert "60 % to the canary, not the 25 %" in ending.sentence
+
+
+def test_a_foreign_edit_just_before_a_shift_is_not_overwritten_unseen(connect, experiment, service_of, admin):
+    """
+    Nobody has looked since: the write itself finds it, says so, and leaves it. Asked for again, the weight is changed.
+    """
+    exp = experiment(service_of(), connect())
+    exp.deploy()
+    exp.shift(5)
+    meddle(admin)
+    with pytest.raises(RoutingError, match=r"serves 60 % to the canary, not the 5 %.*nothing was changed: ask for 25 % again"):
+        exp.shift(25)
+    assert exp.cluster.router.observed() == ck.TrafficSplit(60)
+    assert exp.shift(25) == ck.TrafficSplit(25)
 
 
 def test_every_other_write_conflicts_and_all_is_well(connect, experiment, service_of, monkeypatch):

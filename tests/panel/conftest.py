@@ -6,7 +6,6 @@ import time
 import pytest
 
 import canarykit as ck
-from canarykit.testing import SimulatedCluster
 
 
 class FakeView:
@@ -33,22 +32,9 @@ def until():
 
 
 @pytest.fixture
-def experiment(service):
+def experiment(simulated):
     """Make an experiment on a simulated cluster, with traffic."""
-    made = []
-
-    def make(scenario="good", *, rate=100, cluster=None, deploy=True, **options):
-        exp = ck.Experiment(service, cluster or SimulatedCluster(scenario), tell=lambda line: None, **options)
-        made.append(exp)
-        if deploy:
-            exp.deploy()
-            if rate:
-                exp.send(rate)
-        return exp
-
-    yield make
-    for exp in made:
-        exp.teardown()
+    return simulated
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canarykit.errors import RoutingError
+from canarykit.errors import EditedError, RoutingError
 from canarykit.model import TrafficSplit
 from canarykit.routers.envoy import RUNTIME_PREFIX, TOTAL_WEIGHT, EnvoyRouter, split_of, weights
 
@@ -61,6 +61,20 @@ def test_a_gateway_that_does_not_follow_is_an_error():
     """
     with pytest.raises(RoutingError, match=r"asked the gateway for 5 % .* says 0 %"):
         EnvoyRouter(Gateway(stubborn=True)).apply(TrafficSplit(5))
+
+
+def test_only_the_split_that_was_to_be_replaced_is_replaced():
+    """
+    What someone else wrote stays; weights that were rounded are the same split.
+    """
+    router = EnvoyRouter(Gateway())
+    third = TrafficSplit(33.3333)
+    router.apply(third, instead_of=TrafficSplit(0))
+    with pytest.raises(EditedError, match=r"told 33\.3333 %, not 5 %"):
+        router.apply(TrafficSplit(25), instead_of=TrafficSplit(5))
+    assert router.observed().is_near(third)
+    router.apply(TrafficSplit(25), instead_of=third)
+    assert router.observed() == TrafficSplit(25)
 
 
 def test_apply_waits_for_the_worker_and_reset_returns_to_stable():

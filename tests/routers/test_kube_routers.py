@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kube_doubles import Namespace
 
-from canarykit.errors import ConflictError, PlanError, RoutingError
+from canarykit.errors import ConflictError, EditedError, PlanError, RoutingError
 from canarykit.model import ROLES, TrafficSplit
 from canarykit.routers import ROUTERS, gateway_api, ingress_nginx, istio, kserve, replicas, route, router_class
 from canarykit.routers.objects import Target, address, balancer_url, to_stable
@@ -482,15 +482,22 @@ def calm(monkeypatch):
     monkeypatch.setattr("canarykit.routers.objects.time.sleep", lambda seconds: None)
 
 
-@pytest.mark.usefixtures("calm")
-def test_apply_observe_reset(kind):
-    """
-    What is applied is observed; reset leaves nothing of the kit, and may be called again.
-    """
+@pytest.fixture
+def there(kind):
+    """A namespace in memory, and a router of that name whose objects are in it."""
     api = Namespace()
     router = made(kind, api)
     for body in router.objects():
         api.create(body)
+    return api, router
+
+
+@pytest.mark.usefixtures("calm")
+def test_apply_observe_reset(there):
+    """
+    What is applied is observed; reset leaves nothing of the kit, and may be called again.
+    """
+    api, router = there
     for weight in (0.1, 25, 100, 0):
         assert router.apply(TrafficSplit(weight)) >= 0
         assert router.observed() == TrafficSplit(weight)
@@ -502,14 +509,11 @@ def test_apply_observe_reset(kind):
 
 
 @pytest.mark.usefixtures("calm")
-def test_a_conflict_is_retried_on_what_the_other_wrote(kind):
+def test_a_conflict_is_retried_on_what_the_other_wrote(there):
     """
     Somebody writes between our reading and our writing: their change and our weight are both in force.
     """
-    api = Namespace()
-    router = made(kind, api)
-    for body in router.objects():
-        api.create(body)
+    api, router = there
 
     def once():
         api.before_write = lambda: None
@@ -522,6 +526,97 @@ def test_a_conflict_is_retried_on_what_the_other_wrote(kind):
     api.before_write = lambda: api.edit(router.kind, router.name, theirs="again and again")
     with pytest.raises(ConflictError):
         router.apply(TrafficSplit(50))
+
+
+@pytest.mark.usefixtures("calm")
+def test_what_was_read_last_is_not_read_again(there, monkeypatch):
+    """
+    The patch is the first thing that the API server is asked; only when somebody has written since is the object read.
+    """
+    api, router = there
+    router.observed()
+    real, reads = api.get, []
+    monkeypatch.setattr(api, "get", lambda *args, **options: (reads.append(args), real(*args, **options))[1])
+    for weight in (5, 25):
+        router.apply(TrafficSplit(weight))
+    assert not reads
+    api.edit(router.kind, router.name, theirs="kept")
+    router.apply(TrafficSplit(50))
+    assert len(reads) == 1
+    assert router.observed() == TrafficSplit(50)
+    assert api.get(router.kind, router.name)["spec"]["theirs"] == "kept"
+
+
+@pytest.mark.usefixtures("calm")
+def test_only_the_split_that_was_to_be_replaced_is_replaced(kind, there):
+    """
+    Somebody else gives the canary 60 %, before we write or while we do: it stays.
+    """
+    api, router = there
+    other, theirs = made(kind, api), TrafficSplit(60)
+    router.apply(TrafficSplit(5), instead_of=TrafficSplit(0))
+    other.apply(theirs)
+    with pytest.raises(EditedError, match=r"told 60 %, not 5 %"):
+        router.apply(TrafficSplit(25), instead_of=TrafficSplit(5))
+    router.apply(TrafficSplit(5), instead_of=theirs)
+
+    def once():
+        api.before_write = lambda: None
+        other.apply(theirs)
+
+    api.before_write = once
+    with pytest.raises(EditedError, match=r"told 60 %, not 5 %"):
+        router.apply(TrafficSplit(25), instead_of=TrafficSplit(5))
+    assert router.observed() == theirs
+
+
+@pytest.mark.usefixtures("calm")
+def test_a_write_whose_answer_was_lost_is_no_edit_of_someone_else(there, monkeypatch):
+    """
+    It is sent again, and conflicts with itself.
+    """
+    api, router = there
+    router.observed()
+    real, asked = api.patch, []
+
+    def lost(*args, **options):
+        real(*args, **options)
+        monkeypatch.setattr(api, "patch", real)
+        return api.patch(*args, **options)
+
+    monkeypatch.setattr(api, "patch", lost)
+    monkeypatch.setattr(route, "until_served", lambda probe, before, after, **options: asked.append((before, after)))
+    router.apply(TrafficSplit(5), instead_of=TrafficSplit(0))
+    assert router.observed() == TrafficSplit(5)
+    assert asked == [(TrafficSplit(0), TrafficSplit(5))]
+
+
+@pytest.mark.usefixtures("calm")
+def test_a_route_that_was_mended_is_read_anew():
+    """
+    Someone took the canary out of it, the kit said so, and they put it back.
+    """
+    own = httproute([ref("digits-stable", 1), ref("digits-canary", 0)])
+    api = Namespace(own)
+    router = made("gateway-api", api, name="own")
+    api.edit("HTTPRoute", "own", rules=[{"backendRefs": [ref("digits-stable", 1)]}])
+    with pytest.raises(RoutingError, match="with both"):
+        router.apply(TrafficSplit(5))
+    api.edit("HTTPRoute", "own", rules=own["spec"]["rules"])
+    router.apply(TrafficSplit(5))
+    assert router.observed() == TrafficSplit(5)
+
+
+@pytest.mark.usefixtures("calm")
+def test_rules_that_disagree_are_replaced_only_when_anything_is():
+    """
+    They are no split that was to be replaced.
+    """
+    router = made("gateway-api", Namespace(httproute([ref("digits-stable", 0), ref("digits-canary", 0)])), name="own")
+    with pytest.raises(EditedError, match="rules that disagree"):
+        router.apply(TrafficSplit(5), instead_of=TrafficSplit(0))
+    router.apply(TrafficSplit(5))
+    assert router.observed() == TrafficSplit(5)
 
 
 @pytest.mark.usefixtures("calm")
@@ -797,6 +892,9 @@ def test_there_is_never_less_capacity_than_before():
     for weight in (25, 100, 0):
         router.apply(TrafficSplit(weight))
         assert router.observed() == TrafficSplit(weight)
+    with pytest.raises(EditedError, match="told 0 %, not 25 %"):
+        router.apply(TrafficSplit(50), instead_of=TrafficSplit(25))
+    assert router.observed() == TrafficSplit(0)
     assert min(api.totals) >= 4
     assert max(api.totals) > 4
     router.reset()

@@ -186,16 +186,16 @@ class Client:
         Raises
         ------
         ConflictError
-            It has changed since it was read, as the patch itself checks.
+            It has changed since it was read, as the patch itself checks, or has gone.
         ClusterError
-            It is refused, is not there, or the API server stays away.
+            It is refused, or the API server stays away.
         """
         path = path_of(kind, self.namespace, name, sub)
         # Strict: a field that this cluster's definition of the kind lacks is refused, not dropped in silence.
         query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
         status, found = self._ask("PATCH", path, query=query, body=body, patch=how, kind=kind, name=name)
         if status == 404:
-            raise ClusterError(_unknown(kind, name, self.namespace, found))
+            raise ConflictError(_unknown(kind, name, self.namespace, found))
         return found
 
     def replace(self, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -223,6 +223,15 @@ def test_the_test_of_a_json_patch_that_fails_is_a_conflict(server, client):
     assert not isinstance(refused.value, ConflictError)
 
 
+def test_an_object_that_has_gone_since_it_was_read_is_a_conflict(server, client):
+    """
+    Whoever patches it reads it again, and then says that it is gone.
+    """
+    server.answers = [(404, status('httproutes "digits" not found', details={"name": "digits"}))]
+    with pytest.raises(ConflictError, match="there is no HTTPRoute digits in namespace ns"):
+        client.patch("HTTPRoute", "digits", [], how="json")
+
+
 @pytest.mark.parametrize("trouble", [(503, "starting"), (429, "slow down"), (500, "etcdserver: request timed out"), (None, "")])
 def test_a_server_that_is_busy_or_cut_off_is_asked_again(server, client, trouble):
     """

@@ -286,7 +286,7 @@ def test_traffic_that_cannot_be_returned_stays_guarded(connect, server, guards, 
     stopped = []
     monkeypatch.setattr(Lease, "stop", lambda lease, real=Lease.stop: (stopped.append(lease.holder), real(lease)))
 
-    def refuse(self, split):
+    def refuse(self, split, **options):
         raise RoutingError("the gateway does not serve it")
 
     monkeypatch.setattr("canarykit.routers.gateway_api.GatewayApiRouter.apply", refuse)
