@@ -69,7 +69,7 @@ def measure(exp, pipe):
     for _ in range(ROUNDS):
         for name in rng.permutation(list(ways)):
             for weight in (100, 0):
-                if name == WATCHED:
+                if name != RAW:
                     exp.look()
                 # The gateway gathers changes: they come at no fixed moment of that.
                 time.sleep(float(rng.uniform(0.5, 0.8)) + (PLAN.interval if name == UNWATCHED else 0))

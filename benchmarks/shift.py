@@ -28,9 +28,11 @@ PATH = "/v2/models/digits/infer"
 def changes(cluster):
     """Print how long changes of weight took; return what was lost."""
     load = ck.Load(cluster.url, rate=200, path=PATH).start()
-    took = []
+    took, before = [], cluster.router.observed()
     for weight in np.random.default_rng(0).uniform(0, 100, CHANGES):
-        took.append(1000 * cluster.router.apply(ck.TrafficSplit(round(float(weight), 3))))
+        split = ck.TrafficSplit(round(float(weight), 3))
+        took.append(1000 * cluster.router.apply(split, instead_of=before))
+        before = split
         time.sleep(0.02)
     cluster.router.reset()
     summary = load.stop()

@@ -232,8 +232,10 @@ class Experiment:
         PlanError
             Not a weight, a higher one after an alarm, or the plan is being carried out.
         RoutingError
-            The gateway does not serve it: where it is more than was in force, that is written again, as far as that goes. Or
-            someone else changed the split, which nobody knew: the second time it is overwritten.
+            The gateway does not serve it: where it is more than was in force, that is written again, as far as that goes.
+        EditedError
+            Someone else has changed the split, and no look had told it when this was called. Nothing was changed; asked for
+            again, it is. 0 % goes over whatever is there.
         ClusterError
             The canary does not answer.
         """
@@ -249,6 +251,8 @@ class Experiment:
         ------
         PlanError
             A guardrail has alarmed, or the experiment has ended otherwise.
+        RoutingError, EditedError
+            The canary cannot be given all traffic, as of `shift`.
         ClusterError
             Stable's new replicas do not come up, and traffic returns to the old ones; or something failed after that. The
             ending says which version is stable, and what was not done.
@@ -354,6 +358,8 @@ class Experiment:
         ------
         PlanError
             The plan is being carried out already.
+        RoutingError, ClusterError
+            The weight was not changed, as of `shift`; where someone else changed the split, the plan ends instead.
         """
         return self._pilot.advance()
 

@@ -59,9 +59,9 @@ class Course:
         self.running = False
         """Whether the plan is being carried out; set and cleared with the lock, so that it is carried out once."""
         self.edit: str | None = None
-        """What someone else did to the split, as the last look found it; None when it is the one in force."""
+        """What someone else did to the split, as it was read back last; None when it is the one in force."""
         self.in_place: TrafficSplit | None = None
-        """What the gateway was told when it was asked last, by us or by someone else; None when it did not say."""
+        """The split that was read or written last, whoever chose it; None when it could not be read."""
         self._looked = -math.inf
         self._counting = True
 
@@ -90,7 +90,7 @@ class Course:
         """Begin at a weight that was found in force; return whether it is a step of the plan, which then goes on from it."""
         now = self._cluster.clock.now()
         resumed = resume(self.rollout, split.canary, now=now, guardrails=self.evidence.names)
-        self.standing = Standing(split, since=now)
+        self.standing, self.in_place = Standing(split, since=now), split
         if resumed is None:
             return False
         self.rollout = resumed

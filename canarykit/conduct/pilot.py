@@ -10,7 +10,7 @@ from canarykit.conduct.lifetime import Lifetime, Overtaken
 from canarykit.conduct.record import Record, thoroughly
 from canarykit.conduct.steering import Steering
 from canarykit.conduct.voice import Voice
-from canarykit.errors import ClusterError, PlanError
+from canarykit.errors import ClusterError, EditedError, PlanError
 from canarykit.interrupts import uninterrupted
 from canarykit.model import Ending, Outcome, TrafficSplit
 from canarykit.plan import RolloutPlan
@@ -106,8 +106,8 @@ class Pilot:
                 decision = self._course.decide()
             try:
                 self._act(decision)
-            except Overtaken:
-                continue  # something came in between: decide anew
+            except (EditedError, Overtaken):
+                continue  # something, or someone, came in between: decide anew
             return decision
 
     def _act(self, decision: Decision) -> None:
@@ -117,11 +117,11 @@ class Pilot:
         if decision.action == "advance":
             assert decision.weight is not None
             self._voice.note(decision.action, decision.reason)
-            self._steering.apply(TrafficSplit(decision.weight), None, decision)
+            self._steering.apply(TrafficSplit(decision.weight), None, step=decision)
             return
         if decision.action == "promote":
             self._voice.note(decision.action, decision.reason)
-            self._steering.promote()
+            self._steering.promote(decision)
         else:
             with self._life.lock, uninterrupted():
                 self._life.need_no_end_since(None)

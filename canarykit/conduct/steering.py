@@ -44,15 +44,24 @@ class Steering:
         with self._voice.busy(f"giving {split} to the canary"):
             with self._life.lock:
                 self._life.need_no_end_since(ending)
+                over = self._known() if split.canary else None
                 # To read the counts is a fifth of what a change takes on a cluster. Less than an interval of traffic is
-                # left out instead, as it is between a step of the plan and the look before it.
+                # left out instead, as it is between a step of the plan and the look before it. What someone else did is
+                # found by the write, but not by that of 0 %, which goes over it: there a look has to tell.
                 if self._course.due:
-                    self._course.take_in()
+                    look = self._course.take_in if split.canary else self._course.look
+                    look()
                 self._need_leave_for(split, None)
-            return self.apply(split, ending)
+            return self.apply(split, ending, over=over)
 
-    def promote(self) -> Ending:
-        """Make the canary's version the stable one, unless a guardrail has alarmed."""
+    def promote(self, step: Decision | None = None) -> Ending:
+        """Make the canary's version the stable one, unless a guardrail has alarmed.
+
+        Parameters
+        ----------
+        step : Decision, optional
+            Of the plan, which never goes on over what someone else did to the split.
+        """
         with self._voice.busy(f"promoting {self._service.canary.name}"):
             with self._life.lock:
                 self._life.need_deployment()
@@ -60,6 +69,7 @@ class Steering:
                     if self._life.ending.outcome == "promoted":
                         return self._life.ending
                     raise Overtaken(f"nothing to promote: the rollout has ended, {self._life.ending}")
+                over = self._known()
                 if self._course.due:
                     self._course.take_in()
                 self._need_no_alarm()
@@ -68,7 +78,8 @@ class Steering:
             with self._life.lock, uninterrupted():
                 self._life.need_no_end_since(None)
                 self._need_no_alarm()
-                self._course.in_force(TrafficSplit(100), self._write(TrafficSplit(100)))
+                over = over if step is None else self._course.split
+                self._course.in_force(TrafficSplit(100), self._write(TrafficSplit(100), over))
                 return self._replace_stable()
 
     def abort(self, reason: str) -> Ending:
@@ -82,7 +93,9 @@ class Steering:
             assert self._life.ending is not None
             return self._life.ending
 
-    def apply(self, split: TrafficSplit, ending: Ending | None, step: Decision | None = None) -> TrafficSplit:
+    def apply(
+        self, split: TrafficSplit, ending: Ending | None, *, over: TrafficSplit | None = None, step: Decision | None = None
+    ) -> TrafficSplit:
         """Change the weight; what was not looked at before is left out, so that no window holds two weights.
 
         Parameters
@@ -91,14 +104,16 @@ class Steering:
             Asked for.
         ending : Ending, optional
             How the rollout had ended when this was decided: when it has ended since, nothing is changed.
+        over : TrafficSplit, optional
+            The split that is to be replaced; any by default.
         step : Decision, optional
-            Of the plan, which is a step further then.
+            Of the plan, which is a step further then. It replaces the weight in force, and nothing that someone else wrote.
         """
         self._warm(split)
         with self._life.lock, uninterrupted():
             self._life.need_no_end_since(ending)
             self._need_leave_for(split, step)
-            took = self._write(split)
+            took = self._write(split, over if step is None else self._course.split)
             if step is not None:
                 self._course.stepped(step)
             else:
@@ -170,16 +185,37 @@ class Steering:
         if judgement.alarm is not None:
             raise Overtaken(f"nothing to promote: {judgement.sentence}")
 
-    def _write(self, split: TrafficSplit) -> float:
-        """Have a weight served; when it is not, have the canary get no more than it had. Needs the lock."""
+    def _known(self) -> TrafficSplit | None:
+        """Return the split that whoever asks knows of; None for the disorder that they were told of. Needs the lock."""
+        told = self._course.edit
+        if self._course.in_place is None:
+            self._course.read_back()
+            if self._course.edit not in (None, told):
+                raise self._edited(self._course.edit)
+        return self._course.in_place
+
+    def _edited(self, said: object) -> EditedError:
+        return EditedError(f"{said}; nothing was changed: ask again to have it all the same, or abort()")
+
+    def _write(self, split: TrafficSplit, over: TrafficSplit | None) -> float:
+        """Have a weight served; when it is not, have the canary get no more than it had. Needs the lock.
+
+        Parameters
+        ----------
+        split : TrafficSplit
+            Asked for.
+        over : TrafficSplit, optional
+            The split that it replaces; any by default. What someone else wrote since is told, and stays.
+        """
         start = self._cluster.clock.now()
         try:
-            took = self._replace(split)
-        except (EditedError, Overtaken):
-            raise  # nothing was changed
+            took = self._cluster.router.apply(split, instead_of=over)
+        except EditedError as error:
+            self._course.read_back()
+            raise self._edited(self._course.edit or error) from error
         except Exception as error:
             # Whoever carries out the plan returns all traffic to stable now.
-            said = None if self._course.running else self._settle(start)
+            said = None if self._course.running else self._settle(start, split, over)
             if said is None:
                 raise
             if not isinstance(error, CanaryError):
@@ -189,22 +225,7 @@ class Steering:
         self._voice.say(f"{split} to the canary, in force after {1000 * took:.0f} ms")
         return took
 
-    def _replace(self, split: TrafficSplit) -> float:
-        """Write a weight over the one that was told last. What someone else did is told, and only 0 % goes over it at once."""
-        router = self._cluster.router
-        try:
-            return router.apply(split, instead_of=self._course.in_place)
-        except EditedError as error:
-            self._course.read_back()
-            if not split.canary:
-                return router.apply(split)
-            said = self._course.edit or str(error)
-            if self._course.running:
-                raise Overtaken(said) from error
-            again = f"ask for {split} again to have it all the same, or abort()"
-            raise EditedError(f"{said}; nothing was changed: {again}") from error
-
-    def _settle(self, start: float) -> str | None:
+    def _settle(self, start: float, split: TrafficSplit, over: TrafficSplit | None) -> str | None:
         """After a change that failed: keep what is written when it is less than was in force, write that again otherwise.
 
         Returns
@@ -214,8 +235,8 @@ class Steering:
         """
         router, before = self._cluster.router, self._course.split
         try:
-            written = router.observed()
-            if written.is_near(before):
+            self._course.in_place = written = router.observed()
+            if any(written.is_near(known) for known in (before, over) if known is not None):
                 return None
             if written.canary > before.canary:
                 self._course.mixed()
@@ -224,14 +245,16 @@ class Steering:
         except Exception as error:
             return f"{self._written()} is written now, and {before}, which was in force, could not be put back: {error}"
         if written.canary > before.canary:
-            return f"{before}, which was in force, is written again"
+            instead = "" if written.is_near(split) else f", over {written}"
+            return f"{before}, which was in force, is written again{instead}"
         self._course.moved(written)
         self._course.in_force(written, self._cluster.clock.now() - start)
         return f"{written} is written, and stays: it is less than the {before} that was in force"
 
     def _written(self) -> str:
         try:
-            return str(self._cluster.router.observed())
+            self._course.in_place = self._cluster.router.observed()
+            return str(self._course.in_place)
         except Exception:
             return "nobody can say what"
 

@@ -16,7 +16,7 @@ def need_in_place(found: TrafficSplit | None, split: TrafficSplit, instead_of: T
     Parameters
     ----------
     found : TrafficSplit, optional
-        In place; None when the rules disagree.
+        In place; None when there is none, such as of rules that disagree.
     split : TrafficSplit
         Asked for.
     instead_of : TrafficSplit, optional
@@ -28,7 +28,7 @@ def need_in_place(found: TrafficSplit | None, split: TrafficSplit, instead_of: T
         Neither is.
     """
     if instead_of is not None and (found is None or not (found.is_near(instead_of) or found.is_near(split))):
-        raise EditedError(f"the gateway was told {found or 'rules that disagree'}, not {instead_of}: someone else changed it")
+        raise EditedError(f"the gateway was told {found or 'no split'}, not {instead_of}: someone else changed it")
 
 
 class Router(Protocol):

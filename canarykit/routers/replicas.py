@@ -149,9 +149,9 @@ class ReplicasRouter:
 
     def apply(self, split: TrafficSplit, *, instead_of: TrafficSplit | None = None) -> float:
         """Change the numbers of pods; return the seconds until those that are asked for, and no others, are served."""
-        start, want = time.perf_counter(), pods_for(split, self._pods)
-        have = {role: self._asked(role) for role in ROLES}
+        start, have = time.perf_counter(), {role: self._asked(role) for role in ROLES}
         need_in_place(_share(have), split, instead_of)
+        want = pods_for(split, self._pods)
         more = {role: pods for role, pods in want.items() if pods > have[role]}
         fewer = {role: pods for role, pods in want.items() if pods < have[role]}
         # More first, and ready, before there are fewer: at no moment is there less capacity than before. Pods that are to go
@@ -163,6 +163,10 @@ class ReplicasRouter:
             if not split.canary:
                 self._scale(fewer)  # traffic must be able to return to a stable that is in trouble too
             raise
+        if split.canary and self._asked("canary") < max(want["canary"], have["canary"]):
+            raise RoutingError(
+                f"someone else took pods from Deployment {self._target.service('canary')} meanwhile: they stay away"
+            )
         self._scale(fewer)
         self._wait(want)
         self._confirm(nearest_on_the_way(have, want), split)

@@ -558,6 +558,8 @@ def test_only_the_split_that_was_to_be_replaced_is_replaced(kind, there):
     other.apply(theirs)
     with pytest.raises(EditedError, match=r"told 60 %, not 5 %"):
         router.apply(TrafficSplit(25), instead_of=TrafficSplit(5))
+    with pytest.raises(EditedError, match=r"told 60 %, not 5 %"):
+        router.apply(TrafficSplit(0.00001), instead_of=TrafficSplit(5))  # too fine as well, which can be said next
     router.apply(TrafficSplit(5), instead_of=theirs)
 
     def once():
@@ -571,12 +573,15 @@ def test_only_the_split_that_was_to_be_replaced_is_replaced(kind, there):
 
 
 @pytest.mark.usefixtures("calm")
-def test_a_write_whose_answer_was_lost_is_no_edit_of_someone_else(there, monkeypatch):
+@pytest.mark.parametrize("read", [True, False])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_write_whose_answer_was_lost_is_no_edit_of_someone_else(there, monkeypatch, known, read):
     """
-    It is sent again, and conflicts with itself.
+    It is sent again, and conflicts with itself. The gateway may still serve what was in place before that.
     """
     api, router = there
-    router.observed()
+    if read:
+        router.observed()
     real, asked = api.patch, []
 
     def lost(*args, **options):
@@ -586,7 +591,7 @@ def test_a_write_whose_answer_was_lost_is_no_edit_of_someone_else(there, monkeyp
 
     monkeypatch.setattr(api, "patch", lost)
     monkeypatch.setattr(route, "until_served", lambda probe, before, after, **options: asked.append((before, after)))
-    router.apply(TrafficSplit(5), instead_of=TrafficSplit(0))
+    router.apply(TrafficSplit(5), instead_of=TrafficSplit(0) if known else None)
     assert router.observed() == TrafficSplit(5)
     assert asked == [(TrafficSplit(0), TrafficSplit(5))]
 
@@ -612,8 +617,9 @@ def test_rules_that_disagree_are_replaced_only_when_anything_is():
     """
     They are no split that was to be replaced.
     """
-    router = made("gateway-api", Namespace(httproute([ref("digits-stable", 0), ref("digits-canary", 0)])), name="own")
-    with pytest.raises(EditedError, match="rules that disagree"):
+    rules = [[ref("digits-stable", 9), ref("digits-canary", 1)], [ref("digits-stable", 1), ref("digits-canary", 1)]]
+    router = made("gateway-api", Namespace(httproute(*rules)), name="own")
+    with pytest.raises(EditedError, match="told no split, not 0 %"):
         router.apply(TrafficSplit(5), instead_of=TrafficSplit(0))
     router.apply(TrafficSplit(5))
     assert router.observed() == TrafficSplit(5)
@@ -898,6 +904,27 @@ def test_there_is_never_less_capacity_than_before():
     assert min(api.totals) >= 4
     assert max(api.totals) > 4
     router.reset()
+    assert router.observed() == TrafficSplit(0)
+
+
+def test_a_canary_that_someone_else_scales_down_meanwhile_gets_no_pods_again(monkeypatch):
+    """
+    They wait for nothing; we do, for stable's new pods.
+    """
+    api = Pods()
+    router = replicas.ReplicasRouter(api, TARGET, pods=4)
+    router.apply(TrafficSplit(50))
+    real = api.patch
+
+    def meddled(kind, name, body, **options):
+        changed = real(kind, name, body, **options)
+        if name == "digits-stable":
+            real(kind, "digits-canary", {"spec": {"replicas": 0}})
+        return changed
+
+    monkeypatch.setattr(api, "patch", meddled)
+    with pytest.raises(RoutingError, match="someone else took pods from Deployment digits-canary meanwhile"):
+        router.apply(TrafficSplit(25), instead_of=TrafficSplit(50))
     assert router.observed() == TrafficSplit(0)
 
 
