@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, Literal
 
 from canarykit.errors import ConflictError, RoutingError
@@ -181,16 +182,12 @@ class RouteRouter:
             self._last = written = self._api.patch(self.kind, self.name, body, how=how)
             return written
 
-        def anew() -> dict[str, Any]:
-            return retried(lambda: attempt(self._read()))
-
-        last = self._last
-        try:
-            written = anew() if last is None else attempt(last)
-        except (ConflictError, RoutingError):
-            if last is None:
-                raise
-            written = anew()  # someone has written since, or may have mended what cannot be split
+        last, written = self._last, None
+        if last is not None:
+            with suppress(ConflictError, RoutingError):  # someone has written since, or may have mended what cannot be split
+                written = attempt(last)
+        if written is None:
+            written = retried(lambda: attempt(self._read()))
         # An attempt whose answer was lost finds the new split in place, which says nothing about what the gateway serves.
         before = found[-1]
         return found[0] if before is not None and before.is_near(split) else before, written
