@@ -5,6 +5,8 @@ import os
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from canarykit.clusters.kube.manifests import Workload
 from canarykit.errors import CanaryError
@@ -102,6 +104,20 @@ def wait_for(condition, within=60.0):
         assert time.monotonic() < end, f"{condition} did not come true within {within:g} s"
         time.sleep(0.2)
     return found
+
+
+@contextmanager
+def meanwhile(work):
+    """Do something in another thread; what it raised is raised at the end, unless the body has raised."""
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        yield
+        future.result()
+
+
+def edit(client, kind, name, fields):
+    """Set fields, by their paths, as someone else: in one request, so that what controllers write meanwhile is no conflict."""
+    client.patch(kind, name, [{"op": "replace", "path": path, "value": value} for path, value in fields.items()], how="json")
 
 
 def left_behind(client):

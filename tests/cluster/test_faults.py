@@ -4,14 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import accounts
 import cluster_parts as parts
 import pytest
-from cluster_parts import wait_for
+from cluster_parts import edit, meanwhile, wait_for
 
 import canarykit as ck
 from canarykit.clusters.kube.client import Client
@@ -153,12 +152,15 @@ def test_a_canary_that_crashes_on_its_way_is_rolled_back(connect, experiment, se
     assert exp.cluster.router.observed() == ck.TrafficSplit(0)
 
 
+def canarys_weight(admin):
+    """What the route says, asked beside the experiment."""
+    return admin.get("HTTPRoute", "digits")["spec"]["rules"][0]["backendRefs"][1]["weight"]
+
+
 def meddle(admin):
     """Give the canary 60 %, as someone else."""
-    found = admin.get("HTTPRoute", "digits")
-    refs = found["spec"]["rules"][0]["backendRefs"]
-    refs[0]["weight"], refs[1]["weight"] = 40, 60
-    admin.replace(found)
+    refs = "/spec/rules/0/backendRefs"
+    edit(admin, "HTTPRoute", "digits", {f"{refs}/0/weight": 40, f"{refs}/1/weight": 60})
 
 
 def test_a_foreign_edit_of_the_route_stops_the_rollout(connect, experiment, service_of, admin):
@@ -170,13 +172,11 @@ def test_a_foreign_edit_of_the_route_stops_the_rollout(connect, experiment, serv
     exp.send(60)
 
     def wait_and_meddle():
-        wait_for(lambda: exp.cluster.router.observed().canary == 25)
+        wait_for(lambda: canarys_weight(admin) == 25)
         meddle(admin)
 
-    meddler = threading.Thread(target=wait_and_meddle)
-    meddler.start()
-    ending = exp.run(ck.RolloutPlan.of(5, 25, 50, hold="6s", min_requests=10))
-    meddler.join()
+    with meanwhile(wait_and_meddle):
+        ending = exp.run(ck.RolloutPlan.of(5, 25, 50, hold="6s", min_requests=10))
     assert ending.outcome == "inconclusive"
     assert "60 % to the canary, not the 25 %" in ending.sentence
 
@@ -228,16 +228,14 @@ def test_an_api_server_that_is_away_is_waited_for(connect, experiment, service_o
         exp.send(150)
 
         def outage():
-            wait_for(lambda: admin.get("HTTPRoute", "digits")["spec"]["rules"][0]["backendRefs"][1]["weight"] == 25)
+            wait_for(lambda: canarys_weight(admin) == 25)
             door.shut()
             time.sleep(20)
-            away.append(admin.get("HTTPRoute", "digits")["spec"]["rules"][0]["backendRefs"][1]["weight"])
+            away.append(canarys_weight(admin))
             door.open()
 
-        breaker = threading.Thread(target=outage)
-        breaker.start()
-        ending = exp.run(ck.RolloutPlan.of(25, 50, hold="3s", min_requests=20))
-        breaker.join()
+        with meanwhile(outage):
+            ending = exp.run(ck.RolloutPlan.of(25, 50, hold="3s", min_requests=20))
         assert away == [25]
         assert any("waiting for the API server" in line for line in told)
         assert ending.outcome == "promoted", str(ending)

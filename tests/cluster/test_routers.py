@@ -211,18 +211,15 @@ def test_a_foreign_edit_is_seen(kind, router, running):
     """
     router.apply(TrafficSplit(25))
     if kind == "gateway-api":
-        found = running.get("HTTPRoute", "digits")
-        refs = found["spec"]["rules"][0]["backendRefs"]
-        refs[0]["weight"], refs[1]["weight"] = 30, 70
-        running.replace(found)
+        refs = "/spec/rules/0/backendRefs"
+        parts.edit(running, "HTTPRoute", "digits", {f"{refs}/0/weight": 30, f"{refs}/1/weight": 70})
     elif kind == "ingress-nginx":
         weight = {"nginx.ingress.kubernetes.io/canary-weight": "70"}
         running.patch("Ingress", "digits-canary", {"metadata": {"annotations": weight}})
     elif kind == "istio":
-        found = running.get("VirtualService", "digits")
-        route = found["spec"]["http"][-1]["route"]
-        route[0]["weight"], route[1]["weight"] = 30, 70
-        running.replace(found)
+        last = len(running.get("VirtualService", "digits")["spec"]["http"]) - 1
+        route = f"/spec/http/{last}/route"
+        parts.edit(running, "VirtualService", "digits", {f"{route}/0/weight": 30, f"{route}/1/weight": 70})
     else:
         running.patch("Deployment", "digits-canary", {"spec": {"replicas": 7}})
     assert router.observed() == TrafficSplit(70)
