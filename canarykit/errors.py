@@ -5,7 +5,8 @@
     CanaryError                 anything that canarykit itself reports
     ├── PlanError               what a person wrote cannot be done: a weight, a guardrail, a version, a parameter
     ├── ClusterError            a version does not come up, or does not stay up
-    │   └── ConflictError       someone else wrote the same object, or owns it
+    │   ├── ConflictError       someone else wrote the same object, or owns it
+    │   └── ForbiddenError      the cluster does not let its user do that
     ├── RoutingError            the gateway does not serve the split that was asked for
     │   └── EditedError         someone else has changed the split
     ├── TelemetryError          counts cannot be read
@@ -20,6 +21,7 @@ __all__ = [
     "ClusterError",
     "ConflictError",
     "EditedError",
+    "ForbiddenError",
     "JournalError",
     "PlanError",
     "ReportError",
@@ -42,6 +44,10 @@ class ClusterError(CanaryError):
 
 class ConflictError(ClusterError):
     """Someone else wrote the same object, or owns it."""
+
+
+class ForbiddenError(ClusterError):
+    """The cluster does not let its user do that."""
 
 
 class RoutingError(CanaryError):

@@ -21,6 +21,10 @@ __all__ = ["Evidence"]
 
 _ALMOST_ALL = 0.99
 
+_SPLIT_ALPHA = 0.001
+"""Chance that a gateway which serves what it was asked is doubted all the same. It is spent beside the guardrails' own, so it
+is small; one that serves nine tenths of the weight is found some seconds later for that."""
+
 
 class Evidence:
     """Takes in windows, and judges them.
@@ -42,7 +46,7 @@ class Evidence:
     def __init__(self, cluster: Cluster, guardrails: Sequence[Guardrail], alpha: float, record: Record) -> None:
         self._cluster, self._alpha, self._record = cluster, alpha, record
         self._classes: tuple[Any, ...] = ()
-        self._split_check = SplitCheck(alpha=alpha)
+        self._split_check = SplitCheck(alpha=min(alpha, _SPLIT_ALPHA))
         self._latency: Counts = np.zeros(1, dtype=np.int64)
         self.guardrails = tuple(guardrails)
         self._judge = Judge(self.guardrails, alpha=alpha)

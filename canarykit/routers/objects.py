@@ -15,8 +15,27 @@ from canarykit.model import Role, TrafficSplit
 from canarykit.routers.base import Router
 from canarykit.wire import ROLE_HEADER
 
-__all__ = ["Api", "NothingThere", "Probe", "Target", "address", "balancer_url", "lacking", "retried", "to_stable", "unchanged",
-           "until_served"]  # fmt: skip
+__all__ = [
+    "BEFORE",
+    "MANAGED",
+    "Api",
+    "NothingThere",
+    "Probe",
+    "Target",
+    "address",
+    "balancer_url",
+    "lacking",
+    "made_by_the_kit",
+    "retried",
+    "to_stable",
+    "unchanged",
+    "until_served",
+]  # fmt: skip
+
+MANAGED = "app.kubernetes.io/managed-by"
+
+BEFORE = "canarykit.dev/before"
+"""Annotation of an object that the kit has adopted: what it was before, as JSON."""
 
 _T = TypeVar("_T")
 
@@ -113,6 +132,14 @@ class Target:
     def service(self, role: Role) -> str:
         """Name of a version's Service, and of its Deployment."""
         return f"{self.app}-{role}"
+
+
+def made_by_the_kit(found: Mapping[str, Any] | None, target: Target) -> bool:
+    """Whether an object is the kit's to remove: it made it, rather than adopted it, and it is there."""
+    if found is None:
+        return False
+    labels, notes = (found["metadata"].get(field, {}) for field in ("labels", "annotations"))
+    return labels.get(MANAGED) == target.labels.get(MANAGED) and BEFORE not in notes
 
 
 def retried(change: Callable[[], _T]) -> _T:

@@ -13,7 +13,7 @@ from typing import Any
 from canarykit.errors import CanaryError, RoutingError
 from canarykit.model import ROLES, Role, TrafficSplit
 from canarykit.routers.base import need_in_place
-from canarykit.routers.objects import Api, NothingThere, Probe, Target, balancer_url, lacking, until_served
+from canarykit.routers.objects import Api, NothingThere, Probe, Target, balancer_url, lacking, made_by_the_kit, until_served
 
 __all__ = ["ReplicasRouter", "nearest_on_the_way", "pods_for", "ready_in"]
 
@@ -199,7 +199,8 @@ class ReplicasRouter:
         for role, pods in pods_for(TrafficSplit(0), self._pods).items():
             if self._api.get("Deployment", self._target.service(role)) is not None:
                 self._api.patch("Deployment", self._target.service(role), {"spec": {"replicas": pods}})
-        self._api.delete("Service", self._target.app)
+        if made_by_the_kit(self._api.get("Service", self._target.app), self._target):
+            self._api.delete("Service", self._target.app)
 
     def mirror(self, percent: float) -> None:
         """Refuse: pods cannot."""

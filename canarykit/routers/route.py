@@ -10,11 +10,9 @@ from typing import Any, ClassVar, Literal
 from canarykit.errors import ConflictError, RoutingError
 from canarykit.model import TrafficSplit
 from canarykit.routers.base import need_in_place
-from canarykit.routers.objects import Api, NothingThere, Probe, Target, lacking, retried, until_served
+from canarykit.routers.objects import Api, NothingThere, Probe, Target, lacking, made_by_the_kit, retried, until_served
 
-__all__ = ["MANAGED", "RouteRouter"]
-
-MANAGED = "app.kubernetes.io/managed-by"
+__all__ = ["RouteRouter"]
 
 Feature = Literal["testers", "mirroring", "affinity", "fractions"]
 
@@ -113,10 +111,9 @@ class RouteRouter:
         return self.split_in(self._read())
 
     def reset(self) -> None:
-        """Send everything to stable, and remove what the router added."""
+        """Send everything to stable, and remove what the router added; what the kit adopted others give back."""
         for name in self.made:
-            found = self._api.get(self.kind, name)
-            if found is not None and found["metadata"].get("labels", {}).get(MANAGED) == self._target.labels.get(MANAGED):
+            if made_by_the_kit(self._api.get(self.kind, name), self._target):
                 self._api.delete(self.kind, name)
         own = self._api.get(self.kind, self.name) if self._adopted else None
         if own is not None:

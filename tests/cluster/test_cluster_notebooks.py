@@ -1,6 +1,7 @@
 """The notebooks that run on a cluster, by papermill, as a service account that may do no more than deploy/rbac.yaml."""
 
 import json
+import re
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -35,7 +36,8 @@ def test_the_report_is_made_by_the_same_notebook(where, admin, tmp_path):
     found = json.loads((tmp_path / "verdict.json").read_text())
     assert found["lost"] == 0
     assert [step["asked"] for step in found["steps"]] == [5, 25, 50, 100, 0]
-    assert "token" not in (tmp_path / "report.html").read_text().lower().replace("tokens", "")
+    text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", (tmp_path / "report.html").read_text())  # pictures spell all words
+    assert "token" not in text.lower().replace("tokens", "")
     assert parts.left_behind(admin) == []
 
 

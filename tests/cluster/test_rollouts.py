@@ -2,7 +2,9 @@
 
 import json
 import os
+import secrets
 import urllib.request
+from dataclasses import replace
 
 import cluster_parts as parts
 import pytest
@@ -10,7 +12,7 @@ import yaml
 
 import canarykit as ck
 from canarykit.clusters.kube.client import Client
-from canarykit.clusters.kube.ownership import adopted
+from canarykit.clusters.kube.inventory import contents
 from canarykit.errors import ClusterError
 from canarykit.history import replay
 
@@ -70,7 +72,8 @@ def test_pods_as_a_router_roll_out_too(connect, experiment, service_of):
     assert ending.outcome == "promoted", str(ending)
     assert load.asked["pods"] == 2
     assert sum(exp.history().requests) > 500
-    assert lost(exp) == 0
+    # No gateway is there to try again: a connection that is opened while its pod leaves may be lost.
+    assert lost(exp) <= 0.001 * sum(exp.history().requests), exp.history().loads
 
 
 def test_plan_and_export_write_nothing(connect, service_of, admin, tmp_path):
@@ -107,6 +110,68 @@ def test_a_namespace_of_its_own_is_made_and_removed(service_of):
     cluster.teardown()
     client = Client(None, name)
     parts.wait_for(lambda: client.get("Namespace", name) is None)
+
+
+def test_a_namespace_that_holds_more_stays(service_of):
+    """
+    The kit made it, and somebody keeps a Secret there by now: its name is told, and nothing else of it is read.
+    """
+    name = f"canarykit-test-made-{secrets.token_hex(3)}"
+    gateway, url = parts.gateway()
+    told = []
+    cluster = ck.KubeCluster(
+        None, name, gateway=gateway, url=url, hostname=f"{name}.test", workload=parts.WORKLOAD, tell=told.append
+    )
+    client = Client(None, name)
+    try:
+        cluster.deploy(service_of())
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "registry"}, "stringData": {"a": "hush"}}
+        client._ask("POST", f"/api/v1/namespaces/{name}/secrets", kind="Secret", body=secret)
+        cluster.teardown()
+        assert told[-1] == f"namespace {name} stays: it holds secrets/registry"
+        assert client.get("Namespace", name)["status"]["phase"] == "Active"
+    finally:
+        client.delete("Namespace", name)
+
+
+def test_a_failed_deployment_leaves_what_was_there(connect, service_of, admin):
+    """
+    Stable with a probe that never passes: it runs as before, each field owned as before.
+    """
+    service, cluster = service_of(), connect()
+    cluster.deploy(service)
+    cluster.release()
+    before = admin.get("Deployment", "digits-stable")
+    broken = replace(service, stable=replace(service.stable, ready="/never"))
+    with pytest.raises(ClusterError, match="pods ready after 8 s"):
+        connect(ready_within=8.0).deploy(broken)
+    after = admin.get("Deployment", "digits-stable")
+    assert after["spec"] == before["spec"]
+    owners = [
+        sorted((entry["manager"], entry["operation"], json.dumps(entry["fieldsV1"]))
+               for entry in found["metadata"]["managedFields"] if entry["manager"] == "canarykit")
+        for found in (before, after)
+    ]  # fmt: skip
+    assert owners[0] == owners[1]
+
+
+def test_an_adopted_route_is_given_back(connect, service_of, admin):
+    """
+    Somebody's route of the service's name: taken over, and after `teardown` it is as it was.
+    """
+    first = connect()
+    first.deploy(service_of())
+    route = admin.get("HTTPRoute", "digits")
+    first.teardown()
+    spec = {**route["spec"], "rules": [{"backendRefs": [{"name": "old", "port": 80}]}]}
+    theirs = {"apiVersion": route["apiVersion"], "kind": "HTTPRoute", "metadata": {"name": "digits"}, "spec": spec}
+    before = admin.create(theirs)
+    cluster = connect(adopt=True)
+    cluster.deploy(service_of())
+    assert admin.get("HTTPRoute", "digits")["spec"] != before["spec"]
+    cluster.teardown()
+    assert admin.get("HTTPRoute", "digits")["spec"] == before["spec"]
+    assert parts.left_behind(admin) == []
 
 
 @pytest.mark.parametrize("kind", ["ClusterIP", "NodePort", "LoadBalancer"])
@@ -158,7 +223,7 @@ def test_what_is_not_the_kits_survives(connect, service_of, admin):
     before = admin.create(foreign)
     cluster = connect()
     cluster.deploy(service_of())
-    assert adopted(admin)
+    assert "configmaps/digits-notes" in contents(admin)
     cluster.teardown()
     assert parts.left_behind(admin) == []
     assert admin.get("ConfigMap", "digits-notes") == before

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from canarykit.errors import ClusterError, ConflictError
+from canarykit.errors import ClusterError, ConflictError, ForbiddenError
 
 __all__ = ["FIELD_MANAGER", "Client", "path_of"]
 
@@ -133,6 +133,26 @@ class Client:
         path = path_of(kind, None if everywhere else self.namespace)
         status, found = self._ask("GET", path, query={k: v for k, v in query.items() if v}, kind=kind)
         return [] if status == 404 else list(found.get("items", []))
+
+    def read(self, path: str, what: str, *, accept: str = "application/json") -> dict[str, Any] | None:
+        """Read any page of the API; None when there is none.
+
+        Parameters
+        ----------
+        path : str
+            Below the API server's address.
+        what : str
+            What it is, for messages.
+        accept : str
+            In which form.
+
+        Raises
+        ------
+        ClusterError
+            It may not be read, or the API server stays away.
+        """
+        status, found = self._ask("GET", path, kind=what, accept=accept)
+        return None if status == 404 else found
 
     def apply(self, body: Mapping[str, Any], *, dry_run: bool = False, force: bool = False) -> dict[str, Any]:
         """Write the fields that we own (server-side apply); return the whole object.
@@ -286,11 +306,12 @@ class Client:
         query: Mapping[str, str] | None = None,
         body: Any = None,
         patch: str | None = None,
+        accept: str = "application/json",
     ) -> tuple[int, dict[str, Any]]:
         """One request, again while the server is away or busy; status (200 or 404) and the answer."""
         if method != "GET":
             self._allowed()
-        headers = {"content-type": _PATCHES[patch] if patch else "application/json", "accept": "application/json"}
+        headers = {"content-type": _PATCHES[patch] if patch else "application/json", "accept": accept}
         url = f"{path}?{urlencode(query)}" if query else path
         what = f"{_VERBS[method]} {kind} {name or '(list)'} in namespace {self.namespace}"
         end, pause, told = time.monotonic() + self.patience, 0.1, False
@@ -331,7 +352,7 @@ class Client:
         if status == 401:
             raise ClusterError(f"cannot {what}: the API server {self.host} does not know these credentials ({reason})")
         if status == 403 and "exceeded quota" not in reason:
-            raise ClusterError(f"cannot {what}: no permission: {reason}; deploy/rbac.yaml has the role that suffices")
+            raise ForbiddenError(f"cannot {what}: no permission: {reason}; deploy/rbac.yaml has the role that suffices")
         raise ClusterError(f"cannot {what}: {reason}")
 
     def _exchange(

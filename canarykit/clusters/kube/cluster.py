@@ -21,11 +21,11 @@ from canarykit.clusters.kube.lease import Lease
 from canarykit.clusters.kube.manifests import Model, Workload
 from canarykit.clusters.kube.models import model_files
 from canarykit.clusters.kube.namespace import Namespace
-from canarykit.clusters.kube.ownership import remove, restore
+from canarykit.clusters.kube.ownership import remove
 from canarykit.clusters.kube.pods import Pods
 from canarykit.clusters.kube.versions import Versions
-from canarykit.clusters.kube.writing import canary_of, kept, refuse, resumable, write
-from canarykit.errors import ClusterError
+from canarykit.clusters.kube.writing import Written, canary_of, kept, refuse, resumable, write
+from canarykit.errors import ClusterError, RoutingError
 from canarykit.load import Load
 from canarykit.model import ROLES, Role, Service, TrafficSplit
 from canarykit.routers import router_class
@@ -37,8 +37,6 @@ from canarykit.telemetry.catalogue import exposition
 __all__ = ["KubeCluster"]
 
 _Part = TypeVar("_Part")
-Named = list[tuple[str, str]]
-"""Objects by kind and name."""
 
 
 class KubeCluster:
@@ -188,8 +186,7 @@ class KubeCluster:
         held = self.client.fenced(lease.check)
         router = self._bind(service, held)
         fresh_namespace = self._namespace.ensure()
-        made: Named = []
-        taken: Named = []
+        done = Written()
         try:
             lease.check_free()
             refuse(self.client, [*bodies, *router.objects()], adopt=self._adopt)
@@ -197,17 +194,18 @@ class KubeCluster:
             state = lease.acquire()
             # The guard of whoever was here before has ended with their lease, and the canary may have a share.
             self._guard = Guard.start(lease, self.client, service.name, self._binding(service))
-            resumed = write(held, bodies, router, made=made, taken=taken, adopt=self._adopt)
+            resumed = write(held, bodies, router, done=done, adopt=self._adopt)
             self._hold(service, models, router, held)
             for role in ROLES:
                 at_least = 0 if resumed and router.scales else service.replicas
                 self._pods.wait_ready(role, at_least, self._ready_within)
             if not resumed:
                 router.apply(TrafficSplit(0))
+            self._wait_for_address(router)
             self._telemetry = telemetry_of(self.client, service.name, self._pods, self.workload.port, **self._counted_by)
             weight = router.observed().canary
         except BaseException:
-            self._undo(held, router, canary_of(bodies), made, taken, fresh_namespace)
+            self._undo(held, router, canary_of(bodies), done, fresh_namespace)
             raise
         if weight:
             self._tell(f"found a rollout {state.get('phase', 'under way')}: {weight:g} % of the traffic are on the canary")
@@ -339,6 +337,21 @@ class KubeCluster:
         manifests.check(service)
         return manifests.objects(service, self.workload, model_files(service)), self._bind(service, self.client)
 
+    def _wait_for_address(self, router: Any) -> None:
+        """Wait until the router is reached somewhere: a load balancer of a cloud takes minutes."""
+        end, told = self.clock.now() + self._ready_within, False
+        while True:
+            try:
+                _ = router.url
+                return
+            except RoutingError as error:
+                if self.clock.now() > end:
+                    raise
+                if not told:
+                    self._passing(f"waiting for an address: {error}")
+                    told = True
+            self.clock.sleep(0.5)
+
     def _hold(self, service: Service, models: Mapping[Role, Model], router: Any, held: Client) -> None:
         """Keep what belongs to the service that runs now."""
         client, self._router, self._held = self.client, router, held
@@ -346,10 +359,8 @@ class KubeCluster:
         self._endpoints = Endpoints(client, service.name, pods, self.workload.port)
         self._versions = Versions(held, service, self.workload, models, pods, adopt=self._adopt, tell=self._passing)
 
-    def _undo(
-        self, held: Client, router: Any, canary: Mapping[str, Any], made: Named, taken: Named, fresh_namespace: bool
-    ) -> None:
-        """Remove what a failed deployment made, give back what it took, and nothing else.
+    def _undo(self, held: Client, router: Any, canary: Mapping[str, Any], done: Written, fresh_namespace: bool) -> None:
+        """Leave what was there before a failed deployment as it was, and nothing that it made.
 
         A canary that was there before may have a share, and nobody conducts it now: traffic returns to stable. Where that
         fails the lease stays, and with it the guard, which goes on trying.
@@ -357,12 +368,9 @@ class KubeCluster:
         try:
             if self._lease is not None and self._lease.held:
                 place = canary["kind"], canary["metadata"]["name"]
-                if place not in made and held.get(*place) is not None:
+                if place not in done.made and held.get(*place) is not None:
                     to_stable(router)
-                for kind, name in reversed(made):
-                    held.delete(kind, name)
-                for kind, name in taken:
-                    restore(held, kind, name)
+                done.take_back(held, split_by_pods=router.scales)
                 self._let_go(self._lease.remove)
             if fresh_namespace:
                 self._namespace.remove()

@@ -6,10 +6,13 @@ from collections.abc import Callable
 
 from canarykit.clusters.kube import manifests
 from canarykit.clusters.kube.client import Client
-from canarykit.clusters.kube.ownership import adopted, mine
-from canarykit.errors import ClusterError
+from canarykit.clusters.kube.inventory import contents
+from canarykit.errors import ClusterError, ForbiddenError
 
-__all__ = ["Namespace"]
+__all__ = ["MADE_BY", "Namespace"]
+
+MADE_BY = "canarykit.dev/made-by"
+"""Annotation of a Namespace that a deployment made; others, also those of an exported file, are not the kit's to remove."""
 
 
 class Namespace:
@@ -37,10 +40,8 @@ class Namespace:
         name = self._client.namespace
         try:
             found = self._client.get("Namespace", name)
-        except ClusterError as error:
-            if "no permission" in str(error):
-                return True  # a role within the namespace: then there is one
-            raise
+        except ForbiddenError:
+            return True  # a role within the namespace: then there is one
         if found is not None and found.get("status", {}).get("phase") == "Terminating":
             raise ClusterError(f"namespace {name} is being deleted: wait until it is gone, or take another one")
         return found is not None
@@ -49,15 +50,20 @@ class Namespace:
         """Make it when it is missing; return whether it was."""
         if self.is_there():
             return False
-        self._client.create(manifests.namespace(self._client.namespace))
+        body = manifests.namespace(self._client.namespace)
+        self._client.create({**body, "metadata": {**body["metadata"], "annotations": {MADE_BY: "deploy"}}})
         return True
 
     def remove(self) -> None:
-        """Remove it if the kit made it and nobody has put anything into it since."""
+        """Remove it if a deployment made it and nothing is left in it, whoever made that; say so where it stays."""
         name = self._client.namespace
         try:
             found = self._client.get("Namespace", name)
-            if found is None or not mine(found) or adopted(self._client):
+            if found is None or MADE_BY not in found["metadata"].get("annotations", {}):
+                return
+            if held := contents(self._client):
+                more = f" and {len(held) - 3} more" if len(held) > 3 else ""
+                self._tell(f"namespace {name} stays: it holds {', '.join(held[:3])}{more}")
                 return
             self._client.delete("Namespace", name)
         except ClusterError as error:

@@ -8,17 +8,15 @@ from typing import Any
 
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.manifests import MANAGER
+from canarykit.errors import ForbiddenError
 from canarykit.model import Service
-from canarykit.routers.objects import retried
+from canarykit.routers.objects import BEFORE, retried
 
-__all__ = ["BEFORE", "adopted", "adoption", "mine", "remove", "restore", "restored"]
-
-BEFORE = "canarykit.dev/before"
-"""Annotation of an adopted object: what it was before, as JSON."""
+__all__ = ["adoption", "mine", "put_back", "remove", "restore", "restored"]
 
 _MADE = ("Deployment", "Service", "ConfigMap", "Job", "HTTPRoute", "Ingress", "VirtualService", "InferenceService")
-_FOREIGN = ("Deployment", "StatefulSet", "DaemonSet", "Job", "Service", "Ingress", "HTTPRoute", "PersistentVolumeClaim", "Pod")
-_ALWAYS_THERE = ("kube-root-ca.crt", "istio-ca-root-cert", "istio-ca-crl")
+_NEEDED = ("Deployment", "Service", "ConfigMap")
+"""Kinds that every service has; a role may leave out the others that its router does not write."""
 
 
 def mine(found: Mapping[str, Any]) -> bool:
@@ -40,12 +38,11 @@ def adoption(client: Client, found: Mapping[str, Any]) -> None:
 def restored(client: Client, service: Service) -> list[str]:
     """Give back all adopted objects of a service, as they were; return their names."""
     given = []
-    for kind in _MADE:
-        for found in client.list(kind, _of(service)):
-            name = found["metadata"]["name"]
-            if BEFORE in found["metadata"].get("annotations", {}):
-                restore(client, kind, name)
-                given.append(f"{kind} {name}")
+    for kind, found in _made(client, service):
+        name = found["metadata"]["name"]
+        if BEFORE in found["metadata"].get("annotations", {}):
+            restore(client, kind, name)
+            given.append(f"{kind} {name}")
     return given
 
 
@@ -54,19 +51,20 @@ def remove(client: Client, service: Service, tell: Callable[[str], object]) -> N
     given = restored(client, service)
     if given:
         tell(f"given back as before: {', '.join(given)}")
+    for kind, found in _made(client, service):
+        client.delete(kind, found["metadata"]["name"])
+
+
+def _made(client: Client, service: Service) -> list[tuple[str, dict[str, Any]]]:
+    """Objects of a service that the kit made or adopted, with their kinds; all are known before the first is touched."""
+    found = []
     for kind in _MADE:
-        for found in client.list(kind, _of(service)):
-            client.delete(kind, found["metadata"]["name"])
-
-
-def adopted(client: Client) -> bool:
-    """Whether a namespace holds anything that the kit did not make."""
-    for kind in (*_FOREIGN, "ConfigMap"):
-        for found in client.list(kind):
-            owned = found["metadata"].get("ownerReferences") or "deletionTimestamp" in found["metadata"]
-            if not owned and not mine(found) and found["metadata"]["name"] not in _ALWAYS_THERE:
-                return True
-    return False
+        try:
+            found += [(kind, body) for body in client.list(kind, _of(service))]
+        except ForbiddenError:
+            if kind in _NEEDED:
+                raise
+    return found
 
 
 def _of(service: Service) -> str:
@@ -92,3 +90,32 @@ def _restore(client: Client, kind: str, name: str) -> None:
     }
     # `list` leaves kind and apiVersion out of its items; `get` has them.
     client.replace(body)
+
+
+def put_back(client: Client, before: Mapping[str, Any], *, pods_stay: bool) -> None:
+    """Write an object of the kit's as it was, over what a deployment that failed has made of it, if it is still there.
+
+    Parameters
+    ----------
+    client : Client
+        The namespace.
+    before : mapping
+        The whole object, as it was read.
+    pods_stay : bool
+        Its number of pods is the split in force, which others have seen to.
+    """
+    kind, name = before["kind"], before["metadata"]["name"]
+
+    def once() -> None:
+        found = client.get(kind, name)
+        if found is None:
+            return
+        meta = {key: value for key, value in found["metadata"].items() if key != "managedFields"}
+        meta |= {key: before["metadata"].get(key, {}) for key in ("labels", "annotations")}
+        spec = {**before["spec"], "replicas": found["spec"]["replicas"]} if pods_stay else before["spec"]
+        client.replace({**found, "metadata": meta, "spec": spec})
+
+    retried(once)
+    if owners := before["metadata"].get("managedFields"):
+        # Otherwise each field would have a second owner, and a later apply that leaves one out would not remove it.
+        client.patch(kind, name, [{"op": "replace", "path": "/metadata/managedFields", "value": owners}], how="json")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.manifests import BUILD, SETTINGS
-from canarykit.clusters.kube.ownership import adoption, mine
+from canarykit.clusters.kube.ownership import adoption, mine, put_back, restore
 from canarykit.errors import ClusterError, ConflictError
 from canarykit.routers.objects import to_stable
 
-__all__ = ["build_in", "canary_of", "kept", "refuse", "resumable", "write"]
+__all__ = ["Written", "build_in", "canary_of", "kept", "refuse", "resumable", "write"]
 
 Objects = Sequence[Mapping[str, Any]]
 
@@ -93,9 +94,33 @@ def _settings_in(deployment: Mapping[str, Any] | None) -> str:
     return "" if deployment is None else str(deployment["metadata"].get("annotations", {}).get(SETTINGS, ""))
 
 
-def write(
-    client: Client, bodies: Objects, router: Any, *, made: list[tuple[str, str]], taken: list[tuple[str, str]], adopt: bool
-) -> bool:
+@dataclass(slots=True)
+class Written:
+    """What a deployment has written so far.
+
+    Parameters
+    ----------
+    made, taken : list of (str, str)
+        Kind and name of each object that was not there before, and of each that was someone else's.
+    changed : list of mapping
+        The kit's own Deployments and Services that were there before, as they were.
+    """
+
+    made: list[tuple[str, str]] = field(default_factory=list)
+    taken: list[tuple[str, str]] = field(default_factory=list)
+    changed: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def take_back(self, client: Client, *, split_by_pods: bool) -> None:
+        """Remove what was made, give back what was taken, and put back what was changed."""
+        for kind, name in reversed(self.made):
+            client.delete(kind, name)
+        for kind, name in self.taken:
+            restore(client, kind, name)
+        for before in self.changed:
+            put_back(client, before, pods_stay=split_by_pods and before["kind"] == "Deployment")
+
+
+def write(client: Client, bodies: Objects, router: Any, *, done: Written, adopt: bool) -> bool:
     """Write all objects; return whether a rollout of the same versions is under way, whose weights then stay.
 
     Parameters
@@ -106,8 +131,8 @@ def write(
         Deployments, Services and what they need.
     router : Router
         Has objects of its own.
-    made, taken : list
-        Take kind and name of each object that was not there before, and of each that was someone else's.
+    done : Written
+        Is told of each object before it is written.
     adopt : bool
         Take over what is someone else's.
     """
@@ -118,9 +143,11 @@ def write(
         kind, name = body["kind"], body["metadata"]["name"]
         found = client.get(kind, name)
         if found is None:
-            made.append((kind, name))
+            done.made.append((kind, name))
         elif not mine(found):
-            taken.append((kind, name))
+            done.taken.append((kind, name))
             adoption(client, found)
+        elif kind in ("Deployment", "Service"):
+            done.changed.append(found)
         client.apply(kept(body, found, split_by_pods=same and router.scales), force=adopt)
     return same

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from canarykit.clusters.kube.client import Client, path_of
-from canarykit.errors import ClusterError, ConflictError
+from canarykit.errors import ClusterError, ConflictError, ForbiddenError
 
 pytest.importorskip("kubernetes")
 
@@ -190,7 +190,7 @@ def test_a_kind_that_nobody_defined_is_told_from_an_object_that_is_gone(server, 
         (
             403,
             status('leases "l" is forbidden: User "me" cannot update resource "leases"'),
-            ClusterError,
+            ForbiddenError,
             r"cannot update Lease l .*: no permission: .*cannot update resource.*; deploy/rbac.yaml has the role",
         ),
         (403, status("exceeded quota: small"), ClusterError, r"cannot update Lease l in namespace ns: exceeded quota: small$"),

@@ -9,9 +9,9 @@ from kube_doubles import Namespace
 import canarykit as ck
 from canarykit.clusters.kube import cluster as kube
 from canarykit.clusters.kube.lease import Lease, holder_of
-from canarykit.clusters.kube.ownership import BEFORE
 from canarykit.errors import ClusterError, RoutingError
 from canarykit.model import ROLES, TrafficSplit
+from canarykit.routers.objects import BEFORE
 
 LEASE = "digits-rollout"
 SERVICE = ck.Service("digits", ck.Version("v1", image="a:1"), ck.Version("v2", image="a:2"))
@@ -326,6 +326,67 @@ def test_a_failed_deployment_gives_back_only_what_it_took(connect, server):
     stable = server.get("Service", "digits-stable")
     assert stable["spec"]["selector"]["version"] == "stable"
     assert json.loads(stable["metadata"]["annotations"][BEFORE])["spec"] == {"a": 1}
+
+
+@pytest.mark.parametrize("kind", ["HTTPRoute", "Service"])
+def test_what_was_adopted_of_a_router_is_given_back(connect, server, kind, monkeypatch):
+    """
+    Somebody's route, or the Service in front of all pods, is no more the kit's to remove than a Service of a version.
+    """
+    monkeypatch.setattr("canarykit.routers.replicas.ReplicasRouter._wait", lambda self, want, **options: None)
+    monkeypatch.setattr("canarykit.routers.replicas.until_served", lambda *args, **options: None)
+    theirs = {"kind": kind, "metadata": {"name": "digits", "labels": {"team": "search"}, "annotations": {}}, "spec": {"a": 1}}
+    server.create(theirs)
+    cluster = connect(adopt=True, router="gateway-api" if kind == "HTTPRoute" else "replicas")
+    cluster.deploy(SERVICE)
+    assert server.get(kind, "digits")["spec"] != {"a": 1}
+    cluster.teardown()
+    left = server.get(kind, "digits")
+    assert left["spec"] == {"a": 1}
+    assert left["metadata"]["labels"] == {"team": "search"}
+    assert [name for name in server._objects if name[0] != "Namespace"] == [(kind, "digits")]
+
+
+def test_a_failed_deployment_puts_back_what_it_changed(connect, server):
+    """
+    Stable with another environment does not come up: it serves on as it was.
+    """
+    first = connect()
+    first.deploy(SERVICE)
+    first.release()
+    before = server.get("Deployment", "digits-stable")
+    server.broken.add("digits-stable")
+    other = ck.Service("digits", SERVICE.stable, SERVICE.canary, env={"MODE": "new"})
+    with pytest.raises(ClusterError, match="0 of 2 pods ready"):
+        connect().deploy(other)
+    after = server.get("Deployment", "digits-stable")
+    assert after["spec"] == before["spec"]
+    assert after["metadata"]["annotations"] == before["metadata"]["annotations"]
+
+
+def test_an_address_that_comes_late_is_waited_for(connect, server, monkeypatch):
+    """
+    A load balancer of a cloud takes its time; where none comes, nothing is left of the deployment.
+    """
+    monkeypatch.setattr("canarykit.routers.replicas.ReplicasRouter._wait", lambda self, want, **options: None)
+    monkeypatch.setattr("canarykit.routers.replicas.until_served", lambda *args, **options: None)
+    with pytest.raises(RoutingError, match="no address of a load balancer"):
+        connect(router="replicas", url=None).deploy(SERVICE)
+    assert list(server._objects) == [("Namespace", "ns")]
+    cluster, looks = connect(router="replicas", url=None, ready_within=5), []
+
+    def get(kind, name, *, namespace=None, real=server.get):
+        found = real(kind, name)
+        if (kind, name) == ("Service", "digits") and found is not None:
+            looks.append(name)
+            if len(looks) > 3:
+                found["status"] = {"loadBalancer": {"ingress": [{"ip": "10.0.0.9"}]}}
+        return found
+
+    monkeypatch.setattr(Server, "get", lambda self, kind, name, *, namespace=None: get(kind, name))
+    cluster.deploy(SERVICE)
+    assert cluster.url == "http://10.0.0.9"
+    assert any("waiting for an address" in line for line in cluster.told)
 
 
 @pytest.mark.parametrize("router", ["gateway-api", "replicas"])

@@ -7,9 +7,10 @@ from kube_doubles import Namespace
 
 import canarykit as ck
 from canarykit.clusters.kube.manifests import Workload, objects
-from canarykit.clusters.kube.ownership import BEFORE, adopted, adoption, mine, remove, restored
+from canarykit.clusters.kube.ownership import adoption, mine, put_back, remove, restored
 from canarykit.clusters.kube.writing import build_in, refuse
-from canarykit.errors import ClusterError
+from canarykit.errors import ClusterError, ForbiddenError
+from canarykit.routers.objects import BEFORE
 
 SERVICE = ck.Service("digits", ck.Version("v1", image="a:1"), ck.Version("v2", image="a:2"))
 MADE = objects(SERVICE, Workload())
@@ -80,22 +81,51 @@ def test_adopted_twice_is_still_given_back_as_it_was():
     assert before["annotations"] == {"note": "ours"}
 
 
-@pytest.mark.parametrize(
-    ("body", "foreign"),
-    [
-        (MADE[0], False),
-        (THEIRS, True),
-        ({"kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}}, False),
-        ({"kind": "Pod", "metadata": {"name": "p", "ownerReferences": [{"kind": "ReplicaSet"}]}}, False),
-        ({"kind": "Pod", "metadata": {"name": "p"}}, True),
-        ({"kind": "Pod", "metadata": {"name": "p", "deletionTimestamp": "now"}}, False),
-    ],
-)
-def test_a_namespace_that_adopted_objects_is_theirs(body, foreign):
+def test_kinds_that_a_role_leaves_out_hold_nothing_of_the_kit():
     """
-    What belongs to something else, is leaving, or is in every namespace does not count.
+    A role keeps the route that its router writes; nothing is touched unless Deployments, Services and ConfigMaps are seen.
     """
-    assert adopted(Cluster(body)) is foreign
+
+    class Narrow(Cluster):
+        hidden = frozenset({"Ingress", "VirtualService", "InferenceService", "Job"})
+
+        def list(self, kind, selector="", **options):
+            if kind in self.hidden:
+                raise ForbiddenError(f"no permission to list {kind}")
+            return super().list(kind, selector, **options)
+
+    cluster = Narrow(*MADE)
+    cluster.hidden = frozenset({"ConfigMap"})
+    with pytest.raises(ForbiddenError, match="ConfigMap"):
+        remove(cluster, SERVICE, print)
+    assert len(cluster._objects) == len(MADE)
+    del cluster.hidden
+    remove(cluster, SERVICE, print)
+    assert cluster._objects == {}
+
+
+@pytest.mark.parametrize("pods_stay", [False, True])
+def test_what_a_failed_deployment_changed_is_put_back(pods_stay):
+    """
+    Also the owners of its fields, in a request of their own; the number of pods stays where it is the split.
+    """
+    owners = [{"manager": "canarykit", "operation": "Apply"}]
+    before = {
+        "kind": "Deployment",
+        "metadata": {"name": "d", "labels": {"a": "1"}, "managedFields": owners},
+        "spec": {"replicas": 1, "template": "old"},
+    }
+    cluster = Cluster(before)
+    read = cluster.get("Deployment", "d")
+    cluster.edit("Deployment", "d", replicas=3, template="new")
+    put_back(cluster, read, pods_stay=pods_stay)
+    now = cluster.get("Deployment", "d")
+    assert now["spec"] == {"replicas": 3 if pods_stay else 1, "template": "old"}
+    assert now["metadata"]["labels"] == {"a": "1"}
+    assert now["metadata"]["managedFields"] == owners
+    cluster.delete("Deployment", "d")
+    put_back(cluster, {**read, "metadata": {"name": "d"}}, pods_stay=pods_stay)
+    assert cluster.get("Deployment", "d") is None
 
 
 def test_others_objects_are_refused_before_anything_is_written():
