@@ -10,7 +10,7 @@ import yaml
 
 from canarykit.clusters.base import SystemClock
 from canarykit.clusters.kube import manifests
-from canarykit.clusters.kube.binding import bind
+from canarykit.clusters.kube.binding import as_bound, bind
 from canarykit.clusters.kube.changes import Changes, difference
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.counting import telemetry_of
@@ -196,7 +196,9 @@ class KubeCluster:
             self._lease = lease
             state = lease.acquire()
             # The guard of whoever was here before has ended with their lease, and the canary may have a share.
-            self._guard = Guard.start(lease, self.client, service.name, self._binding(service))
+            # It is told what was found here: another Gateway, or none, must not keep it from acting.
+            binding = {**self._binding(service), "asked": as_bound(self._asked, router)}
+            self._guard = Guard.start(lease, self.client, service.name, binding)
             resumed = write(held, bodies, router, made=made, taken=taken, adopt=self._adopt)
             self._hold(service, models, router, held)
             for role in ROLES:

@@ -77,10 +77,15 @@ def watch(client: Client, facts: Mapping[str, Any]) -> str:
                 to_stable(bind(client, facts["app"], **facts["binding"]))
                 _note(client, found)
                 return "returned"
-        except CanaryError as error:
+        except Exception as error:  # whatever goes wrong, it looks again: nobody else does
             with contextlib.suppress(OSError):  # the terminal may be gone with whoever is guarded
-                print(f"guard of {facts['app']}: {error}", file=sys.stderr)
+                print(f"guard of {facts['app']}: {_worded(error)}", file=sys.stderr)
         time.sleep(_LOOK_EVERY)
+
+
+def _worded(error: Exception) -> str:
+    """Words of an error, with its kind where it was not raised on purpose."""
+    return str(error) if isinstance(error, CanaryError) else f"{type(error).__name__}: {error}"
 
 
 def _note(client: Client, found: Mapping[str, Any]) -> None:
