@@ -198,7 +198,7 @@ class KubeCluster:
             # The guard of whoever was here before has ended with their lease, and the canary may have a share.
             # It is told what was found here: another Gateway, or none, must not keep it from acting.
             binding = {**self._binding(service), "asked": as_bound(self._asked, router)}
-            self._guard = Guard.start(lease, self.client, service.name, binding)
+            self._guard = Guard.start(lease, self.client, service.name, binding, lambda line: self._tell(line))
             resumed = write(held, bodies, router, made=made, taken=taken, adopt=self._adopt)
             self._hold(service, models, router, held)
             for role in ROLES:

@@ -29,6 +29,8 @@ class Door:
     ----------
     context : str or None
         Its name, also of the current one, which may be another later; None inside a pod.
+    kubeconfig : str or None
+        Its files; None where the default is meant.
     host : str
         Address of the API server.
     api : kubernetes.client.ApiClient
@@ -42,9 +44,9 @@ class Door:
 
     def __init__(self, context: str | None = None) -> None:
         # The package reads KUBECONFIG when it is imported; a notebook may set it later.
-        self._file = os.environ.get("KUBECONFIG") or None
-        self._inside = context is None and bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and self._file is None
-        self.context = context if context is not None or self._inside else _current(self._file)
+        self.kubeconfig = os.environ.get("KUBECONFIG") or None
+        self._inside = context is None and bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and self.kubeconfig is None
+        self.context = context if context is not None or self._inside else _current(self.kubeconfig)
         self.api = self._open()
         self.host = str(self.api.configuration.host)
         self._lock = threading.Lock()
@@ -139,9 +141,9 @@ class Door:
                 config.load_incluster_config()
                 api = ApiClient()
             else:
-                api = config.new_client_from_config(self._file, context=self.context)
+                api = config.new_client_from_config(self.kubeconfig, context=self.context)
         except (ConfigException, OSError) as error:
-            known = [] if self._inside else _contexts(self._file)
+            known = [] if self._inside else _contexts(self.kubeconfig)
             if known and self.context not in known:
                 there = ", ".join(map(repr, known))
                 raise ClusterError(f"the kubeconfig has no context {self.context!r}, only {there}") from error

@@ -92,7 +92,7 @@ def guards(monkeypatch):
     """Guards that were started, in order."""
     made = []
 
-    def start(lease, client, app, binding):
+    def start(lease, client, app, binding, tell):
         assert holder_of(client.get("Lease", LEASE)) == lease.holder
         made.append(Watch(lease, binding))
         return made[-1]
