@@ -33,6 +33,7 @@ from canarykit.routers.base import Router
 from canarykit.routers.objects import to_stable
 from canarykit.telemetry.base import Telemetry
 from canarykit.telemetry.catalogue import exposition
+from canarykit.wire import check_address
 
 __all__ = ["KubeCluster"]
 
@@ -53,7 +54,7 @@ class KubeCluster:
     router : str
         Who splits the traffic; `canarykit.routers.ROUTERS` has the names.
     url : str, optional
-        Where the gateway is reached; read from the Gateway's status when it may be.
+        Where the gateway is reached, without a password; read from the Gateway's status when it may be.
     gateway : str, optional
         ``"namespace/name"`` of the Gateway; the only one there is by default.
     hostname : str, optional
@@ -81,7 +82,7 @@ class KubeCluster:
     ClusterError
         No such context, or the kubernetes package is missing.
     PlanError
-        A name that nothing is known by.
+        A name that nothing is known by, or an address that is none or holds a password.
     """
 
     simulated = False
@@ -107,6 +108,10 @@ class KubeCluster:
     ) -> None:
         router_class(router)
         exposition(metrics or "canarykit")
+        if url is not None:
+            check_address("url=", url)
+        if prometheus is not None:
+            check_address("prometheus=", prometheus, user=True)
         self.client = Client(context, namespace, tell=lambda line: self._passing(line))
         self._asked = {"router": router, "url": url, "gateway": gateway, "hostname": hostname, "route": route}
         self.workload = (workload or Workload()).fronted()
@@ -284,7 +289,8 @@ class KubeCluster:
         if self._bound.scales:  # a connection that stays open would stay on its pod
             options["headers"] = {"connection": "close", **options.get("headers", {})}
         if inside:
-            address = options.pop("url", self.url).rstrip("/") + path
+            check_address("url=", address := options.pop("url", self.url))  # it is to be read in a ConfigMap
+            address = address.rstrip("/") + path
             return JobLoad(self.client, self._deployed, self.workload, url=address, pods=inside, rate=rate, **options).start()
         return Load(self.url, rate=rate, path=path, **options).start()
 
