@@ -189,8 +189,8 @@ class Probe:
             self.close()
             self.last = f"{type(error).__name__}: {error}"
             return None
-        self.last = f"status {answer.status}"
-        if answer.status >= 400:
+        self.last = f"status {answer.status}" + (_redirect(answer) if 300 <= answer.status < 400 else "")
+        if answer.status >= 300:  # a redirect is the gateway's own: to another scheme, or to where one logs in
             return None
         return answer.getheader(self._header) or ""
 
@@ -199,6 +199,16 @@ class Probe:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _redirect(answer: http.client.HTTPResponse) -> str:
+    """Say where to, without what may be secret in it: a password, or a query."""
+    try:
+        to = urlsplit(answer.getheader("location") or "")
+    except ValueError:
+        return ""
+    where = to._replace(netloc=to.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return f", a redirect to {where}: give url= as that" if where else ""
 
 
 def until_served(
