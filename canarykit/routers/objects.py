@@ -30,6 +30,10 @@ however long it takes."""
 _REST = 0.005
 """Seconds between answers that can only be of the old split: the gateway has the change to take up meanwhile."""
 
+_SETTLE = 1.0
+"""Seconds that a gateway has to take up a change, where no answer says who gave it: half of one was seen. Whoever is told that
+the change is in force may replace the pods of a version, which the old split would still lead to."""
+
 _MAX_PROBES = 1000
 _FEW = 100
 
@@ -219,7 +223,7 @@ def until_served(
     The answers are a sequential test for a change (Page's cumulative sum): the likelihood of the new split over that of the
     old one, from the answer on from which that is greatest. A change that is too small to be seen in a thousand answers,
     or in a hundred when the time is over, is believed unless they speak against it as clearly; the counts of the rollout
-    itself keep checking it.
+    itself keep checking it. So is any change where no answer says who gave it, but not before a second is over.
 
     Parameters
     ----------
@@ -237,7 +241,8 @@ def until_served(
     RoutingError
         The gateway did not serve the split in time; says what it did.
     """
-    end, silent, asked = time.monotonic() + within, 0, 0
+    begun, silent, asked = time.monotonic(), 0, 0
+    end, settled = begun + within, begun + _SETTLE
     seen = {"stable": 0, "canary": 0}
     evidence, balance, fits = 0.0, 0.0, 0
     while True:
@@ -257,8 +262,9 @@ def until_served(
                     return
         elif role == "":
             silent += 1
-            if silent >= 3:
+            if silent >= 3 and (over or time.monotonic() >= settled):
                 return  # no one says who answers: the counts of the rollout have to tell
+            time.sleep(0.02)
         else:
             time.sleep(0.02)
         if over:
