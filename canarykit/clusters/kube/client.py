@@ -115,7 +115,7 @@ class Client:
         Parameters
         ----------
         allowed : callable
-            Is called before each write, and raises when there must be none.
+            Is called before each attempt to write, and raises when there must be none.
         """
         made = copy.copy(self)
         made._allowed = allowed
@@ -292,13 +292,13 @@ class Client:
         patch: str | None = None,
     ) -> tuple[int, dict[str, Any]]:
         """One request, again while the server is away or busy; status (200 or 404) and the answer."""
-        if method != "GET":
-            self._allowed()
         headers = {"content-type": _PATCHES[patch] if patch else "application/json", "accept": "application/json"}
         url = f"{path}?{urlencode(query)}" if query else path
         what = f"{_VERBS[method]} {kind} {name or '(list)'} in namespace {self.namespace}"
         end, pause, told = time.monotonic() + self.patience, 0.1, False
         while True:
+            if method != "GET":
+                self._allowed()  # each time: somebody else may have come while the server was away
             try:
                 status, text = self._exchange(method, url, body, headers)
                 trouble = _reason(status, text) if _busy(status, text) else None

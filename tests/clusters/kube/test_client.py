@@ -333,6 +333,23 @@ def test_a_fenced_client_writes_only_while_it_may(server, client):
     assert len(asked) == 6
 
 
+def test_a_write_is_asked_for_each_time_it_is_tried(server, client):
+    """
+    The lease is lost while the server is busy: what was allowed before is not written after.
+    """
+    server.answers = [(503, "starting")]
+    asked = []
+
+    def allowed():
+        asked.append("may I?")
+        if len(asked) > 2:
+            raise ClusterError("someone else conducts")
+
+    with pytest.raises(ClusterError, match="someone else conducts"):
+        client.fenced(allowed).patch("Lease", "l", {})
+    assert len(server.asked) == 2
+
+
 # Credentials ------------------------------------------------------------------------------------------------------------
 
 
