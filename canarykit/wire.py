@@ -1,4 +1,8 @@
-"""Words that the gateway, the load and the telemetry must agree on."""
+"""Words that the gateway, the load and the telemetry must agree on, and what is an address."""
+
+from urllib.parse import urlsplit
+
+from canarykit.errors import PlanError
 
 __all__ = [
     "FLAGS_HEADER",
@@ -11,6 +15,7 @@ __all__ = [
     "ROLE_HEADER",
     "SPLIT_ROUTE",
     "VERSION_HEADER",
+    "check_address",
 ]
 
 ROLE_HEADER = "x-canarykit-role"
@@ -47,3 +52,39 @@ LOG_FIELDS = {
     "request_id": "%REQ(X-REQUEST-ID)%",
 }
 """Fields of one line of the gateway's access log, separated by tabs. The id comes last: a client chose it."""
+
+
+def check_address(parameter: str, url: str, *, user: bool = False) -> None:
+    """Refuse what is no address, and a password in one: addresses end up in journals, progress and errors.
+
+    Parameters
+    ----------
+    parameter : str
+        Who was given it, for the message, which never holds the value.
+    url : str
+        Such as ``"https://ai.example.com/models"``.
+    user : bool
+        Whether a user and a password may stand before the host, because whoever uses it takes them out.
+
+    Raises
+    ------
+    PlanError
+        It is none, or has a password.
+    """
+    try:
+        parts = urlsplit(url)
+        port, host = parts.port, (parts.hostname or "").encode("idna")
+        whole = parts.scheme in ("http", "https") and host and port != 0 and url.isprintable() and " " not in url
+    except ValueError:
+        whole = False
+    # A password with a slash in it looks like a path: an @ is refused wherever it is.
+    if not user and "@" in url:
+        raise PlanError(
+            f"{parameter} has a user or a password in it (before an @): it would be written into the journal and shown; give "
+            "an address that needs none, such as the gateway's within your network"
+        )
+    if not whole or "?" in url or "#" in url or "@" in parts.path:
+        raise PlanError(
+            f"{parameter} is no address of the form http://HOST:PORT/PATH or https://HOST:PORT/PATH: nothing follows the path, "
+            "and special signs are written as %40 and the like"
+        )

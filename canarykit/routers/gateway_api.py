@@ -165,9 +165,9 @@ class GatewayApiRouter(RouteRouter):
         """
         if self._adopted:
             return []
-        if self._gateway is None:
+        if self.gateway is None:
             raise RoutingError('name the Gateway that is to serve the route, as gateway="namespace/name"')
-        return [route(self._target, gateway=self._gateway, hostname=self.hostname)]
+        return [route(self._target, gateway=self.gateway, hostname=self.hostname)]
 
     def split_in(self, found: Mapping[str, Any]) -> TrafficSplit:
         """Split that the route says."""

@@ -115,7 +115,7 @@ class IngressNginxRouter(RouteRouter):
     def objects(self) -> list[dict[str, Any]]:
         """Return the canary's Ingress, and stable's unless the user has one."""
         if not self._adopted:
-            primary = ingress(self._target, ingress_class=self._gateway or "nginx", hostname=self.hostname)
+            primary = ingress(self._target, ingress_class=self.gateway or "nginx", hostname=self.hostname)
             return [primary, canary_ingress(primary, self._target)]
         found = self._api.get(self.kind, self._primary)
         if found is None:

@@ -178,7 +178,7 @@ class IstioRouter(RouteRouter):
         """Return the VirtualService, unless the user has one."""
         if self._adopted:
             return []
-        return [virtual_service(self._target, self._api.namespace, gateway=self._gateway, hostname=self.hostname)]
+        return [virtual_service(self._target, self._api.namespace, gateway=self.gateway, hostname=self.hostname)]
 
     def split_in(self, found: Mapping[str, Any]) -> TrafficSplit:
         """Split that the object says."""

@@ -49,6 +49,10 @@ however long it takes."""
 _REST = 0.005
 """Seconds between answers that can only be of the old split: the gateway has the change to take up meanwhile."""
 
+_SETTLE = 1.0
+"""Seconds that a gateway has to take up a change, where no answer says who gave it: half of one was seen. Whoever is told that
+the change is in force may replace the pods of a version, which the old split would still lead to."""
+
 _MAX_PROBES = 1000
 _FEW = 100
 
@@ -216,8 +220,8 @@ class Probe:
             self.close()
             self.last = f"{type(error).__name__}: {error}"
             return None
-        self.last = f"status {answer.status}"
-        if answer.status >= 400:
+        self.last = f"status {answer.status}" + (_redirect(answer) if 300 <= answer.status < 400 else "")
+        if answer.status >= 300:  # a redirect is the gateway's own: to another scheme, or to where one logs in
             return None
         return answer.getheader(self._header) or ""
 
@@ -228,6 +232,16 @@ class Probe:
             self._connection = None
 
 
+def _redirect(answer: http.client.HTTPResponse) -> str:
+    """Say where to, without what may be secret in it: a password, or a query."""
+    try:
+        to = urlsplit(answer.getheader("location") or "")
+    except ValueError:
+        return ""
+    where = to._replace(netloc=to.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return f", a redirect to {where}: give url= as that" if where else ""
+
+
 def until_served(
     probe: Callable[[], str | None], before: TrafficSplit | None, after: TrafficSplit, *, within: float, what: str
 ) -> None:
@@ -236,7 +250,7 @@ def until_served(
     The answers are a sequential test for a change (Page's cumulative sum): the likelihood of the new split over that of the
     old one, from the answer on from which that is greatest. A change that is too small to be seen in a thousand answers,
     or in a hundred when the time is over, is believed unless they speak against it as clearly; the counts of the rollout
-    itself keep checking it.
+    itself keep checking it. So is any change where no answer says who gave it, but not before a second is over.
 
     Parameters
     ----------
@@ -254,7 +268,8 @@ def until_served(
     RoutingError
         The gateway did not serve the split in time; says what it did.
     """
-    end, silent, asked = time.monotonic() + within, 0, 0
+    begun, silent, asked = time.monotonic(), 0, 0
+    end, settled = begun + within, begun + _SETTLE
     seen = {"stable": 0, "canary": 0}
     evidence, balance, fits = 0.0, 0.0, 0
     while True:
@@ -274,8 +289,9 @@ def until_served(
                     return
         elif role == "":
             silent += 1
-            if silent >= 3:
+            if silent >= 3 and (over or time.monotonic() >= settled):
                 return  # no one says who answers: the counts of the rollout have to tell
+            time.sleep(0.02)
         else:
             time.sleep(0.02)
         if over:

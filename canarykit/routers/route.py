@@ -58,7 +58,7 @@ class RouteRouter:
         within: float = 30.0,
     ) -> None:
         self.url, self.hostname, self.name = url, hostname, name or target.app
-        self._api, self._target, self._gateway = api, target, gateway
+        self._api, self._target, self.gateway = api, target, gateway
         self._adopted, self._within = name is not None, within
         self._last: dict[str, Any] | None = None
         self._probe = Probe(url, ready, host=hostname)

@@ -21,6 +21,7 @@ from canarykit.telemetry.base import Answered
 from canarykit.telemetry.catalogue import Exposition, exposition
 from canarykit.telemetry.counters import CounterWindows, Series, increases, series_of
 from canarykit.telemetry.pace import Pace
+from canarykit.wire import check_address
 
 __all__ = ["PrometheusTelemetry", "selector"]
 
@@ -64,10 +65,11 @@ class PrometheusTelemetry:
     Raises
     ------
     PlanError
-        Nothing is known of such metrics.
+        Nothing is known of such metrics, or the address is none.
     """
 
     def __init__(self, url: str, entry: str | Exposition, select: Mapping[Role, Mapping[str, str]]) -> None:
+        check_address("the address of Prometheus", url, user=True)
         self._url, self._authorization = _without_password(url)
         self._entry = exposition(entry)
         self._windows = CounterWindows(self._entry)

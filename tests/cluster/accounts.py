@@ -45,7 +45,7 @@ def kubeconfig(admin, path, *, server=None):
     account = f"{_PATHS['ServiceAccount'].format(admin.namespace)}/canarykit/token"
     status, text = admin._exchange("POST", account, asked, {"content-type": "application/json"})
     assert status == 201, text
-    settings = admin.api.configuration
+    settings = admin.door.api.configuration
     cluster = {"server": server or settings.host}
     if settings.ssl_ca_cert:
         cluster["certificate-authority-data"] = base64.b64encode(Path(settings.ssl_ca_cert).read_bytes()).decode()

@@ -13,7 +13,7 @@ from canarykit.errors import ClusterError, PlanError
 from canarykit.routers import router_class
 from canarykit.routers.objects import Target
 
-__all__ = ["bind", "target_of"]
+__all__ = ["as_bound", "bind", "target_of"]
 
 
 def target_of(app: str, port: int) -> Target:
@@ -53,10 +53,26 @@ def bind(client: Client, app: str, asked: Mapping[str, Any], *, port: int, pod_p
         return made(client, target, url=url, pods=2 * replicas, port=pod_port, ready=ready)
     if asked["router"] == "gateway-api":
         gateways: list[dict[str, Any]] = []
-        with contextlib.suppress(ClusterError):  # a role within one namespace may not see them
-            gateways = client.list("Gateway", everywhere=True)
+        if url is None or gateway is None:
+            with contextlib.suppress(ClusterError):  # a role within one namespace may not see them
+                gateways = client.list("Gateway", everywhere=True)
         gateway, found = gateway_of(gateways, gateway)
         url = url or url_of(found)
     if url is None:
         raise PlanError(f"nobody tells this user where the gateway of router {asked['router']} is reached: give url=")
     return made(client, target, url=url, gateway=gateway, hostname=asked["hostname"], name=asked["route"], ready=ready)
+
+
+def as_bound(asked: Mapping[str, Any], router: Any) -> dict[str, Any]:
+    """Return what was asked for with what was found for it, so that whoever binds it again looks for nothing.
+
+    Parameters
+    ----------
+    asked : mapping
+        As of `bind`.
+    router : Router
+        What `bind` made of it.
+    """
+    if router.scales:
+        return dict(asked)  # its Service may have no address yet
+    return {**asked, "url": router.url, "gateway": router.gateway, "hostname": router.hostname}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from canarykit.clusters.kube.door import Door
 from canarykit.errors import ClusterError, ConflictError, ForbiddenError
 
 __all__ = ["FIELD_MANAGER", "Client", "path_of"]
@@ -82,10 +83,17 @@ class Client:
     tell : callable, optional
         Is told once what is being waited for.
 
+    Attributes
+    ----------
+    context : str or None
+        Its name, also of what was the current one; None inside a pod.
+    door : Door
+        The way to the API server, which copies of this client share.
+
     Raises
     ------
     ClusterError
-        The kubernetes package is missing, or there is no such context.
+        The kubernetes package is missing, there is no such context, or its credentials cannot be read.
     """
 
     def __init__(
@@ -96,10 +104,9 @@ class Client:
         patience: float = 60.0,
         tell: Callable[[str], object] = lambda line: None,
     ) -> None:
-        self.context, self.namespace = context, namespace
+        self.door = Door(context)
+        self.context, self.namespace, self.host = self.door.context, namespace, self.door.host
         self.patience, self.tell = patience, tell
-        self.api = _api_client(context)
-        self.host = str(self.api.configuration.host)
         self._allowed: Callable[[], object] = lambda: None
 
     def fenced(self, allowed: Callable[[], object]) -> Client:
@@ -108,7 +115,7 @@ class Client:
         Parameters
         ----------
         allowed : callable
-            Is called before each write, and raises when there must be none.
+            Is called before each attempt to write, and raises when there must be none.
         """
         made = copy.copy(self)
         made._allowed = allowed
@@ -272,10 +279,7 @@ class Client:
 
     def follow(self, pod: str) -> Iterator[bytes]:
         """All that a pod writes, from its beginning until it ends, in pieces as they come."""
-        url = f"{self.host}{path_of('Pod', self.namespace, pod, 'log')}?follow=true"
-        answer = self.api.rest_client.pool_manager.request(
-            "GET", url, headers=self._authorization(), preload_content=False, retries=False
-        )
+        answer = self.door.send("GET", f"{path_of('Pod', self.namespace, pod, 'log')}?follow=true", stream=True)
         try:
             if answer.status != 200:
                 raise ClusterError(f"the log of pod {pod} cannot be read: {_reason(answer.status, answer.read().decode())}")
@@ -309,13 +313,13 @@ class Client:
         accept: str = "application/json",
     ) -> tuple[int, dict[str, Any]]:
         """One request, again while the server is away or busy; status (200 or 404) and the answer."""
-        if method != "GET":
-            self._allowed()
         headers = {"content-type": _PATCHES[patch] if patch else "application/json", "accept": accept}
         url = f"{path}?{urlencode(query)}" if query else path
         what = f"{_VERBS[method]} {kind} {name or '(list)'} in namespace {self.namespace}"
         end, pause, told = time.monotonic() + self.patience, 0.1, False
         while True:
+            if method != "GET":
+                self._allowed()  # each time: somebody else may have come while the server was away
             try:
                 status, text = self._exchange(method, url, body, headers)
                 trouble = _reason(status, text) if _busy(status, text) else None
@@ -359,53 +363,11 @@ class Client:
         self, method: str, url: str, body: Any, headers: Mapping[str, str], timeout: float = _REQUEST_TIMEOUT
     ) -> tuple[int, str]:
         """One HTTP request; OSError when there was no answer."""
-        from urllib3.exceptions import HTTPError
-
-        try:
-            answer = self.api.rest_client.pool_manager.request(
-                method,
-                f"{self.host}{url}",
-                body=None if body is None else json.dumps(body).encode(),
-                headers={**headers, **self._authorization()},
-                timeout=timeout,
-                retries=False,
-            )
-        except HTTPError as error:
-            raise ConnectionError(f"{type(error).__name__}: {error.args[-1] if error.args else ''}") from error
+        answer = self.door.send(method, url, body=body, headers=headers, timeout=timeout)
         return int(answer.status), answer.data.decode(errors="replace")
-
-    def _authorization(self) -> dict[str, str]:
-        settings = self.api.configuration.auth_settings()
-        return {"authorization": settings["BearerToken"]["value"]} if "BearerToken" in settings else {}
 
 
 _VERBS = {"GET": "get", "PATCH": "patch", "PUT": "update", "POST": "create", "DELETE": "delete"}
-
-
-def _api_client(context: str | None) -> Any:
-    try:
-        from kubernetes import config
-        from kubernetes.config.config_exception import ConfigException
-    except ImportError as error:
-        raise ClusterError("a cluster needs the kubernetes package: pip install 'canarykit[kube]'") from error
-    import os
-
-    try:
-        if context is None and os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
-            config.load_incluster_config()
-            from kubernetes.client import ApiClient
-
-            return ApiClient()
-        # The package reads KUBECONFIG when it is imported; a notebook may set it later.
-        file = os.environ.get("KUBECONFIG") or None
-        known = [entry["name"] for entry in config.list_kube_config_contexts(file)[0]]
-        if context is not None and context not in known:
-            raise ClusterError(f"the kubeconfig has no context {context!r}, only {', '.join(map(repr, known)) or 'none'}")
-        return config.new_client_from_config(file, context=context)
-    except ConfigException as error:
-        raise ClusterError(
-            f"no cluster is configured: {error}; set KUBECONFIG to a kubeconfig file, or see `make kind`"
-        ) from error
 
 
 def _busy(status: int, text: str) -> bool:

@@ -10,7 +10,7 @@ import yaml
 
 from canarykit.clusters.base import SystemClock
 from canarykit.clusters.kube import manifests
-from canarykit.clusters.kube.binding import bind
+from canarykit.clusters.kube.binding import as_bound, bind
 from canarykit.clusters.kube.changes import Changes, difference
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.counting import telemetry_of
@@ -33,6 +33,7 @@ from canarykit.routers.base import Router
 from canarykit.routers.objects import to_stable
 from canarykit.telemetry.base import Telemetry
 from canarykit.telemetry.catalogue import exposition
+from canarykit.wire import check_address
 
 __all__ = ["KubeCluster"]
 
@@ -51,7 +52,7 @@ class KubeCluster:
     router : str
         Who splits the traffic; `canarykit.routers.ROUTERS` has the names.
     url : str, optional
-        Where the gateway is reached; read from the Gateway's status when it may be.
+        Where the gateway is reached, without a password; read from the Gateway's status when it may be.
     gateway : str, optional
         ``"namespace/name"`` of the Gateway; the only one there is by default.
     hostname : str, optional
@@ -79,7 +80,7 @@ class KubeCluster:
     ClusterError
         No such context, or the kubernetes package is missing.
     PlanError
-        A name that nothing is known by.
+        A name that nothing is known by, or an address that is none or holds a password.
     """
 
     simulated = False
@@ -105,6 +106,10 @@ class KubeCluster:
     ) -> None:
         router_class(router)
         exposition(metrics or "canarykit")
+        if url is not None:
+            check_address("url=", url)
+        if prometheus is not None:
+            check_address("prometheus=", prometheus, user=True)
         self.client = Client(context, namespace, tell=lambda line: self._passing(line))
         self._asked = {"router": router, "url": url, "gateway": gateway, "hostname": hostname, "route": route}
         self.workload = (workload or Workload()).fronted()
@@ -193,7 +198,9 @@ class KubeCluster:
             self._lease = lease
             state = lease.acquire()
             # The guard of whoever was here before has ended with their lease, and the canary may have a share.
-            self._guard = Guard.start(lease, self.client, service.name, self._binding(service))
+            # It is told what was found here: another Gateway, or none, must not keep it from acting.
+            binding = {**self._binding(service), "asked": as_bound(self._asked, router)}
+            self._guard = Guard.start(lease, self.client, service.name, binding, lambda line: self._tell(line))
             resumed = write(held, bodies, router, done=done, adopt=self._adopt)
             self._hold(service, models, router, held)
             for role in ROLES:
@@ -280,7 +287,8 @@ class KubeCluster:
         if self._bound.scales:  # a connection that stays open would stay on its pod
             options["headers"] = {"connection": "close", **options.get("headers", {})}
         if inside:
-            address = options.pop("url", self.url).rstrip("/") + path
+            check_address("url=", address := options.pop("url", self.url))  # it is to be read in a ConfigMap
+            address = address.rstrip("/") + path
             return JobLoad(self.client, self._deployed, self.workload, url=address, pods=inside, rate=rate, **options).start()
         return Load(self.url, rate=rate, path=path, **options).start()
 

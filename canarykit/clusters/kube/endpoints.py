@@ -69,7 +69,7 @@ class Endpoints:
             return str(self._ready_pod(role)["metadata"]["name"])
 
         if role not in self._forwards:
-            self._forwards[role] = Forward(self._client.api, self._client.namespace, ready_pod, self._port)
+            self._forwards[role] = Forward(self._client.door, self._client.namespace, ready_pod, self._port)
         return self._forwards[role].url
 
     def _ready_pod(self, role: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from canarykit.clusters.kube.door import Door
 from canarykit.errors import ClusterError
 
 __all__ = ["Forward"]
@@ -21,8 +22,8 @@ class Forward:
 
     Parameters
     ----------
-    api : kubernetes.client.ApiClient
-        The API server.
+    door : Door
+        The way to the API server.
     namespace : str
         Of the pods.
     pod : callable
@@ -31,8 +32,8 @@ class Forward:
         Where it listens in the pod.
     """
 
-    def __init__(self, api: Any, namespace: str, pod: Callable[[], str], port: int) -> None:
-        self._api, self._namespace, self._pod, self._port = api, namespace, pod, port
+    def __init__(self, door: Door, namespace: str, pod: Callable[[], str], port: int) -> None:
+        self._door, self._namespace, self._pod, self._port = door, namespace, pod, port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._lock, self._open, self._closed = threading.Lock(), set[socket.socket](), False
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -75,20 +76,27 @@ class Forward:
                     self._open.discard(here)
 
     def _connect(self) -> Any:
-        from kubernetes.client import CoreV1Api
         from kubernetes.client.exceptions import ApiException
-        from kubernetes.stream import portforward
 
-        pod = self._pod()
+        pod, used = self._pod(), self._door.api
         try:
-            forward = portforward(
-                CoreV1Api(self._api).connect_get_namespaced_pod_portforward, pod, self._namespace, ports=str(self._port)
-            )
+            try:
+                forward = self._forward(used, pod)
+            except ApiException as error:
+                if "status 401" not in str(error.reason) or not self._door.renew(used):
+                    raise
+                forward = self._forward(self._door.api, pod)
         except ApiException as error:
             raise ClusterError(f"cannot forward a port to pod {pod}: {error.reason}") from error
         there = forward.socket(self._port)
         there.setblocking(True)
         return there
+
+    def _forward(self, api: Any, pod: str) -> Any:
+        from kubernetes.client import CoreV1Api
+        from kubernetes.stream import portforward
+
+        return portforward(CoreV1Api(api).connect_get_namespaced_pod_portforward, pod, self._namespace, ports=str(self._port))
 
 
 def _pass_on(one: Any, other: Any) -> None:

@@ -8,44 +8,55 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from canarykit.clusters.kube.binding import bind
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.lease import STATE, Lease, holder_of, stale
-from canarykit.errors import CanaryError
+from canarykit.errors import CanaryError, ClusterError
 from canarykit.routers.objects import to_stable
 
 __all__ = ["Guard", "main"]
 
 _LOOK_EVERY = 2.0
+_PAUSES = 1.0, 60.0
+"""Seconds before it is started again: the first time, and at most; one that lasted for longer begins anew."""
 
 
 class Guard:
-    """The process, as the one who started it sees it.
+    """The process, as the one who started it sees it: it is started again when it ends before its work is done.
 
     Parameters
     ----------
-    process : Popen
-        Watches the lease.
+    launch : callable
+        Starts the process; what that writes on its standard output is why it ends.
+    tell : callable
+        Takes one line when it had to be started again.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.process = process
+    def __init__(self, launch: Callable[[], subprocess.Popen[bytes]], tell: Callable[[str], object]) -> None:
+        self._launch, self._tell = launch, tell
+        self._over, self._lock = threading.Event(), threading.Lock()
+        self.process = launch()
+        threading.Thread(target=self._tend, name="canarykit-guard", daemon=True).start()
 
     @classmethod
-    def start(cls, lease: Lease, client: Client, app: str, binding: Mapping[str, Any]) -> Guard:
-        """Begin to watch a lease that is held."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
-        )
-        assert process.stdin is not None
+    def start(cls, lease: Lease, client: Client, app: str, binding: Mapping[str, Any], tell: Callable[[str], object]) -> Guard:
+        """Begin to watch a lease that is held.
+
+        Raises
+        ------
+        ClusterError
+            This machine starts no process.
+        """
         facts = {
             "context": client.context,
             "namespace": client.namespace,
@@ -54,15 +65,67 @@ class Guard:
             "lease": lease.name,
             "holder": lease.holder,
         }
-        process.stdin.write(json.dumps(facts).encode())
-        process.stdin.close()
-        return cls(process)
+        files = {"KUBECONFIG": client.door.kubeconfig} if client.door.kubeconfig else {}
+        return cls(lambda: _launched(facts, files), tell)
 
     def stop(self) -> None:
         """End it, when nobody has to be watched any more."""
-        if self.process.poll() is None:
-            self.process.terminate()
+        self._over.set()
+        with self._lock:
+            if self.process.poll() is None:
+                self.process.terminate()
         self.process.wait(10)
+
+    def _tend(self) -> None:
+        """Start it again for as long as it has not done its work: without a word, a rollout would go on unguarded."""
+        why, told, pause = _why_ended(self.process), "", _PAUSES[0]
+        while why and not self._over.is_set():
+            if why != told:  # one that fails each time says so once
+                with contextlib.suppress(Exception):  # whoever is told must not end this
+                    self._tell(
+                        f"the guard, which returns traffic when this process dies, has ended ({why}): it is started again"
+                    )
+            told = why
+            if self._over.wait(pause):
+                return
+            began, pause = time.monotonic(), min(2 * pause, _PAUSES[1])
+            try:
+                with self._lock:
+                    if self._over.is_set():
+                        return
+                    self.process = self._launch()
+                why = _why_ended(self.process)
+            except ClusterError as error:
+                why = str(error)
+            if time.monotonic() - began > _PAUSES[1]:
+                told, pause = "", _PAUSES[0]
+
+
+def _launched(facts: Mapping[str, Any], files: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start the process, with the files of the kubeconfig that were meant, and say what it is to watch."""
+    others = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
+    command = [sys.executable, "-m", __name__]
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env={**others, **files}
+        )
+    except OSError as error:
+        raise ClusterError(f"no guard can be started on this machine: {error}") from error
+    assert process.stdin is not None
+    with contextlib.suppress(OSError), process.stdin:  # one that has ended already is noticed where it is waited for
+        process.stdin.write(json.dumps(facts).encode())
+    return process
+
+
+def _why_ended(process: subprocess.Popen[bytes]) -> str:
+    """Wait until it ends; empty when it has acted, or there was nothing to guard any more."""
+    assert process.stdout is not None
+    with process.stdout:
+        said = process.stdout.read().decode(errors="replace").strip()
+    code = process.wait()
+    if code == 0:
+        return ""
+    return said or (f"status {code}" if code > 0 else f"signal {-code}")
 
 
 def watch(client: Client, facts: Mapping[str, Any]) -> str:
@@ -77,10 +140,15 @@ def watch(client: Client, facts: Mapping[str, Any]) -> str:
                 to_stable(bind(client, facts["app"], **facts["binding"]))
                 _note(client, found)
                 return "returned"
-        except CanaryError as error:
+        except Exception as error:  # whatever goes wrong, it looks again: nobody else does
             with contextlib.suppress(OSError):  # the terminal may be gone with whoever is guarded
-                print(f"guard of {facts['app']}: {error}", file=sys.stderr)
+                print(f"guard of {facts['app']}: {_worded(error)}", file=sys.stderr)
         time.sleep(_LOOK_EVERY)
+
+
+def _worded(error: Exception) -> str:
+    """Words of an error, with its kind where it was not raised on purpose."""
+    return str(error) if isinstance(error, CanaryError) else f"{type(error).__name__}: {error}"
 
 
 def _note(client: Client, found: Mapping[str, Any]) -> None:
@@ -92,10 +160,16 @@ def _note(client: Client, found: Mapping[str, Any]) -> None:
 
 
 def main() -> int:
-    """Watch what standard input names."""
+    """Watch what standard input names; say on standard output why that cannot be."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     facts = json.loads(sys.stdin.read())
-    watch(Client(facts["context"], facts["namespace"]), facts)
+    try:
+        client = Client(facts["context"], facts["namespace"])
+        bind(client, facts["app"], **facts["binding"])  # what it needs to act is seen to be there before it is needed
+    except Exception as error:
+        print(_worded(error))
+        return 1
+    watch(client, facts)
     return 0
 
 

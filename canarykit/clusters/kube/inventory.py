@@ -1,4 +1,4 @@
-"""What a namespace holds, of whatever kind: kinds are asked of the API server, and only names are read, so that no secret is."""
+"""What a namespace holds, of whatever kind: the API server says which there are, and only names are read, so no secret."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 import time
+import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -25,10 +26,10 @@ def status(message, **more):
 
 
 class Server:
-    """Gives its answers in turn, the last one for ever; remembers what was asked."""
+    """Gives its answers in turn, the last one for ever; remembers what was asked, and may know one token only."""
 
     def __init__(self):
-        self.answers, self.asked = [(200, {})], []
+        self.answers, self.asked, self.token = [(200, {})], [], None
         double = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -37,7 +38,9 @@ class Server:
             def _answer(self):
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 double.asked.append((self.command, self.path, body and json.loads(body), dict(self.headers)))
-                code, said = double.answers.pop(0) if len(double.answers) > 1 else double.answers[0]
+                code, said = 401, status("Unauthorized")
+                if double.token in (None, (self.headers.get("authorization") or "").removeprefix("Bearer ")):
+                    code, said = double.answers.pop(0) if len(double.answers) > 1 else double.answers[0]
                 if code is None:
                     self.close_connection = True
                     self.connection.shutdown(socket.SHUT_RDWR)
@@ -202,13 +205,13 @@ def test_a_kind_that_nobody_defined_is_told_from_an_object_that_is_gone(server, 
 )
 def test_what_is_refused_is_said_at_once(server, client, code, said, error, says):
     """
-    The verb, the object, the namespace, and the server's own words; asked once.
+    The verb, the object, the namespace, and the server's own words; asked once, or with credentials that are read anew.
     """
     server.answers = [(code, said)]
     with pytest.raises(ClusterError, match=says) as refused:
         client.replace(LEASE)
     assert type(refused.value) is error
-    assert len(server.asked) == 1
+    assert len(server.asked) == (2 if code == 401 else 1)
 
 
 def test_the_test_of_a_json_patch_that_fails_is_a_conflict(server, client):
@@ -328,3 +331,189 @@ def test_a_fenced_client_writes_only_while_it_may(server, client):
     assert [command for command, *_ in server.asked] == ["GET", "PATCH"]
     client.patch("Lease", "l", {})
     assert len(asked) == 6
+
+
+def test_a_write_is_asked_for_each_time_it_is_tried(server, client):
+    """
+    The lease is lost while the server is busy: what was allowed before is not written after.
+    """
+    server.answers = [(503, "starting")]
+    asked = []
+
+    def allowed():
+        asked.append("may I?")
+        if len(asked) > 2:
+            raise ClusterError("someone else conducts")
+
+    with pytest.raises(ClusterError, match="someone else conducts"):
+        client.fenced(allowed).patch("Lease", "l", {})
+    assert len(server.asked) == 2
+
+
+# Credentials ------------------------------------------------------------------------------------------------------------
+
+
+def user(kubeconfig, **facts):
+    """Write another user into the kubeconfig."""
+    config = yaml.safe_load(kubeconfig.read_text())
+    config["users"] = [{"name": "u", "user": facts}]
+    kubeconfig.write_text(yaml.safe_dump(config))
+
+
+@pytest.fixture
+def rotating(kubeconfig, server, tmp_path):
+    """A token in a file, which ends as files do; returns what replaces it, there and in what the server knows."""
+    file = tmp_path / "token"
+    user(kubeconfig, tokenFile=str(file))
+
+    def rotate(token):
+        server.token = token
+        file.write_text(f"{token}\n")
+
+    rotate("first")
+    return rotate
+
+
+def test_a_token_that_was_rotated_is_read_anew(server, kubeconfig, rotating):
+    """
+    One refusal, and the same request again; a copy that is fenced needs none any more, nor does any other way in.
+    """
+    server.answers = [(200, LEASE)]
+    client = Client("here", "ns", patience=1.0)
+    fenced = client.fenced(lambda: None)
+    assert client.get("Lease", "l") == LEASE
+    rotating("second")
+    assert client.replace(LEASE) == LEASE
+    assert [(verb, headers["authorization"]) for verb, _, _, headers in server.asked] == [
+        ("GET", "Bearer first"),
+        ("PUT", "Bearer first"),
+        ("PUT", "Bearer second"),
+    ]
+    fenced.get("Lease", "l")
+    assert len(server.asked) == 4
+    assert fenced.door.api is client.door.api
+
+
+@pytest.mark.parametrize(
+    "way", [lambda it: b"".join(it.follow("p")), lambda it: it.log("p"), lambda it: it.through("p", 80, "/m")[1]]
+)
+def test_every_way_in_reads_credentials_anew(server, kubeconfig, rotating, way):
+    """
+    Logs, those that are followed, and pages of pods.
+    """
+    client = Client("here", "ns")
+    rotating("second")
+    server.answers = [(200, "words")]
+    assert way(client) in ("words", b"words")
+    assert len(server.asked) == 2
+
+
+def test_threads_that_are_refused_at_once_read_credentials_once(server, kubeconfig, rotating, monkeypatch):
+    """
+    Who waited for another to read them goes on with what that one read.
+    """
+    client, opened = Client("here", "ns"), []
+    real = client.door._open
+    monkeypatch.setattr(client.door, "_open", lambda: (opened.append(1), time.sleep(0.1), real())[2])
+    rotating("second")
+    threads = [threading.Thread(target=client.get, args=("Lease", "l")) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(opened) == 1
+
+
+def test_a_plugin_that_does_not_say_when_is_asked_again(server, kubeconfig, tmp_path):
+    """
+    Without an expirationTimestamp a refusal is the only word of it.
+    """
+    said = tmp_path / "said"
+    user(
+        kubeconfig,
+        exec={
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": "cat",
+            "args": [str(said)],
+            "interactiveMode": "Never",
+        },
+    )
+
+    def say(token):
+        server.token = token
+        status = {"token": token}
+        said.write_text(
+            json.dumps({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status})
+        )
+
+    say("first")
+    client = Client("here", "ns")
+    client.get("Lease", "l")
+    say("second")
+    client.get("Lease", "l")
+    assert len(server.asked) == 3
+    said.write_text("it fails")
+    server.token = "third"
+    with pytest.raises(ClusterError, match="does not know these credentials"):
+        client.get("Lease", "l")
+    say("fourth")
+    client.get("Lease", "l")  # what failed has not left it without credentials: those are only refused otherwise
+
+
+def test_credentials_of_another_cluster_are_not_taken(server, kubeconfig, rotating):
+    """
+    The context names another server by now: what was begun on this one is not gone on with there.
+    """
+    client = Client("here", "ns")
+    rotating("second")
+    kubeconfig.write_text(kubeconfig.read_text().replace(server.url, "http://127.0.0.1:1"))
+    with pytest.raises(ClusterError, match="does not know these credentials"):
+        client.get("Lease", "l")
+    assert client.door.host == server.url
+
+
+def test_a_certificate_that_is_refused_is_read_anew(server, kubeconfig, client, monkeypatch):
+    """
+    What stands before an API server may end the connection instead of saying 401.
+    """
+    from urllib3.exceptions import SSLError
+
+    def request(*args, **options):
+        raise SSLError("[SSL: SSLV3_ALERT_CERTIFICATE_EXPIRED] sslv3 alert certificate expired (_ssl.c:2580)")
+
+    monkeypatch.setattr(client.door.api.rest_client.pool_manager, "request", request)
+    assert client.get("Lease", "l") == {}
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("token", ["one\ntwo", "t\u00f6ken", "t\x00ken"])
+def test_a_token_that_no_request_can_carry_is_not_shown(kubeconfig, token):
+    """
+    The error says what is wrong with it, and so does all that a traceback prints.
+    """
+    user(kubeconfig, token=token)
+    with pytest.raises(ClusterError, match="which no request can carry") as refused:
+        Client("here", "ns")
+    printed = "".join(traceback.format_exception(refused.value))
+    assert not any(part in printed for part in ("two", "t\u00f6ken", "ken\n", "\\x00"))
+
+
+def test_a_file_that_is_not_there_is_said(kubeconfig, tmp_path):
+    """
+    By its name; when it is only being replaced, whoever is refused next finds it.
+    """
+    user(kubeconfig, tokenFile=str(tmp_path / "none"))
+    with pytest.raises(ClusterError, match=r"no cluster is configured: .*none"):
+        Client("here", "ns")
+
+
+def test_the_current_context_is_named(kubeconfig):
+    """
+    Once, at the beginning: it may be another when somebody asks again. One that is named needs no current one.
+    """
+    client = Client(None, "ns")
+    assert client.context == "here"
+    kubeconfig.write_text(kubeconfig.read_text().replace("current-context: here\n", ""))
+    assert Client("here", "ns").context == client.context
+    with pytest.raises(ClusterError, match="no cluster is configured"):
+        Client(None, "ns")

@@ -205,3 +205,65 @@ def test_no_error_of_an_address_shows_a_password(made, kind, more):
     with pytest.raises(PlanError) as refused:
         ck.connect(f"{kind}:p/n?prometheus=http://me:secret@host:9090{more}")
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:secret@gateway",
+        "https://secret@gateway",
+        "https://me:sec/ret@gateway",
+        "https://me:1/secret@gateway",
+        "https://me:secret@gateway:port",
+    ],
+)
+@pytest.mark.parametrize("how", ["KubeCluster", "connect"])
+def test_a_password_in_the_gateways_address_is_refused(made, url, how):
+    """
+    Progress, errors and the journal hold that address; the error names the parameter and what to do, never the value.
+    """
+    with pytest.raises(PlanError, match=r"^url= has a user or a password in it .*give an address that needs none") as refused:
+        ck.KubeCluster(url=url) if how == "KubeCluster" else ck.connect(f"kube:p/n?url={url}")
+    assert not any(part in str(refused.value) for part in ("secret", "ret@"))
+    assert refused.value.__context__ is None
+    assert made == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["gateway", "gateway:80", "//gateway", "http://", "http:///path", "ftp://gateway", "http://gateway:http", "http://gateway:0",
+     "http://gateway:99999", "http://gate way", "http://gateway\n", "http://[::1", "http://a..b", f"http://{'a' * 70}", "",
+     "http://gateway?token=secret", "http://gateway/#part"],
+)  # fmt: skip
+@pytest.mark.parametrize("parameter", ["url", "prometheus"])
+def test_what_is_no_address_is_refused_at_once(made, url, parameter):
+    """
+    Rather than when it is asked for the first time.
+    """
+    with pytest.raises(PlanError, match=f"^{parameter}= is no address of the form http://HOST:PORT/PATH") as refused:
+        ck.KubeCluster(**{parameter: url})
+    assert "secret" not in str(refused.value)
+    assert refused.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://gateway",
+        "https://ai.example.com/",
+        "http://10.0.0.7:8080/models",
+        "http://[::1]:80",
+        "HTTPS://g.",
+        "http://b\u00fc.de",
+    ],
+)
+@pytest.mark.parametrize("parameter", ["url", "prometheus"])
+def test_what_is_an_address(made, url, parameter):
+    """
+    With a port and a path, by name or number. That of a Prometheus may have a password, which is never shown.
+    """
+    ck.KubeCluster(**{parameter: url})
+    ck.KubeCluster(prometheus="http://me:s%40cret@prometheus:9090")
+    with pytest.raises(PlanError, match=r"^prometheus= is no address of the form") as refused:
+        ck.KubeCluster(prometheus="http://me:1/secret@prometheus:9090")
+    assert "secret" not in str(refused.value)

@@ -1,11 +1,13 @@
 """A port of this machine that leads to a pod."""
 
 import socket
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
 
 from canarykit.clusters.kube.forward import Forward
+from canarykit.errors import ClusterError
 
 
 @pytest.fixture
@@ -53,3 +55,34 @@ def test_closed_means_that_connections_end_too(pod):
         there.close()
     with pytest.raises(OSError, match="refused"):
         connect(forward)
+
+
+def test_credentials_that_are_refused_are_read_anew_once(monkeypatch):
+    """
+    A port of a session that is longer than a token's life; what is refused all the same is an error.
+    """
+    pytest.importorskip("kubernetes")
+    from kubernetes.client.exceptions import ApiException
+
+    class Door:
+        api, renewed = "old", 0
+
+        def renew(self, used):
+            self.api, self.renewed = "new", self.renewed + 1
+            return True
+
+    def forwarded(self, api, pod):
+        if api not in known:
+            raise ApiException(status=0, reason="Handshake status 401 Unauthorized")
+        return SimpleNamespace(socket=lambda port: SimpleNamespace(setblocking=lambda flag: None))
+
+    known, door = ["new"], Door()
+    monkeypatch.setattr(Forward, "_forward", forwarded)
+    forward = Forward(door, "ns", lambda: "pod", 80)
+    forward._connect()
+    forward._connect()
+    assert door.renewed == 1
+    known.clear()
+    with pytest.raises(ClusterError, match="cannot forward a port to pod pod: Handshake status 401"):
+        forward._connect()
+    forward.close()

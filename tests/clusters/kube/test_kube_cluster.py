@@ -8,10 +8,11 @@ from kube_doubles import Namespace
 
 import canarykit as ck
 from canarykit.clusters.kube import cluster as kube
+from canarykit.clusters.kube.binding import bind
 from canarykit.clusters.kube.lease import Lease, holder_of
 from canarykit.errors import ClusterError, RoutingError
 from canarykit.model import ROLES, TrafficSplit
-from canarykit.routers.objects import BEFORE
+from canarykit.routers.objects import BEFORE, to_stable
 
 LEASE = "digits-rollout"
 SERVICE = ck.Service("digits", ck.Version("v1", image="a:1"), ck.Version("v2", image="a:2"))
@@ -71,8 +72,8 @@ class Server(Namespace):
 class Watch:
     """A guard that only says whether it watches."""
 
-    def __init__(self, lease):
-        self.holder, self.watches = lease.holder, True
+    def __init__(self, lease, binding):
+        self.holder, self.binding, self.watches = lease.holder, binding, True
 
     def stop(self):
         """Watch no more."""
@@ -90,9 +91,9 @@ def guards(monkeypatch):
     """Guards that were started, in order."""
     made = []
 
-    def start(lease, client, app, binding):
+    def start(lease, client, app, binding, tell):
         assert holder_of(client.get("Lease", LEASE)) == lease.holder
-        made.append(Watch(lease))
+        made.append(Watch(lease, binding))
         return made[-1]
 
     monkeypatch.setattr(kube.Guard, "start", start)
@@ -245,6 +246,29 @@ def test_a_resume_is_guarded_from_the_beginning(connect, server, guards, under_w
     cluster.deploy(SERVICE)
     assert guards[1].watches
     assert weight_of(server) == 25
+
+
+def test_the_guard_is_told_what_was_found(connect, server, guards, monkeypatch):
+    """
+    A second Gateway made meanwhile, one without an address, and those that it may not see: it moves the weights all the same.
+    """
+    found = {
+        "kind": "Gateway",
+        "metadata": {"name": "web", "namespace": "infra"},
+        "spec": {"listeners": [{"protocol": "HTTP", "port": 8080}]},
+        "status": {"addresses": [{"value": "127.0.0.1"}]},
+    }
+    server.create(found)
+    cluster = connect(gateway=None, url=None, hostname="ai.example.com")
+    cluster.deploy(SERVICE)
+    cluster.router.apply(TrafficSplit(25))
+    server.create({**found, "metadata": {"name": "web-2", "namespace": "infra"}})
+    server.edit("Gateway", "web", listeners=[])
+    monkeypatch.setattr(server, "list", lambda *args, **options: pytest.fail("there is nothing to look for"))
+    router = bind(server, "digits", **json.loads(json.dumps(guards[0].binding)))
+    assert (router.url, router.gateway, router.hostname) == ("http://127.0.0.1:8080", "infra/web", "ai.example.com")
+    to_stable(router)
+    assert weight_of(server) == 0
 
 
 def test_a_resume_that_fails_returns_traffic(connect, server, guards, under_way):

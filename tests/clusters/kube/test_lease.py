@@ -334,6 +334,25 @@ def test_the_guard_waits_while_the_lease_is_renewed_and_the_server_away(namespac
     assert "guard of digits: the API server is away" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("error", [RoutingError("no version answers"), UnicodeError("label too long")])
+def test_the_guard_looks_again_whatever_went_wrong(namespace, router, facts, capsys, error):
+    """
+    The weights are written and the gateway does not answer: it does not end before it has left word.
+    """
+    age(namespace, 61)
+    real = router.apply
+
+    def apply(split):
+        real(split)
+        raise error
+
+    router.apply = apply
+    assert guard.watch(namespace, facts) == "returned"
+    assert router.applied == [0.0]
+    assert holder_of(namespace.get("Lease", NAME)) == ""
+    assert str(error) in capsys.readouterr().err
+
+
 def test_the_guard_of_what_is_not_there_ends(namespace, facts, monkeypatch):
     """
     A kernel that died while it deployed for the first time has no route yet, and no canary that gets anything.
