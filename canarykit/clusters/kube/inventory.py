@@ -74,7 +74,7 @@ def listable(kinds: Mapping[str, Any], door: str) -> Iterator[tuple[str, str]]:
 
 
 def _names(held: Mapping[str, Any]) -> Iterator[str]:
-    for entry in held.get("items", []):
+    for entry in held.get("items") or []:  # an empty list of names is sent as none
         meta = entry["metadata"]
         if not meta.get("ownerReferences") and "deletionTimestamp" not in meta:
             yield meta["name"]

@@ -25,7 +25,7 @@ PAGE = "/api/v1/namespaces/ns/"
 
 def named(*names, **meta):
     """A list of names."""
-    return {"items": [{"metadata": {"name": name, **meta}} for name in names]}
+    return {"items": [{"metadata": {"name": name, **meta}} for name in names] or None}
 
 
 class Server(Objects):
