@@ -176,7 +176,7 @@ def test_a_foreign_edit_of_the_route_stops_the_rollout(connect, experiment, serv
         meddle(admin)
 
     with meanwhile(wait_and_meddle):
-        ending = exp.run(ck.RolloutPlan.of(5, 25, 50, hold="6s", min_requests=10))
+        ending = exp.run(ck.RolloutPlan.of(5, 25, 50, hold="6s", min_requests=10, budget="4min"))
     assert ending.outcome == "inconclusive"
     assert "60 % to the canary, not the 25 %" in ending.sentence
 
@@ -235,7 +235,7 @@ def test_an_api_server_that_is_away_is_waited_for(connect, experiment, service_o
             door.open()
 
         with meanwhile(outage):
-            ending = exp.run(ck.RolloutPlan.of(25, 50, hold="3s", min_requests=20))
+            ending = exp.run(ck.RolloutPlan.of(25, 50, hold="3s", min_requests=20, budget="4min"))
         assert away == [25]
         assert any("waiting for the API server" in line for line in told)
         assert ending.outcome == "promoted", str(ending)
@@ -250,8 +250,8 @@ import sys, time
 import canarykit as ck
 from canarykit.serving import digits
 from cluster_parts import WORKLOAD
-name, gateway, url = sys.argv[1:]
-cluster = ck.KubeCluster(None, name, gateway=gateway, url=url, hostname=name + ".test", workload=WORKLOAD, lease=8)
+name, gateway, url, lease = sys.argv[1:]
+cluster = ck.KubeCluster(None, name, gateway=gateway, url=url, hostname=name + ".test", workload=WORKLOAD, lease=int(lease))
 versions = ck.Version("v1", model=digits.model("stable")), ck.Version("v2", model=digits.model("good"))
 exp = ck.Experiment(ck.Service("digits", *versions, replicas=1), cluster)
 exp.deploy()
@@ -262,11 +262,12 @@ time.sleep(600)
 
 
 @pytest.fixture
-def killed(namespace):
-    """A kernel that has shifted 25 % to the canary and was then killed."""
+def killed(namespace, request):
+    """A kernel that has shifted 25 % to the canary and was then killed; its lease lasts 8 s, or as long as a test says."""
+    lease = str(getattr(request, "param", 8))
     tests = str(Path(parts.__file__).parent)
     kernel = subprocess.Popen(
-        [sys.executable, "-c", KERNEL, namespace, *parts.gateway()],
+        [sys.executable, "-c", KERNEL, namespace, *parts.gateway(), lease],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": tests},
@@ -278,6 +279,7 @@ def killed(namespace):
     return namespace
 
 
+@pytest.mark.parametrize("killed", [60], indirect=True)
 def test_a_killed_kernel_is_resumed_and_does_not_advance(killed, connect, experiment, service_of):
     """
     The next notebook finds the deployment, the weight and the phase, and goes on from there.

@@ -18,7 +18,7 @@ from canarykit.history import replay
 
 pytestmark = [pytest.mark.real("cluster"), pytest.mark.real("gateway")]
 
-QUICK = ck.RolloutPlan.of(5, 25, 50, hold="4s", min_requests=20)
+QUICK = ck.RolloutPlan.of(5, 25, 50, hold="4s", min_requests=20, budget="4min")
 
 
 def lost(exp):
@@ -68,7 +68,7 @@ def test_pods_as_a_router_roll_out_too(connect, experiment, service_of):
     exp.deploy()
     parts.wait_for(lambda: exp.cluster.router.url)
     load = exp.send(100, inside=2)
-    ending = exp.run(ck.RolloutPlan.of(25, 50, hold="4s", min_requests=20))
+    ending = exp.run(ck.RolloutPlan.of(25, 50, hold="4s", min_requests=20, budget="4min"))
     assert ending.outcome == "promoted", str(ending)
     assert load.asked["pods"] == 2
     assert sum(exp.history().requests) > 500
