@@ -5,7 +5,8 @@
     CanaryError                 anything that canarykit itself reports
     ├── PlanError               what a person wrote cannot be done: a weight, a guardrail, a version, a parameter
     ├── ClusterError            a version does not come up, or does not stay up
-    │   └── ConflictError       someone else wrote the same object, or owns it
+    │   ├── ConflictError       someone else wrote the same object, or owns it
+    │   └── UnrestoredError     stable was to take the canary's version, could not, and may not be what it was
     ├── RoutingError            the gateway does not serve the split that was asked for
     │   └── EditedError         someone else has changed the split
     ├── TelemetryError          counts cannot be read
@@ -25,6 +26,7 @@ __all__ = [
     "ReportError",
     "RoutingError",
     "TelemetryError",
+    "UnrestoredError",
 ]
 
 
@@ -42,6 +44,10 @@ class ClusterError(CanaryError):
 
 class ConflictError(ClusterError):
     """Someone else wrote the same object, or owns it."""
+
+
+class UnrestoredError(ClusterError):
+    """Stable was to take the canary's version, could not, and may not be what it was."""
 
 
 class RoutingError(CanaryError):

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 import canarykit as ck
-from canarykit.errors import ClusterError, EditedError, JournalError, PlanError, RoutingError, TelemetryError
+from canarykit.errors import ClusterError, EditedError, JournalError, PlanError, RoutingError, TelemetryError, UnrestoredError
 
 PLAN = ck.RolloutPlan.of(5, 25, 50, hold="10s", budget="10min")
 
@@ -504,3 +504,17 @@ def test_a_replacement_that_fails_returns_traffic_to_the_old_version(experiment)
     assert exp.ending.sentence.startswith("promotion failed, stable is v1 as before: the gateway does not use")
     assert "all traffic was back on stable after" in exp.ending.sentence
     assert exp.cluster.router.observed() == ck.TrafficSplit(0)
+
+
+def test_a_stable_that_may_not_be_what_it_was_is_not_said_to_be(experiment):
+    """
+    The old version could not be put back: traffic returns all the same, and nobody claims that all is as before.
+    """
+    exp = experiment()
+    exp.shift(50)
+    exp.cluster.promote = failing(UnrestoredError("digits-stable could not be given back v1"))
+    with pytest.raises(UnrestoredError):
+        exp.promote()
+    assert exp.ending.outcome == "failed"
+    assert exp.ending.sentence.startswith("promotion failed: digits-stable could not be given back v1; all traffic")
+    assert "as before" not in exp.ending.sentence

@@ -126,7 +126,13 @@ class Cluster(Protocol):
         ...
 
     def promote(self) -> None:
-        """Replace stable's replicas by ones of the canary's version, behind the canary's back, which has all traffic."""
+        """Replace stable's replicas by ones of the canary's version, behind the canary's back, which has all traffic.
+
+        Raises
+        ------
+        UnrestoredError
+            That failed, and stable may not be what it was. After any other error it is.
+        """
         ...
 
     def retire_canary(self) -> None:

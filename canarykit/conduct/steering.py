@@ -7,7 +7,7 @@ from canarykit.conduct.course import Course
 from canarykit.conduct.lifetime import Lifetime, Overtaken
 from canarykit.conduct.record import thoroughly
 from canarykit.conduct.voice import Voice
-from canarykit.errors import CanaryError, EditedError, PlanError, RoutingError
+from canarykit.errors import CanaryError, EditedError, PlanError, RoutingError, UnrestoredError
 from canarykit.interrupts import uninterrupted
 from canarykit.model import Ending, Outcome, Service, TrafficSplit
 from canarykit.rollout import Decision
@@ -278,7 +278,8 @@ class Steering:
         try:
             self._cluster.promote()
         except Exception as error:
-            self.return_to_stable("failed", f"promotion failed, stable is {self._service.stable.name} as before: {error}")
+            as_before = "" if isinstance(error, UnrestoredError) else f", stable is {self._service.stable.name} as before"
+            self.return_to_stable("failed", f"promotion failed{as_before}: {error}")
             raise
         thoroughly(self._course.take_in, lambda: self._leave_the_canary(why))
         assert self._life.ending is not None

@@ -10,7 +10,7 @@ from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.diagnose import progress
 from canarykit.clusters.kube.manifests import Model, Workload
 from canarykit.clusters.kube.pods import Pods
-from canarykit.errors import ClusterError
+from canarykit.errors import ClusterError, ConflictError, UnrestoredError
 from canarykit.model import Role, Service
 
 __all__ = ["Versions"]
@@ -67,21 +67,41 @@ class Versions:
         self._pods.wait_ready(role, replicas if role == "stable" else 1, _CAPACITY_WITHIN)
 
     def promote(self, within: float) -> None:
-        """Let stable take the canary's version by a rolling update, within so many seconds, or keep the old one."""
+        """Let stable take the canary's version by a rolling update, within so many seconds, or keep the old one.
+
+        Raises
+        ------
+        UnrestoredError
+            Neither: what was written could not be taken back.
+        ClusterError
+            It keeps the old one.
+        """
         before, model = self.service, self._models.get("canary")
         after = replace(before, stable=before.canary)
-        self._client.apply(manifests.deployment(after, "stable", self._workload, model), force=self._adopt)
         try:
+            self._client.apply(manifests.deployment(after, "stable", self._workload, model), force=self._adopt)
             self._pods.wait_ready("stable", before.replicas, within)
-        except ClusterError:
-            old = manifests.deployment(before, "stable", self._workload, self._models.get("stable"))
-            self._client.apply(old, force=self._adopt)
+        except ConflictError:
+            raise  # someone else owns what was to be changed: nothing was
+        except Exception as error:  # a write whose answer was lost may have been done
+            self._restore(before, error)
             raise
         self.service = after
         if model is not None:
             self._models["stable"] = model
         else:
             self._models.pop("stable", None)
+
+    def _restore(self, service: Service, error: Exception) -> None:
+        """Give stable back what it had before a promotion that has failed."""
+        old = manifests.deployment(service, "stable", self._workload, self._models.get("stable"))
+        try:
+            self._client.apply(old, force=self._adopt)
+        except ClusterError as failed:
+            raise UnrestoredError(
+                f"{error}; {service.name}-stable could not be given back {service.stable.name} ({failed}), and may be on its "
+                f"way to {service.canary.name}: see `kubectl rollout status deployment {service.name}-stable`"
+            ) from error
 
     def scale(self, role: Role, replicas: int) -> None:
         """Have so many pods of a version."""

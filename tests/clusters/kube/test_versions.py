@@ -1,0 +1,137 @@
+"""What each version runs: promotions that take long or fail, and how many pods there must be before traffic moves."""
+
+import pytest
+from kube_doubles import Namespace
+
+import canarykit as ck
+from canarykit.clusters.kube import pods as pods_module
+from canarykit.clusters.kube.manifests import Workload, deployment
+from canarykit.clusters.kube.pods import Pods
+from canarykit.clusters.kube.versions import Versions
+from canarykit.errors import ClusterError, ConflictError, UnrestoredError
+from canarykit.model import ROLES
+
+SERVICE = ck.Service("d", ck.Version("v1", image="ai:1"), ck.Version("v2", image="ai:2"), replicas=6)
+
+
+class Clock:
+    """Time that passes when someone waits."""
+
+    def __init__(self):
+        self.now, self.slept = 0.0, 0.0
+
+    def monotonic(self):
+        """Seconds since some moment."""
+        return self.now
+
+    def sleep(self, seconds):
+        """Let time pass, at once."""
+        self.now += seconds
+        self.slept += seconds
+
+
+class Server(Namespace):
+    """Deployments whose pods are replaced one after the other, each in so many seconds, when their template changes."""
+
+    def __init__(self, clock, *, takes=0.0):
+        self.takes, self.ready, self.answers, self.reads = takes, {}, iter(()), []
+        self._clock, self._changed = clock, {}
+        super().__init__(*(deployment(SERVICE, role, Workload()) for role in ROLES))
+
+    def get(self, kind, name, *, namespace=None):
+        """Read an object; of a Deployment with its status at this moment."""
+        self.reads.append((kind, name))
+        found = super().get(kind, name)
+        if found is not None and kind == "Deployment":
+            found["status"] = {"observedGeneration": found["metadata"]["generation"], **self._counts(name, found)}
+        return found
+
+    def list(self, kind, selector="", *, everywhere=False, fields=""):
+        """No pods and no events: they only explain."""
+        self.reads.append((kind, selector))
+        return []
+
+    def apply(self, body, *, dry_run=False, force=False):
+        """Write our fields; the answer may be an error, before the write or after it."""
+        early, late = next(self.answers, (None, None))
+        if early is not None:
+            raise early
+        name = body["metadata"]["name"]
+        found = super().get("Deployment", name)
+        if found is None or found["spec"]["template"] != body["spec"]["template"]:
+            self._changed[name] = self._clock.now
+        self._store(body)
+        if late is not None:
+            raise late
+
+    def _counts(self, name, found):
+        asked = found["spec"]["replicas"]
+        if name in self.ready:
+            ready = self.ready[name]
+            return {"replicas": asked, "updatedReplicas": asked, "availableReplicas": ready() if callable(ready) else ready}
+        age = self._clock.now - self._changed.get(name, -1e9)
+        new = min(asked, int(age / self.takes) if self.takes else asked)
+        going = new < asked
+        return {"replicas": asked + going, "updatedReplicas": new + going, "availableReplicas": asked}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Let what waits for pods wait in no time."""
+    made = Clock()
+    monkeypatch.setattr(pods_module, "time", made)
+    return made
+
+
+@pytest.fixture
+def server(clock):
+    """A namespace with both Deployments, up."""
+    return Server(clock)
+
+
+@pytest.fixture
+def versions(server):
+    """Both versions of the service."""
+    return Versions(server, SERVICE, Workload(), {}, Pods(server, "d", lambda line: None), adopt=False, tell=lambda line: None)
+
+
+def image_of(server, role):
+    """What the pods of a version are to run."""
+    return server.get("Deployment", f"d-{role}")["spec"]["template"]["spec"]["containers"][0]["image"]
+
+
+# Promotions -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_promotion_whose_write_was_not_confirmed_is_taken_back(server, versions, written):
+    """
+    The answer was lost, and the write may have been done: stable gets its own version back, and the error is that of the write.
+    """
+    lost = ClusterError("the API server did not answer for 60 s")
+    server.answers = iter([(None, lost) if written else (lost, None)])
+    with pytest.raises(ClusterError, match="did not answer") as caught:
+        versions.promote(120)
+    assert not isinstance(caught.value, UnrestoredError)
+    assert image_of(server, "stable") == "ai:1"
+    assert versions.service == SERVICE
+
+
+def test_a_promotion_that_cannot_be_taken_back_says_so(server, versions):
+    """
+    The API server stays away: stable may be on its way to the new version, and nobody says otherwise.
+    """
+    server.answers = iter([(None, ClusterError("no answer")), (ClusterError("still no answer"), None)])
+    with pytest.raises(UnrestoredError, match=r"no answer; d-stable could not be given back v1 \(still no answer\)"):
+        versions.promote(120)
+    assert image_of(server, "stable") == "ai:2"
+
+
+def test_a_promotion_over_what_someone_else_owns_changes_nothing(server, versions):
+    """
+    It is refused: there is nothing to take back, and what they wrote stays.
+    """
+    server.answers = iter([(ConflictError('conflict with "kubectl-set"'), None), (AssertionError("written"), None)])
+    with pytest.raises(ConflictError):
+        versions.promote(120)
+    assert image_of(server, "stable") == "ai:1"
