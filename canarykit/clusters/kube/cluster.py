@@ -70,7 +70,7 @@ class KubeCluster:
     adopt : bool
         Take over objects of these names that someone else made; `teardown` gives them back as they were.
     ready_within : float
-        Seconds that a version may take until it is ready.
+        Seconds that a version may take until it is ready; where its pods are replaced one by one, each of them.
     lease : int
         Seconds without a sign of life after which traffic returns to stable by itself.
     tell : callable, optional

@@ -70,30 +70,36 @@ class Pods:
         replicas : int
             As many at least.
         within : float
-            Seconds.
+            Seconds, and as many again whenever more of them are ready than ever before: a rolling update takes its pods one
+            after the other. A pod that comes and goes gains nothing by that.
 
         Raises
         ------
         ClusterError
             They are not in time, or cannot become so; says why, with the last log lines.
         """
-        end, told = time.monotonic() + within, time.monotonic()
+        start = told = time.monotonic()
+        end, most = start + within, 0
         while True:
             found = self.deployment(role)
             ready, asked, done = progress(found)
             if done and asked >= replicas:
                 return
+            if ready > most:
+                end, most = time.monotonic() + within, ready
             pods = [pod for pod in self.of(role) if _of_template(pod, found)]
+            up = min(ready, sum(map(is_ready, pods)))  # while pods are replaced, a Deployment does not say which are ready
             why = diagnose(pods, self._events(found))
             hopeless = why is not None and why[3]
             if hopeless or time.monotonic() > end:
-                late = "does not come up" if hopeless else f"has {ready} of {asked} pods ready after {within:g} s"
+                waited = f"has {up} of {asked} pods ready after {end - start:.0f} s"
+                late = "does not come up" if hopeless else waited
                 log = self.log(why[2] if why else (pods[-1]["metadata"]["name"] if pods else None))
                 version = found["metadata"]["labels"].get("app.kubernetes.io/version", "?")
                 raise ClusterError(f"{self._app}-{role} (version {version!r}) {late}: {sentence(why, log)}")
             if time.monotonic() - told > _TELL_EVERY:
-                waits = "; older ones are leaving" if ready >= asked else f"; {why[1]}" if why else ""
-                self._tell(f"{self._app}-{role}: {ready} of {asked} pods ready{waits}")
+                waits = "; older ones are leaving" if up >= asked else f"; {why[1]}" if why else ""
+                self._tell(f"{self._app}-{role}: {up} of {asked} pods ready{waits}")
                 told = time.monotonic()
             time.sleep(_POLL)
 

@@ -135,3 +135,33 @@ def test_a_promotion_over_what_someone_else_owns_changes_nothing(server, version
     with pytest.raises(ConflictError):
         versions.promote(120)
     assert image_of(server, "stable") == "ai:1"
+
+
+def test_a_promotion_may_take_as_long_as_its_pods_do_one_after_the_other(clock, server, versions):
+    """
+    Six pods of 25 s each were all up after 25 s when they were deployed; replaced one by one they have 120 s each, too.
+    """
+    server.takes = 25.0
+    versions.promote(120)
+    assert image_of(server, "stable") == "ai:2"
+    assert versions.service.stable.name == "v2"
+    assert 149 < clock.now < 151
+
+
+def test_a_promotion_that_makes_no_progress_ends(clock, server, versions):
+    """
+    One pod takes longer than it may: the others are not waited for.
+    """
+    server.takes = 200.0
+    with pytest.raises(ClusterError, match=r"d-stable \(version 'v2'\) has 0 of 6 pods ready after 120 s"):
+        versions.promote(120)
+    assert image_of(server, "stable") == "ai:1"
+
+
+def test_a_pod_that_comes_and_goes_gains_no_time(clock, server):
+    """
+    Only more pods than ever before do, so that the wait is bounded by their number.
+    """
+    server.ready["d-canary"] = lambda: int(clock.now) % 2
+    with pytest.raises(ClusterError, match=r"of 6 pods ready after 12[01] s"):
+        Pods(server, "d", lambda line: None).wait_ready("canary", 6, 120)
