@@ -111,8 +111,15 @@ class Cluster(Protocol):
         """
         ...
 
-    def warm(self, role: Role) -> None:
+    def warm(self, role: Role, share: float = 1.0) -> None:
         """Make sure that a version can answer before it gets weight.
+
+        Parameters
+        ----------
+        role : {"stable", "canary"}
+            Which version.
+        share : float
+            Of all traffic, 0 to 1, for which it needs replicas that are ready.
 
         Raises
         ------

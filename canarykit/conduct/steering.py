@@ -161,9 +161,9 @@ class Steering:
     def _warm(self, split: TrafficSplit) -> None:
         """Have those versions answer that get more than before."""
         if split.canary:
-            self._cluster.warm("canary")
+            self._cluster.warm("canary", split.share)
         if split.stable and not self._course.split.stable:
-            self._cluster.warm("stable")
+            self._cluster.warm("stable", 1 - split.share)
 
     def _need_leave_for(self, split: TrafficSplit, step: Decision | None) -> None:
         """Check, with the lock, that nothing speaks against a weight: what has come up since it was decided counts."""
@@ -259,9 +259,11 @@ class Steering:
             return "nobody can say what"
 
     def _trouble_of_stable(self) -> str | None:
-        """Bring up what stable lacks; say what it lacks all the same."""
+        """Bring up what stable lacks for what it gets back; say what it lacks all the same."""
         try:
-            self._cluster.warm("stable")
+            # Not for all traffic: what it has already it serves, and a canary that fails must not keep its share meanwhile.
+            known = (self._course.split, self._course.in_place)
+            self._cluster.warm("stable", max(split.share for split in known if split is not None))
         except Exception as error:  # whatever it is, traffic has to return
             return str(error)
         return None

@@ -295,10 +295,10 @@ class KubeCluster:
         """Pods of a version, oldest first."""
         return self._pods.of(role)
 
-    def warm(self, role: Role) -> None:
-        """Check that a version has pods that are ready; stable gets back what it lacks first."""
+    def warm(self, role: Role, share: float = 1.0) -> None:
+        """Check that a version has as many pods ready as a share of the traffic needs; what it lacks is asked for first."""
         if not self._bound.scales:  # one that does brings up the pods that a split needs before it takes others away
-            _running(self._versions).warm(role)
+            _running(self._versions).warm(role, share)
 
     def trouble(self, role: Role) -> str | None:
         """What is wrong with a version's pods, with the last log lines; None when nothing is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -16,6 +17,8 @@ from canarykit.model import Role, Service
 __all__ = ["Versions"]
 
 _CAPACITY_WITHIN = 60.0
+_ROUNDING = 1e-9
+"""Of a share: 7 % of 100 pods are no eight."""
 
 
 class Versions:
@@ -55,16 +58,20 @@ class Versions:
         self.service = service
         """What runs: after a promotion stable is the canary's version."""
 
-    def warm(self, role: Role) -> None:
-        """Check that a version has pods that are ready; stable gets back what it lacks first."""
+    def warm(self, role: Role, share: float) -> None:
+        """Check that a version has as many pods ready as a share of the traffic needs, one at least.
+
+        Where it was scaled down it is scaled up first, stable to all its pods; a version without any was taken out of use.
+        """
         replicas = self.service.replicas
+        needed = max(1, math.ceil(share * replicas - _ROUNDING))
         ready, asked, _ = progress(self._pods.deployment(role))
-        if role == "stable" and asked < replicas:
-            self._tell(f"stable has {asked} of {replicas} pods: waiting for the others before it gets traffic")
-            self.scale(role, replicas)
-        elif ready:
-            return
-        self._pods.wait_ready(role, replicas if role == "stable" else 1, _CAPACITY_WITHIN)
+        ask_for = replicas if role == "stable" else needed if asked else 0
+        if asked < ask_for:
+            self.scale(role, ask_for)
+        if ready < needed:
+            self._tell(f"{role} has {ready} of the {needed} pods that its share needs: waiting for the others first")
+            self._pods.wait_ready(role, needed, _CAPACITY_WITHIN, whole=False)
 
     def promote(self, within: float) -> None:
         """Let stable take the canary's version by a rolling update, within so many seconds, or keep the old one.

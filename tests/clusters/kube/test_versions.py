@@ -165,3 +165,81 @@ def test_a_pod_that_comes_and_goes_gains_no_time(clock, server):
     server.ready["d-canary"] = lambda: int(clock.now) % 2
     with pytest.raises(ClusterError, match=r"of 6 pods ready after 12[01] s"):
         Pods(server, "d", lambda line: None).wait_ready("canary", 6, 120)
+
+
+# Capacity ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("role", "share", "needed"),
+    [
+        ("canary", 0.0, 1),
+        ("canary", 0.05, 1),
+        ("canary", 0.5, 3),
+        ("canary", 0.51, 4),
+        ("canary", 1.0, 6),
+        ("stable", 0.05, 1),
+        ("stable", 1.0, 6),
+    ],
+)
+def test_a_version_has_pods_for_its_share_before_it_gets_it(clock, server, versions, role, share, needed):
+    """
+    When they are there that is one look and no wait; one fewer is waited for, for a minute, and then told.
+    """
+    server.ready[f"d-{role}"] = needed
+    server.reads.clear()
+    versions.warm(role, share)
+    assert server.reads == [("Deployment", f"d-{role}")]
+    assert clock.slept == 0
+    server.ready[f"d-{role}"] = needed - 1
+    with pytest.raises(ClusterError, match=rf"d-{role} .*of {needed} pods ready after 60 s"):
+        versions.warm(role, share)
+    server.ready[f"d-{role}"] = lambda: needed if clock.now > 100 else needed - 1
+    versions.warm(role, share)
+    assert server.writes == [("Deployment", "d-stable"), ("Deployment", "d-canary")]
+
+
+def test_a_share_of_many_pods_is_not_rounded_up_by_a_bit(server):
+    """
+    Seven percent of a hundred pods are seven, although 0.07 × 100 is a little more.
+    """
+    many = ck.Service("d", SERVICE.stable, SERVICE.canary, replicas=100)
+    server.ready["d-canary"] = 7
+    versions = Versions(server, many, Workload(), {}, Pods(server, "d", print), adopt=False, tell=print)
+    versions.warm("canary", 0.07)
+    assert ("Pod", "app=d,version=canary") not in server.reads
+
+
+def test_a_wait_for_capacity_is_not_prolonged(clock, server, versions):
+    """
+    One more pod every minute would keep a failing canary's traffic where it is.
+    """
+    server.ready["d-stable"] = lambda: int(clock.now / 50)
+    with pytest.raises(ClusterError, match="of 6 pods ready after 60 s"):
+        versions.warm("stable", 1.0)
+    assert clock.now < 62
+
+
+def test_a_return_waits_only_for_what_returns(clock, server, versions):
+    """
+    Something holds stable at two pods: all are asked for again, and the share of a canary at 5 % does not wait for them.
+    """
+    server.patch("Deployment", "d-stable", {"spec": {"replicas": 2}})
+    server.ready["d-stable"] = 2
+    versions.warm("stable", 0.05)
+    assert clock.slept == 0
+    assert server.get("Deployment", "d-stable")["spec"]["replicas"] == 6
+
+
+@pytest.mark.parametrize(("asked", "becomes"), [(1, 3), (3, 3), (5, 5), (0, 0)])
+def test_a_canary_that_was_scaled_down_gets_what_its_share_needs(server, versions, asked, becomes):
+    """
+    But no pod when somebody took all away.
+    """
+    server.patch("Deployment", "d-canary", {"spec": {"replicas": asked}})
+    if asked:
+        versions.warm("canary", 0.5)
+    else:
+        with pytest.raises(ClusterError, match="0 of 3 pods ready"):
+            versions.warm("canary", 0.5)
+    assert server.get("Deployment", "d-canary")["spec"]["replicas"] == becomes
