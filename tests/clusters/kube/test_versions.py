@@ -243,3 +243,34 @@ def test_a_canary_that_was_scaled_down_gets_what_its_share_needs(server, version
         with pytest.raises(ClusterError, match="0 of 3 pods ready"):
             versions.warm("canary", 0.5)
     assert server.get("Deployment", "d-canary")["spec"]["replicas"] == becomes
+
+
+@pytest.mark.parametrize(
+    "change", [lambda versions: versions.warm("stable", 1.0), lambda versions: versions.scale("stable", 4)]
+)
+def test_a_number_of_pods_is_all_that_is_changed(server, versions, change):
+    """
+    What someone has mended by hand meanwhile, and what another tool has written, stays.
+    """
+    server.patch("Deployment", "d-stable", {"spec": {"replicas": 2, "paused": True}, "metadata": {"labels": {"team": "ai"}}})
+    theirs = server.get("Deployment", "d-stable")
+    theirs["spec"]["template"]["spec"]["containers"][0]["image"] = "ai:1-hotfix"
+    server.replace(theirs)
+    server.ready["d-stable"] = 6
+    change(versions)
+    found = server.get("Deployment", "d-stable")
+    assert found["spec"].pop("replicas") in (4, 6)
+    del theirs["spec"]["replicas"]
+    assert found["spec"] == theirs["spec"]
+    assert found["metadata"]["labels"]["team"] == "ai"
+
+
+def test_pods_of_what_is_gone_are_not_counted(server, versions):
+    """
+    Somebody deleted the Deployment: that is said.
+    """
+    server.delete("Deployment", "d-canary")
+    with pytest.raises(ClusterError, match="Deployment d-canary"):
+        versions.scale("canary", 0)
+    with pytest.raises(ClusterError, match="Deployment d-canary is gone"):
+        versions.warm("canary", 0.5)
