@@ -6,7 +6,8 @@
     ├── PlanError               what a person wrote cannot be done: a weight, a guardrail, a version, a parameter
     ├── ClusterError            a version does not come up, or does not stay up
     │   ├── ConflictError       someone else wrote the same object, or owns it
-    │   └── ForbiddenError      the cluster does not let its user do that
+    │   ├── ForbiddenError      the cluster does not let its user do that
+    │   └── UnrestoredError     stable was to take the canary's version, could not, and may not be what it was
     ├── RoutingError            the gateway does not serve the split that was asked for
     │   └── EditedError         someone else has changed the split
     ├── TelemetryError          counts cannot be read
@@ -27,6 +28,7 @@ __all__ = [
     "ReportError",
     "RoutingError",
     "TelemetryError",
+    "UnrestoredError",
 ]
 
 
@@ -48,6 +50,10 @@ class ConflictError(ClusterError):
 
 class ForbiddenError(ClusterError):
     """The cluster does not let its user do that."""
+
+
+class UnrestoredError(ClusterError):
+    """Stable was to take the canary's version, could not, and may not be what it was."""
 
 
 class RoutingError(CanaryError):

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 import canarykit as ck
-from canarykit.errors import ClusterError, EditedError, JournalError, PlanError, RoutingError, TelemetryError
+from canarykit.errors import ClusterError, EditedError, JournalError, PlanError, RoutingError, TelemetryError, UnrestoredError
 
 PLAN = ck.RolloutPlan.of(5, 25, 50, hold="10s", budget="10min")
 
@@ -44,12 +44,12 @@ def alarm_while_warming(exp):
     """Have the canary fail, and someone look, while it is asked whether it is ready."""
     warm = exp.cluster.warm
 
-    def slowly(role):
+    def slowly(role, share):
         exp.cluster.inject("failing")
         while exp.judge().alarm is None:
             exp.cluster.clock.sleep(1)
             exp.look()
-        warm(role)
+        warm(role, share)
 
     exp.cluster.warm = slowly
 
@@ -77,6 +77,33 @@ def test_a_plan_decides_anew_when_an_alarm_came_meanwhile(experiment):
     alarm_while_warming(exp)
     assert exp.run().outcome == "rolled back"
     assert [change["asked"] for change in exp.journal.weights()] == [5, 0]
+
+
+def test_each_version_is_ready_for_what_it_gets(experiment, monkeypatch):
+    """
+    The canary for all that it is to carry, stable for what returns to it: what it serves already needs no more pods.
+    """
+    exp = experiment()
+    asked, warm = [], exp.cluster.warm
+    monkeypatch.setattr(exp.cluster, "warm", lambda role, share: (asked.append((role, share)), warm(role, share)))
+    for weight in (25, 100, 60):
+        exp.shift(weight)
+    exp.abort()
+    assert asked == [("canary", 0.25), ("canary", 1.0), ("canary", 0.6), ("stable", 0.4), ("stable", 0.6)]
+
+
+def test_stable_is_ready_for_all_that_someone_else_gave_to_the_canary(experiment, monkeypatch):
+    """
+    What returns is what was read last, when that is more than what was asked for.
+    """
+    exp = experiment()
+    exp.shift(25)
+    exp.cluster.router.split = ck.TrafficSplit(77)
+    exp.look()
+    asked = []
+    monkeypatch.setattr(exp.cluster, "warm", lambda role, share: asked.append((role, share)))
+    exp.abort()
+    assert asked == [("stable", 0.77)]
 
 
 def test_a_promotion_looks_first(experiment):
@@ -319,8 +346,8 @@ def meddle_while_warming(exp, *, look):
     """Have someone else change the split at 5 %, and perhaps someone look, while the canary is asked whether it is ready."""
     warm = exp.cluster.warm
 
-    def meddled(role):
-        warm(role)
+    def meddled(role, share):
+        warm(role, share)
         if exp.snapshot().standing.split.canary == 5 and not exp.doubt and exp.ending is None:
             exp.cluster.router.split = ck.TrafficSplit(77)
             if look:
@@ -504,3 +531,17 @@ def test_a_replacement_that_fails_returns_traffic_to_the_old_version(experiment)
     assert exp.ending.sentence.startswith("promotion failed, stable is v1 as before: the gateway does not use")
     assert "all traffic was back on stable after" in exp.ending.sentence
     assert exp.cluster.router.observed() == ck.TrafficSplit(0)
+
+
+def test_a_stable_that_may_not_be_what_it_was_is_not_said_to_be(experiment):
+    """
+    The old version could not be put back: traffic returns all the same, and nobody claims that all is as before.
+    """
+    exp = experiment()
+    exp.shift(50)
+    exp.cluster.promote = failing(UnrestoredError("digits-stable could not be given back v1"))
+    with pytest.raises(UnrestoredError):
+        exp.promote()
+    assert exp.ending.outcome == "failed"
+    assert exp.ending.sentence.startswith("promotion failed: digits-stable could not be given back v1; all traffic")
+    assert "as before" not in exp.ending.sentence

@@ -106,7 +106,7 @@ def test_a_shift_that_warms_up_while_a_plan_begins_is_refused(experiment, monkey
     It was asked for before, and would come after the plan's first step.
     """
     gate, warming, warm = threading.Event(), threading.Event(), experiment.cluster.warm
-    monkeypatch.setattr(experiment.cluster, "warm", lambda role: (warming.set(), gate.wait(20), warm(role)))
+    monkeypatch.setattr(experiment.cluster, "warm", lambda *asked: (warming.set(), gate.wait(20), warm(*asked)))
     with ThreadPoolExecutor(2) as pool:
         shift = pool.submit(experiment.shift, 10)
         assert warming.wait(10)

@@ -111,8 +111,15 @@ class Cluster(Protocol):
         """
         ...
 
-    def warm(self, role: Role) -> None:
+    def warm(self, role: Role, share: float = 1.0) -> None:
         """Make sure that a version can answer before it gets weight.
+
+        Parameters
+        ----------
+        role : {"stable", "canary"}
+            Which version.
+        share : float
+            Of all traffic, 0 to 1, for which it needs replicas that are ready.
 
         Raises
         ------
@@ -126,7 +133,13 @@ class Cluster(Protocol):
         ...
 
     def promote(self) -> None:
-        """Replace stable's replicas by ones of the canary's version, behind the canary's back, which has all traffic."""
+        """Replace stable's replicas by ones of the canary's version, behind the canary's back, which has all traffic.
+
+        Raises
+        ------
+        UnrestoredError
+            That failed, and stable may not be what it was. After any other error it is.
+        """
         ...
 
     def retire_canary(self) -> None:

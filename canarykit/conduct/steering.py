@@ -7,7 +7,7 @@ from canarykit.conduct.course import Course
 from canarykit.conduct.lifetime import Lifetime, Overtaken
 from canarykit.conduct.record import thoroughly
 from canarykit.conduct.voice import Voice
-from canarykit.errors import CanaryError, EditedError, PlanError, RoutingError
+from canarykit.errors import CanaryError, EditedError, PlanError, RoutingError, UnrestoredError
 from canarykit.interrupts import uninterrupted
 from canarykit.model import Ending, Outcome, Service, TrafficSplit
 from canarykit.rollout import Decision
@@ -161,9 +161,9 @@ class Steering:
     def _warm(self, split: TrafficSplit) -> None:
         """Have those versions answer that get more than before."""
         if split.canary:
-            self._cluster.warm("canary")
+            self._cluster.warm("canary", split.share)
         if split.stable and not self._course.split.stable:
-            self._cluster.warm("stable")
+            self._cluster.warm("stable", 1 - split.share)
 
     def _need_leave_for(self, split: TrafficSplit, step: Decision | None) -> None:
         """Check, with the lock, that nothing speaks against a weight: what has come up since it was decided counts."""
@@ -259,9 +259,11 @@ class Steering:
             return "nobody can say what"
 
     def _trouble_of_stable(self) -> str | None:
-        """Bring up what stable lacks; say what it lacks all the same."""
+        """Bring up what stable lacks for what it gets back; say what it lacks all the same."""
         try:
-            self._cluster.warm("stable")
+            # Not for all traffic: what it has already it serves, and a canary that fails must not keep its share meanwhile.
+            known = (self._course.split, self._course.in_place)
+            self._cluster.warm("stable", max(split.share for split in known if split is not None))
         except Exception as error:  # whatever it is, traffic has to return
             return str(error)
         return None
@@ -278,7 +280,8 @@ class Steering:
         try:
             self._cluster.promote()
         except Exception as error:
-            self.return_to_stable("failed", f"promotion failed, stable is {self._service.stable.name} as before: {error}")
+            as_before = "" if isinstance(error, UnrestoredError) else f", stable is {self._service.stable.name} as before"
+            self.return_to_stable("failed", f"promotion failed{as_before}: {error}")
             raise
         thoroughly(self._course.take_in, lambda: self._leave_the_canary(why))
         assert self._life.ending is not None

@@ -194,7 +194,7 @@ class SimulatedCluster:
         self._traffic = _Traffic(per_second(rate), shape, duration, labels, self.clock.now())
         return self._traffic
 
-    def warm(self, role: Role) -> None:
+    def warm(self, role: Role, share: float = 1.0) -> None:
         """Check that a version has replicas."""
         trouble = self._trouble(role, self.clock.now())
         if self._service is None or trouble:

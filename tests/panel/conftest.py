@@ -59,7 +59,7 @@ def held_up(monkeypatch):
     def hold(cluster):
         gate = threading.Event()
         warm = cluster.warm
-        monkeypatch.setattr(cluster, "warm", lambda role: (role == "canary" and gate.wait(20), warm(role))[1])
+        monkeypatch.setattr(cluster, "warm", lambda role, share: (role == "canary" and gate.wait(20), warm(role, share))[1])
         return gate
 
     return hold

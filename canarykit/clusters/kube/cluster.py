@@ -69,7 +69,7 @@ class KubeCluster:
     adopt : bool
         Take over objects of these names that someone else made; `teardown` gives them back as they were.
     ready_within : float
-        Seconds that a version may take until it is ready.
+        Seconds that a version may take until it is ready; where its pods are replaced one by one, each of them.
     lease : int
         Seconds without a sign of life after which traffic returns to stable by itself.
     tell : callable, optional
@@ -301,10 +301,10 @@ class KubeCluster:
         """Pods of a version, oldest first."""
         return self._pods.of(role)
 
-    def warm(self, role: Role) -> None:
-        """Check that a version has pods that are ready; stable gets back what it lacks first."""
+    def warm(self, role: Role, share: float = 1.0) -> None:
+        """Check that a version has as many pods ready as a share of the traffic needs; what it lacks is asked for first."""
         if not self._bound.scales:  # one that does brings up the pods that a split needs before it takes others away
-            _running(self._versions).warm(role)
+            _running(self._versions).warm(role, share)
 
     def trouble(self, role: Role) -> str | None:
         """What is wrong with a version's pods, with the last log lines; None when nothing is."""

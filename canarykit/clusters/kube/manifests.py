@@ -198,9 +198,7 @@ def model_map(service: Service, role: Role, model: Model) -> dict[str, Any]:
     }
 
 
-def deployment(
-    service: Service, role: Role, workload: Workload, model: Model | None = None, *, replicas: int | None = None
-) -> dict[str, Any]:
+def deployment(service: Service, role: Role, workload: Workload, model: Model | None = None) -> dict[str, Any]:
     """Return the Deployment of a role.
 
     Parameters
@@ -213,8 +211,6 @@ def deployment(
         What its pods need.
     model : Model, optional
         Of a version given as ``model=``.
-    replicas : int, optional
-        Another number of pods than the service's own.
 
     Raises
     ------
@@ -244,7 +240,7 @@ def deployment(
             "annotations": {BUILD: build_of(version, model), SETTINGS: settings_of(container)},
         },
         "spec": {
-            "replicas": service.replicas if replicas is None else replicas,
+            "replicas": service.replicas,
             "selector": {"matchLabels": selector(service, role)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "template": {"metadata": {"labels": {**selector(service, role), **named}}, "spec": pod},

@@ -126,8 +126,8 @@ class LocalCluster:
         """Where the replicas of a version listen."""
         return tuple(replica.endpoint for replica in self._replicas[role])
 
-    def warm(self, role: Role) -> None:
-        """Check that each replica of a version answers, and the gateway's way to it."""
+    def warm(self, role: Role, share: float = 1.0) -> None:
+        """Check that each replica of a version answers, whatever its share, and the gateway's way to it."""
         trouble = self.trouble(role)
         if trouble:
             raise ClusterError(trouble)

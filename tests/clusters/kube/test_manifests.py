@@ -57,6 +57,7 @@ def test_parameters_reach_the_pod():
         ck.Version("v1", image="a:1"),
         ck.Version("v2", image="a:2", env={"MODE": "fast"}),
         env={"MODE": "slow", "A": "1"},
+        replicas=4,
     )
     workload = Workload(
         port=9000,
@@ -67,8 +68,8 @@ def test_parameters_reach_the_pod():
         node_selector={"pool": "gpu"},
         pull_policy="Never",
     )
-    pod = deployment(service, "canary", workload, replicas=0)
-    assert pod["spec"]["replicas"] == 0
+    pod = deployment(service, "canary", workload)
+    assert pod["spec"]["replicas"] == 4
     inside = pod["spec"]["template"]["spec"]
     (container,) = inside["containers"]
     env = {entry["name"]: entry["value"] for entry in container["env"]}
