@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,20 @@ _HOPELESS = {
     "CreateContainerError": "the container cannot be made",
     "RunContainerError": "the container cannot be started",
 }
+_PULLS = ("ImagePullBackOff", "ErrImagePull")
+_FINAL = re.compile(
+    r"not ?found|no such host|denied|unauthorized|forbidden|(?:manifest|name|blob) unknown|does not exist|no match"
+    r"|invalid reference|no basic auth",
+    re.I,
+)
+_PASSING = re.compile(
+    r"too ?many ?requests|\bqps exceeded|\bstatus\b.*[ :]5\d\d\b|internal server error|bad gateway|unavailable"
+    r"|time-?out|timed out|deadline ?exceeded|connection (?:reset|refused)|\beof\b|unreachable|no route to host"
+    r"|server misbehaving|temporary failure|context canceled",
+    re.I,
+)
+"""What a registry says that may say otherwise ten seconds later, when the kubelet asks again."""
+
 _ADVICE = {
     "image": "Check the name and tag of image=, and that the nodes may pull it.",
     "crash": "Check what it needs at its start: environment, model file, memory.",
@@ -59,7 +74,7 @@ def refused(deployment: Mapping[str, Any]) -> bool:
     return any(entry["type"] == "ReplicaFailure" and entry["status"] == "True" for entry in conditions)
 
 
-def diagnose(pods: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]]) -> Finding | None:
+def diagnose(pods: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]], *, served: bool = False) -> Finding | None:
     """Return what stands in the way of a version, the worst first; None when nothing is known to.
 
     Parameters
@@ -68,8 +83,10 @@ def diagnose(pods: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, An
         Of the version.
     events : sequence of mappings
         Of the namespace, oldest first.
+    served : bool
+        Whether others of the version serve: one that lacks its image on another node then says nothing about the version.
     """
-    for find in (_image, _crash, _unschedulable):
+    for find in (_crash, _unschedulable) if served else (_image, _crash, _unschedulable):
         for pod in pods:
             found = find(pod, events)
             if found is not None:
@@ -95,10 +112,24 @@ def sentence(finding: Finding | None, log: str) -> str:
 def _image(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Finding | None:
     for container in _all_containers(pod):
         waiting = container.get("state", {}).get("waiting", {})
-        if waiting.get("reason") in _HOPELESS:
-            what = f"{_HOPELESS[waiting['reason']]} ({container['image']}): {waiting.get('message', waiting['reason'])}"
-            return "image", f"pod {pod['metadata']['name']}: {what}", None, True
+        reason = waiting.get("reason")
+        if reason in _HOPELESS:
+            said = waiting.get("message", reason)
+            passing = reason in _PULLS and _passes(f"{said} {_failed_pull(pod, events)}")
+            what = f"{_HOPELESS[reason]} ({container['image']}): {said}"
+            return "image", f"pod {pod['metadata']['name']}: {what}", None, not passing
     return None
+
+
+def _passes(why: str) -> bool:
+    """Whether a pull that failed may succeed when it is tried again: only what is known to."""
+    return bool(_PASSING.search(why)) and not _FINAL.search(why)
+
+
+def _failed_pull(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> str:
+    """Why a pull failed last: a pod that waits for the next one does not say it on every cluster."""
+    told = [str(event.get("message", "")) for event in _of(pod, events) if event.get("reason") == "Failed"]
+    return next((message for message in reversed(told) if message.startswith("Failed to pull image")), "")
 
 
 def _crash(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Finding | None:

@@ -115,8 +115,9 @@ class Pods:
     def trouble(self, role: str) -> str | None:
         """Say what is wrong with a version that was up, with the last log lines; None when nothing is."""
         pods = self.of(role)
-        why = diagnose(pods, self._events(self._client.get("Deployment", f"{self._app}-{role}") or {}))
-        if why is None or (not why[3] and any(map(is_ready, pods))):
+        served = any(map(is_ready, pods))
+        why = diagnose(pods, self._events(self._client.get("Deployment", f"{self._app}-{role}") or {}), served=served)
+        if why is None or (served and not why[3]):
             return None
         return f"{role}: {sentence(why, self.log(why[2]))}"
 

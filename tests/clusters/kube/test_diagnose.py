@@ -253,3 +253,79 @@ def test_a_version_that_is_up_is_not_waited_for():
     One look is enough.
     """
     Pods(Cluster([pod(ready=True)], [], ready=1), "d", print).wait_ready("canary", 1, within=0.0)
+
+
+def pulled(message, reason="ErrImagePull", name="d-canary-7c9-x"):
+    """A pod whose image could not be pulled."""
+    return pod(name, state=waiting(reason, message), phase="Pending")
+
+
+HEAD = f'rpc error: code = Unknown desc = failed to pull and unpack image "{IMAGE}": failed to resolve reference "{IMAGE}": '
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "unexpected status from HEAD request to https://registry.example.com/v2/ai/m/nope: 429 Too Many Requests",
+        "toomanyrequests: You have reached your unauthenticated pull rate limit.",
+        "unexpected status from HEAD request to https://registry.example.com:5000/v2/ai/nope: 503 Service Unavailable",
+        "received unexpected HTTP status: 500 Internal Server Error",
+        "invalid status code from registry 521 (<nil>)",
+        "failed to do request: dial tcp 10.0.0.9:443: i/o timeout",
+        "failed to do request: net/http: TLS handshake timeout",
+        "context deadline exceeded",
+        "read tcp 10.0.0.2:4->10.0.0.9:443: read: connection reset by peer",
+        "httpReadSeeker: failed open: failed to do request: EOF",
+        "pull QPS exceeded",
+    ],
+)
+@pytest.mark.parametrize("events", [False, True])
+def test_a_registry_that_was_busy_is_asked_again(why, events):
+    """
+    The kubelet does, ten seconds later: such a version is waited for until its time is over, and the error says why.
+    """
+    told = [event("Failed", f'Failed to pull image "{IMAGE}": {HEAD}{why}'), event("Failed", "Error: ErrImagePull")]
+    pods = [pulled(f'Back-off pulling image "{IMAGE}"', "ImagePullBackOff") if events else pulled(HEAD + why)]
+    assert diagnose(pods, told if events else [])[3] is False
+    with pytest.raises(ClusterError, match=r"has 0 of 1 pods ready after 0 s: .*the image cannot be pulled"):
+        Pods(Cluster(pods, told if events else []), "d", print).wait_ready("canary", 1, within=0.0)
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "registry.example.com/ai:nope: not found",
+        "pull access denied, repository does not exist or may require authorization",
+        "failed to do request: dial tcp: lookup registry.example.com: no such host",
+        "unexpected status from HEAD request to https://registry.example.com:5000/v2/ai/nope: 401 Unauthorized",
+        "manifest unknown: 503 is no tag",
+        "x509: certificate signed by unknown authority",
+        "nobody has seen this before",
+    ],
+)
+def test_an_image_that_is_not_there_is_not_waited_for(why):
+    """
+    Nor one of which it is not known that another try may help.
+    """
+    with pytest.raises(ClusterError, match=r"does not come up: .*the image cannot be pulled"):
+        Pods(Cluster([pulled(HEAD + why)], []), "d", print).wait_ready("canary", 1, within=60.0)
+    told = [event("Failed", f"Failed to pull image: {why}", name="another")]
+    assert diagnose([PULL], told)[3] is True
+
+
+@pytest.mark.parametrize(
+    ("pods", "says"),
+    [
+        ([pod("d-canary-7c9-y", ready=True), PULL], None),
+        ([pod("d-canary-7c9-y", ready=True), pod(state=waiting("CreateContainerConfigError"))], None),
+        ([PULL], "the image cannot be pulled"),
+        ([pod("d-canary-7c9-y", ready=True), LOOP], "ended 4 times by itself"),
+        ([pod("d-canary-7c9-y", ready=True), PULL, pod("d-canary-7c9-z", restarts=3, last={"exitCode": 1})], "ended 3 times"),
+    ],
+)
+def test_a_pod_without_its_image_is_no_trouble_while_others_serve(pods, says):
+    """
+    It was moved to another node, and the registry is away: that says nothing about the version. Crashes do, also beside it.
+    """
+    said = Pods(Cluster(pods, []), "d", print).trouble("canary")
+    assert said is None if says is None else says in said
