@@ -255,3 +255,24 @@ def test_a_second_interruption_waits_until_traffic_is_back(experiment, monkeypat
     assert exp.cluster.router.observed() == STABLE
     assert "interrupted after" in exp.ending.sentence
     assert exp.load is None
+
+
+@pytest.mark.parametrize("end", ["run", "advance", "abort"])
+def test_what_cannot_be_returned_is_left_to_the_guard(experiment, end):
+    """
+    Whoever wanted to return it: the canary must not keep its share for as long as this process lives.
+    """
+    exp = experiment("failing")
+    exp.advance()
+    while exp.judge().alarm is None:
+        exp.observe(1)
+    exp.cluster.router.broken = True
+    assert not exp.cluster.left
+    with pytest.raises(RoutingError, match="does not take 0 %"):
+        getattr(exp, end)()
+    assert exp.cluster.left
+    if end == "run":
+        assert "traffic could not be returned to stable: the simulated gateway does not take 0 %" in exp.ending.sentence
+    exp.cluster.router.broken = False
+    assert exp.abort().outcome == ("failed" if end == "run" else "rolled back")
+    assert exp.cluster.router.observed() == STABLE

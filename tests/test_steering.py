@@ -510,6 +510,7 @@ def test_what_fails_after_stable_was_replaced_is_told_truly(experiment, what, na
     with pytest.raises(type(error), match="gone"):
         exp.run(ck.RolloutPlan.of(50, hold="1s", budget="10min"))
     setattr(part, name, real)
+    assert exp.cluster.left is (name == "apply")
     assert exp.ending.outcome == outcome
     assert exp.ending.sentence.startswith("v2 is stable now")
     assert says in exp.ending.sentence

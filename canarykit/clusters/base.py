@@ -156,6 +156,13 @@ class Cluster(Protocol):
         """
         ...
 
+    def leave_to_guard(self) -> None:
+        """Traffic could not be returned to stable: let the guard do it, where there is one. May be called again.
+
+        That ends when a weight that is in force is written down by `remember`.
+        """
+        ...
+
     def release(self) -> None:
         """Let go: what outlives this process stays as it is, all else ends. May be called again."""
         ...

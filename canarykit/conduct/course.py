@@ -199,7 +199,7 @@ class Course:
         self._life.wake()
         thoroughly(
             lambda: self._record.end(ending, now),
-            lambda: self._cluster.remember(phase=ending.outcome, weight=self.split.canary),
+            lambda: self._cluster.remember(phase=ending.outcome),
         )
 
     def tell(self, where: str) -> None:

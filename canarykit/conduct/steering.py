@@ -134,12 +134,13 @@ class Steering:
         Raises
         ------
         RoutingError
-            Traffic could not be returned; the rollout has not ended then. Any other error is of what came after.
+            Traffic could not be returned, and is left to the guard; the rollout has not ended then. Any other error is of
+            what came after.
         """
         with uninterrupted():
             start = self._cluster.clock.now()
             trouble = self._trouble_of_stable()
-            took = self._cluster.router.apply(TrafficSplit(0))
+            took = self._all_to_stable()
             where = f"all traffic was back on stable after {1000 * (self._cluster.clock.now() - start):.0f} ms"
             steps = [lambda: self._course.in_force(TrafficSplit(0), took)]
             if outcome is not None:
@@ -268,6 +269,14 @@ class Steering:
             return str(error)
         return None
 
+    def _all_to_stable(self) -> float:
+        """Return all traffic to stable; where that fails, a guard is to go on trying, whatever becomes of this process."""
+        try:
+            return self._cluster.router.apply(TrafficSplit(0))
+        except Exception:
+            self._cluster.leave_to_guard()
+            raise
+
     def _canary_is_served(self) -> bool:
         try:
             return self._cluster.router.observed().canary > 0
@@ -290,7 +299,7 @@ class Steering:
     def _leave_the_canary(self, why: str) -> None:
         """Return traffic to a stable that is of the canary's version by now."""
         try:
-            took = self._cluster.router.apply(TrafficSplit(0))
+            took = self._all_to_stable()
         except Exception as error:
             self._end_short(
                 f"but traffic was not seen to return to it from the canary's replicas, abort() tries again: {error}"

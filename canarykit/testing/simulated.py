@@ -166,6 +166,7 @@ class SimulatedCluster:
         self._rng, self._labels = np.random.default_rng(seed).spawn(2)
         self._trouble = trouble
         self._traffic: _Traffic | None = None
+        self.left = False
         self._service: Service | None = None
         self._behaviour = {"stable": scenario.stable, "canary": scenario.canary}
 
@@ -220,6 +221,10 @@ class SimulatedCluster:
 
     def remember(self, **facts: Any) -> None:
         """Nothing of it outlives this process."""
+
+    def leave_to_guard(self) -> None:
+        """Nobody guards it: that it was asked for is kept for tests, in `left`."""
+        self.left = True
 
     def release(self) -> None:
         """End it."""

@@ -221,11 +221,22 @@ class KubeCluster:
         """Write down where the rollout stands, for whoever goes on with it."""
         if self._lease is not None:
             self._lease.remember(**facts)
+            if "weight" in facts:  # it is in force: what was left to the guard is conducted from here again
+                self._lease.keep()
+
+    def leave_to_guard(self) -> None:
+        """Traffic could not be returned to stable: keep the lease without renewing it, so that the guard goes on trying."""
+        if self._lease is not None and self._lease.held and not self._lease.left:
+            self._lease.leave()
+            self._tell(
+                "traffic could not be returned to stable from here: the lease is renewed no more, and the guard returns it as "
+                f"soon as that is over ({self._lease_seconds} s) and the API server answers; abort() tries at once"
+            )
 
     def release(self) -> None:
         """Let go: what is deployed stays as it is, and what this process holds open is closed. May be called again."""
         try:
-            if self._lease is not None:
+            if self._lease is not None and not (self._lease.left and self._lease.lost is None):
                 self._let_go(self._lease.release)
         finally:
             self._close()
@@ -238,13 +249,14 @@ class KubeCluster:
         if self._versions is None or self._lease is None:
             return
         try:
-            self._lease.renew()
+            self._lease.renew(again=True)
         except ClusterError:
             if self._lease.lost is None:
                 raise
             self.release()
             return
         self._router.reset()
+        self._lease.keep()
         remove(self._held, self._deployed, self._tell)
         self._pods.wait_gone(manifests.GRACE + 10)
         self._let_go(self._lease.remove)

@@ -109,6 +109,8 @@ class Lease:
         self.lost: str | None = None
         self.held = False
         """Whether it was taken and neither let go nor, for all we know, lost."""
+        self.left = False
+        """Whether it is kept and renewed no more, so that whoever guards it acts."""
         self._written = (-math.inf, -math.inf)
         self._changed = threading.Event()
         self._thread: threading.Thread | None = None
@@ -134,9 +136,21 @@ class Lease:
         """
         retried(self._take)  # of two that take it at once, the second then sees the first
         self.held = True
-        self._thread = threading.Thread(target=self._renew, name="canarykit-lease", daemon=True)
-        self._thread.start()
+        self.keep()
         return dict(self.state)
+
+    def keep(self) -> None:
+        """Renew it from now on, until it is stopped or left."""
+        self.left = False
+        if self._thread is None:
+            self._changed = threading.Event()  # of its own: one that was stopped may still be at its last renewal
+            self._thread = threading.Thread(target=self._renew, args=(self._changed,), name="canarykit-lease", daemon=True)
+            self._thread.start()
+
+    def leave(self) -> None:
+        """Keep it and renew it no more: whoever guards it is to act when its time is over."""
+        self.stop()
+        self.left = True
 
     def check(self) -> None:
         """See, before something is changed, that it is still ours.
@@ -155,8 +169,13 @@ class Lease:
         if age > self._seconds / 2:
             self.renew()
 
-    def renew(self) -> None:
+    def renew(self, *, again: bool = False) -> None:
         """Ask the server whether it is still ours, and have it for another while.
+
+        Parameters
+        ----------
+        again : bool
+            Take it again where it was left and its guard has acted, so that nobody holds it.
 
         Raises
         ------
@@ -164,6 +183,8 @@ class Lease:
             It is lost; says to whom.
         """
         with self._lock:
+            if again and self.left and self.lost is None and not holder_of(self._objects.get("Lease", self.name)):
+                retried(self._take)
             retried(self._write_ours)
 
     def remember(self, **facts: Any) -> None:
@@ -259,8 +280,8 @@ class Lease:
             self._objects.replace(body)
         self._written = written
 
-    def _renew(self) -> None:
-        while not self._changed.wait(self._seconds / 4):
+    def _renew(self, stopped: threading.Event) -> None:
+        while not stopped.wait(self._seconds / 4):
             try:
                 with self._lock:
                     self._write_ours()

@@ -187,6 +187,9 @@ class LocalCluster:
     def remember(self, **facts: Any) -> None:
         """Nothing of it outlives this process."""
 
+    def leave_to_guard(self) -> None:
+        """Do nothing: all ends with this process."""
+
     def release(self) -> None:
         """End all processes: nothing of them may outlive this one."""
         self.teardown()

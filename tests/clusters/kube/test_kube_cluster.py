@@ -9,7 +9,7 @@ from kube_doubles import Namespace
 import canarykit as ck
 from canarykit.clusters.kube import cluster as kube
 from canarykit.clusters.kube.binding import bind
-from canarykit.clusters.kube.lease import Lease, holder_of
+from canarykit.clusters.kube.lease import STATE, Lease, holder_of
 from canarykit.errors import ClusterError, RoutingError
 from canarykit.model import ROLES, TrafficSplit
 from canarykit.routers.objects import BEFORE, to_stable
@@ -214,6 +214,91 @@ def test_a_teardown_leaves_nothing(connect, server, guards):
         cluster.teardown()
         assert list(server._objects) == [("Namespace", "ns")]
     assert not guards[0].watches
+
+
+# Traffic that could not be returned -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def left(connect):
+    """A cluster whose canary has 25 %, and which was told that this could not be returned."""
+    cluster = connect()
+    cluster.deploy(SERVICE)
+    cluster.router.apply(TrafficSplit(25))
+    cluster.remember(phase="progressing", weight=25)
+    for _ in range(2):
+        cluster.leave_to_guard()
+    cluster.remember(phase="failed")
+    return cluster
+
+
+def test_what_could_not_be_returned_is_left_to_the_guard(server, guards, left):
+    """
+    The lease is renewed no more; whoever closes the notebook leaves it, and its guard, as they are.
+    """
+    assert left._lease._thread is None
+    assert [line for line in left.told if "could not be returned" in line] == [left.told[-1]]
+    assert "the guard returns it as soon as" in left.told[-1]
+    left.release()
+    assert holder_of(server.get("Lease", LEASE)) == guards[0].holder
+    assert json.loads(server.get("Lease", LEASE)["metadata"]["annotations"][STATE])["phase"] == "failed"
+    assert guards[0].watches
+
+
+def test_who_returns_it_after_all_conducts_again(server, guards, left):
+    """
+    A second try succeeds, and is written down: the lease is renewed as before, and let go as before.
+    """
+    left.router.apply(TrafficSplit(0))
+    left.remember(phase="failed", weight=0)
+    assert left._lease._thread.is_alive()
+    left.release()
+    assert holder_of(server.get("Lease", LEASE)) == ""
+    assert not guards[0].watches
+
+
+def test_the_lease_is_renewed_while_all_is_removed(server, guards, left, monkeypatch):
+    """
+    Pods may take longer to end than the lease lives: the guard must not come in between.
+    """
+    seen = []
+    monkeypatch.setattr(left._pods, "wait_gone", lambda within: seen.append(left._lease._thread.is_alive()))
+    left.teardown()
+    assert seen == [True]
+    assert list(server._objects) == [("Namespace", "ns")]
+    assert not guards[0].watches
+
+
+def test_a_teardown_may_follow_the_guard(server, left):
+    """
+    It has returned the traffic meanwhile, and nobody has come: this is still the kit that made all of it.
+    """
+    taken_over(server, None)
+    left.teardown()
+    assert list(server._objects) == [("Namespace", "ns")]
+
+
+def test_a_teardown_leaves_what_somebody_else_has_taken_up(server, guards, left):
+    """
+    As at any other time.
+    """
+    taken_over(server)
+    written = len(server.writes)
+    left.teardown()
+    assert holder_of(server.get("Lease", LEASE)) == "elsewhere-1-abc"
+    assert len(server.writes) == written
+    assert "elsewhere-1-abc has taken over" in left.told[-1]
+
+
+def test_a_weight_after_the_guard_has_acted_is_refused(server, left):
+    """
+    Nobody would watch it.
+    """
+    taken_over(server, None)
+    sleep(left)
+    with pytest.raises(ClusterError, match="nobody renewed the lease"):
+        left.router.apply(TrafficSplit(50))
+    assert weight_of(server) == 25
 
 
 # Deployments that fail --------------------------------------------------------------------------------------------------
