@@ -49,7 +49,8 @@ class CanaryService(pulumi.ComponentResource):
     make_namespace : bool
         Whether the namespace is part of the stack; False where it is there already.
     workload : Workload, optional
-        Ports, resources, nodes and the type of the Services: by default ``LoadBalancer``, or ``ClusterIP`` behind a gateway.
+        Ports, resources, nodes, the seconds that pods have to end, and the type of the Services: by default ``LoadBalancer``,
+        or ``ClusterIP`` behind a gateway.
     models : mapping of role to Model, optional
         Files of the versions given as ``model=``.
     weight : float

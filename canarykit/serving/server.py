@@ -37,7 +37,6 @@ from canarykit.wire import ROLE_HEADER
 __all__ = ["ModelServer", "main"]
 
 _LOG = logging.getLogger("canarykit.serving")
-_DRAIN_WITHIN = 20
 
 
 class ModelServer:
@@ -206,6 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
     where.add_argument("--fd", type=int, help="number of an inherited listening socket")
     where.add_argument("--port", type=int, help="port to listen on")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; a container needs 0.0.0.0")
+    parser.add_argument("--drain", type=int, default=20, help="seconds to finish what it has begun when it is asked to end")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server takes it over
     try:
@@ -222,7 +222,7 @@ def main(arguments: list[str] | None = None) -> int:
         log_level="warning",
         access_log=False,
         timeout_keep_alive=75,  # the gateway closes idle connections first
-        timeout_graceful_shutdown=_DRAIN_WITHIN,
+        timeout_graceful_shutdown=options.drain,
     )
     sockets = None if options.fd is None else [socket.socket(fileno=options.fd)]
     _Server(config, service).run(sockets=sockets)

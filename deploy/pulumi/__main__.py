@@ -10,6 +10,7 @@
 ``service_type``                          LoadBalancer, ClusterIP or NodePort
 ``ready``                                 path that answers 200 when a pod can serve
 ``env``, ``resources``                    of the containers, as in a manifest of Kubernetes
+``grace``                                 seconds that a pod has to finish what it has begun: 40
 ``gateway``, ``hostname``                 which Gateway serves the route, "namespace/name", and by which name
 ``weight``                                percent of the requests that the canary gets
 ========================================  ==================================================================
@@ -62,6 +63,7 @@ def declare() -> CanaryService:
             service_port=config.get_int("service_port"),
             service_type=config.get("service_type"),
             resources=mapping("resources", dict),
+            grace=config.get_int("grace"),
         )
     )
     return CanaryService(

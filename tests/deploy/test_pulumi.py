@@ -58,12 +58,12 @@ def test_configuration_reaches_the_objects():
     settings = {
         "stable_version": "v1", "canary_version": "v2", "name": "digits", "namespace": "team-a", "make_namespace": "false",
         "replicas": "3", "port": "9000", "service_port": "8000", "service_type": "ClusterIP", "ready": "/healthz",
-        "env": json.dumps({"MODE": "fast"}), "resources": json.dumps({"requests": {"cpu": "2"}}),
+        "grace": "300", "env": json.dumps({"MODE": "fast"}), "resources": json.dumps({"requests": {"cpu": "2"}}),
     }  # fmt: skip
     made = up(config={**IMAGES, **settings})
     versions = [ck.Version(f"v{i}", image=image, ready="/healthz") for i, image in enumerate(IMAGES.values(), 1)]
     asked = ck.Service("digits", *versions, replicas=3, env={"MODE": "fast"})
-    workload = Workload(port=9000, service_port=8000, service_type="ClusterIP", resources={"requests": {"cpu": "2"}})
+    workload = Workload(port=9000, service_port=8000, service_type="ClusterIP", resources={"requests": {"cpu": "2"}}, grace=300)
     assert ordered(made.objects) == ordered(placed(manifests.objects(asked, workload), "team-a"))
 
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 
 import numpy as np
@@ -210,6 +211,42 @@ def test_a_server_of_its_own_process_drains_and_ends(models):
         with urllib.request.urlopen(request, timeout=30) as response:
             assert json.load(response)["outputs"][0]["data"] == [int(LABELS[0])]
         os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(("drain", "answered"), [("1", False), ("30", True)])
+def test_what_a_server_has_begun_it_finishes_within_the_time_it_has(models, drain, answered):
+    """
+    A request whose end comes two seconds after SIGTERM.
+    """
+    data = json.dumps(
+        {"inputs": [{"name": "input", "shape": [1, 64], "datatype": "FP64", "data": IMAGES[0].tolist()}]}
+    ).encode()
+    head = f"POST /v2/models/digits/infer HTTP/1.1\r\nhost: a\r\ncontent-length: {len(data)}\r\n\r\n".encode()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        command = [sys.executable, "-m", "canarykit.serving", "--model", str(models["good"]), "--name", "digits"]
+        command += ["--version", "v2", "--fd", str(listener.fileno()), "--drain", drain]
+        process = subprocess.Popen(command, pass_fds=[listener.fileno()])
+        place = listener.getsockname()
+    try:
+        with socket.create_connection(place, timeout=30) as connection:
+            connection.sendall(b"GET /v2/health/ready HTTP/1.1\r\nhost: a\r\n\r\n")
+            assert b"200 OK" in connection.recv(4096)
+            connection.sendall(head + data[:10])
+            time.sleep(0.3)
+            os.kill(process.pid, signal.SIGTERM)
+            time.sleep(2)
+            try:
+                connection.sendall(data[10:])
+                said = connection.recv(4096)
+            except ConnectionError:
+                said = b""
+        assert (b"200 OK" in said) is answered
         assert process.wait(20) == 0
     finally:
         process.kill()

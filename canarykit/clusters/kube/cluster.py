@@ -258,7 +258,7 @@ class KubeCluster:
         self._router.reset()
         self._lease.keep()
         remove(self._held, self._deployed, self._tell)
-        self._pods.wait_gone(manifests.GRACE + 10)
+        self._pods.wait_gone(self.workload.grace + 10)
         self._let_go(self._lease.remove)
         self._namespace.remove()
         self._close()

@@ -42,10 +42,8 @@ MAX_MODEL_BYTES = 1_000_000
 """A ConfigMap holds one mebibyte, its name and labels included."""
 
 MODEL_FOLDER, MODEL_FILE = "/models", "model.skops"
-GRACE = 40
-"""Seconds that a pod has to end: five to leave the gateway's lists, the rest for what it has begun."""
-
 LEAVE_LISTS = 5
+"""Seconds that a pod answers on after it was asked to end, until no gateway sends it anything new."""
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,50}[a-z0-9])?")
 _IMAGE = re.compile(
@@ -81,6 +79,9 @@ class Workload:
         Serves versions given as ``model=``; the kit's own, of this version, by default.
     pull_policy : str, optional
         Of images: ``IfNotPresent``, ``Always``, ``Never``; the cluster's own rule by default.
+    grace : int
+        Seconds that a pod has to end, when it is replaced or retired: five to leave the gateway's lists, the rest to finish
+        what it has begun. The answer of a language model may take minutes; what is not finished then is cut off.
     """
 
     port: int = 8080
@@ -92,6 +93,7 @@ class Workload:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     server_image: str | None = None
     pull_policy: str | None = None
+    grace: int = 40
 
     def __post_init__(self) -> None:
         if self.service_type not in (None, "LoadBalancer", "ClusterIP", "NodePort"):
@@ -101,6 +103,8 @@ class Workload:
                 raise PlanError(f"{name} must be 1 to 65535, not {getattr(self, name)}")
         if self.gpus < 0:
             raise PlanError(f"gpus must be 0 or more, not {self.gpus}")
+        if not isinstance(self.grace, int) or self.grace <= LEAVE_LISTS:
+            raise PlanError(f"grace must be a whole number of seconds above {LEAVE_LISTS}, not {self.grace!r}")
 
     def fronted(self) -> Workload:
         """Return the same behind a router: no load balancer for each version, unless one was asked for."""
@@ -222,7 +226,7 @@ def deployment(service: Service, role: Role, workload: Workload, model: Model | 
     named = labels(service, role)
     container = _container(service, role, workload, model)
     pod: dict[str, Any] = {
-        "terminationGracePeriodSeconds": GRACE,
+        "terminationGracePeriodSeconds": workload.grace,
         "automountServiceAccountToken": False,
         "containers": [container],
     }
@@ -337,7 +341,7 @@ def _container(service: Service, role: Role, workload: Workload, model: Model | 
 
 def _arguments(service: Service, version: Version, workload: Workload, trusted: Sequence[str]) -> list[str]:
     words = ["--model", f"{MODEL_FOLDER}/{MODEL_FILE}", "--name", service.name, "--version", version.name]
-    words += ["--host", "0.0.0.0", "--port", str(workload.port)]
+    words += ["--host", "0.0.0.0", "--port", str(workload.port), "--drain", str(workload.grace - LEAVE_LISTS)]
     for name in trusted:
         words += ["--trusted", name]
     return words

@@ -93,6 +93,21 @@ def test_pods_end_gracefully_and_start_ready():
     assert deployment(SERVICE, "stable", Workload())["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
 
 
+@pytest.mark.parametrize(("workload", "grace"), [(Workload(), 40), (Workload(grace=300), 300)])
+def test_a_pod_has_the_time_that_its_longest_answer_takes(workload, grace):
+    """
+    The kit's own server uses all of it, but for the seconds in which it is still on the gateway's lists.
+    """
+    service = ck.Service("digits", ck.Version("v1", model="a.skops"), ck.Version("v2", image="b:2"))
+    stable = deployment(service, "stable", workload, Model(b"one"))["spec"]["template"]["spec"]
+    canary = deployment(service, "canary", workload)["spec"]["template"]["spec"]
+    assert stable["terminationGracePeriodSeconds"] == canary["terminationGracePeriodSeconds"] == grace
+    (container,) = stable["containers"]
+    leaves = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert container["args"][container["args"].index("--drain") + 1] == str(grace - leaves)
+    assert "args" not in canary["containers"][0]
+
+
 def test_a_model_is_mounted_beside_the_kits_own_server():
     """
     The file is in a ConfigMap named after its content; the pod has no right that it does not need.
@@ -132,6 +147,8 @@ def test_the_same_model_twice_is_one_map():
         (lambda: Workload(service_type="Odd"), "service_type"),
         (lambda: Workload(port=0), "port must be"),
         (lambda: Workload(gpus=-1), "gpus"),
+        (lambda: Workload(grace=5), "grace must be a whole number of seconds above 5, not 5"),
+        (lambda: Workload(grace=62.5), "grace"),
     ],
 )
 def test_what_kubernetes_would_refuse_is_refused_first(make, says):
