@@ -256,6 +256,8 @@ class Experiment:
         ClusterError
             Stable's new replicas do not come up, and traffic returns to the old ones; or something failed after that. The
             ending says which version is stable, and what was not done.
+        UnrestoredError
+            As above, but the old replicas' version could not be put back, so that stable may be of either.
         """
         return self._steering.promote()
 
