@@ -93,8 +93,13 @@ class ModelServer:
                 Route(f"{prefix}/ready", self._model_ready),
                 Route(f"{prefix}/infer", self._infer, methods=["POST"]),
             ]
-        middleware = [Middleware(_SaysRole, role=self._role)] if self._role else []
-        return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _error, Exception: _crash})
+        handlers = {HTTPException: _error, Exception: _crash}
+        return Starlette(routes=routes, middleware=[Middleware(_Stamp, service=self)], exception_handlers=handlers)
+
+    def stamps(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers that every answer carries: its role, and "ask elsewhere" from a server that is to end."""
+        stamps = [(ROLE_HEADER.encode(), self._role.encode())] if self._role else []
+        return stamps if self.ready else [*stamps, (b"connection", b"close")]
 
     async def _server(self, request: Request) -> Response:
         return JSONResponse({"name": "canarykit", "version": self.version, "extensions": []})
@@ -166,31 +171,42 @@ async def _crash(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "internal error; the log has the details"}, status_code=500)
 
 
-class _SaysRole:
-    """Puts the role on every answer."""
+class _Stamp:
+    """Puts the service's stamps on every answer."""
 
-    def __init__(self, app: ASGIApp, role: str) -> None:
-        self._app, self._header = app, (ROLE_HEADER.encode(), role.encode())
+    def __init__(self, app: ASGIApp, service: ModelServer) -> None:
+        self._app, self._service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], self._header]
+                message["headers"] = [*message["headers"], *self._service.stamps()]
             await send(message)
 
         await self._app(scope, receive, stamped)
 
 
 class _Server(uvicorn.Server):
-    """Says "not ready" as soon as it is asked to end, and finishes what it has."""
+    """Says "not ready" as soon as it is asked to end, lingers, and finishes what it has.
 
-    def __init__(self, config: uvicorn.Config, service: ModelServer) -> None:
+    A client that keeps its connection open may send its next request in the moment in which the server closes it, and
+    loses it. Therefore each answer of the last ``linger`` seconds tells its client to come back on a new connection, which
+    other servers take; what is open after that was idle for as long.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: ModelServer, linger: float) -> None:
         super().__init__(config)
-        self._service = service
+        self._service, self._linger = service, linger
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         self._service.ready = False
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        end = time.monotonic() + self._linger
+        while self.server_state.connections and time.monotonic() < end:
+            await asyncio.sleep(0.1)
+        await super().shutdown(sockets)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -205,7 +221,9 @@ def main(arguments: list[str] | None = None) -> int:
     where.add_argument("--fd", type=int, help="number of an inherited listening socket")
     where.add_argument("--port", type=int, help="port to listen on")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; a container needs 0.0.0.0")
-    parser.add_argument("--drain", type=int, default=20, help="seconds to finish what it has begun when it is asked to end")
+    lingers = "seconds to answer on, while connections are open, when it is asked to end"
+    parser.add_argument("--linger", type=int, default=0, help=lingers)
+    parser.add_argument("--drain", type=int, default=20, help="seconds to finish, after that, what it has begun")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server takes it over
     try:
@@ -225,5 +243,5 @@ def main(arguments: list[str] | None = None) -> int:
         timeout_graceful_shutdown=options.drain,
     )
     sockets = None if options.fd is None else [socket.socket(fileno=options.fd)]
-    _Server(config, service).run(sockets=sockets)
+    _Server(config, service, options.linger).run(sockets=sockets)
     return 0

@@ -1,7 +1,7 @@
 """The Open Inference Protocol v2, endpoint by endpoint."""
 
+import contextlib
 import json
-import os
 import re
 import signal
 import socket
@@ -194,27 +194,45 @@ def test_metrics_count_requests_by_code(models):
     assert tuple(edges) == LATENCY_EDGES
 
 
+@contextlib.contextmanager
+def serving(path, *options):
+    """A server in a process of its own, and its address."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        command = [sys.executable, "-m", "canarykit.serving", "--model", str(path), "--name", "digits", "--version", "v2"]
+        process = subprocess.Popen([*command, "--fd", str(listener.fileno()), *options], pass_fds=[listener.fileno()])
+        place = listener.getsockname()
+    try:
+        yield process, place
+    finally:
+        process.kill()
+        process.wait()
+
+
+READY = b"GET /v2/health/ready HTTP/1.1\r\nhost: a\r\n\r\n"
+
+
+def ask(connection, head=READY):
+    """The answer to one request; empty when the connection is closed."""
+    try:
+        connection.sendall(head)
+        return connection.recv(4096)
+    except ConnectionError:
+        return b""
+
+
 def test_a_server_of_its_own_process_drains_and_ends(models):
     """
     It listens on the loopback address, answers, and ends with 0 on SIGTERM.
     """
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        port = listener.getsockname()[1]
-        command = [sys.executable, "-m", "canarykit.serving", "--model", str(models["good"]), "--name", "digits"]
-        command += ["--version", "v2", "--fd", str(listener.fileno())]
-        process = subprocess.Popen(command, pass_fds=[listener.fileno()])
-    try:
+    with serving(models["good"]) as (process, (host, port)):
         body = {"inputs": [{"name": "input", "shape": [1, 64], "datatype": "FP64", "data": IMAGES[0].tolist()}]}
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/v2/models/digits/infer", json.dumps(body).encode())
+        request = urllib.request.Request(f"http://{host}:{port}/v2/models/digits/infer", json.dumps(body).encode())
         with urllib.request.urlopen(request, timeout=30) as response:
             assert json.load(response)["outputs"][0]["data"] == [int(LABELS[0])]
-        os.kill(process.pid, signal.SIGTERM)
+        process.terminate()
         assert process.wait(20) == 0
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.parametrize(("drain", "answered"), [("1", False), ("30", True)])
@@ -226,28 +244,43 @@ def test_what_a_server_has_begun_it_finishes_within_the_time_it_has(models, drai
         {"inputs": [{"name": "input", "shape": [1, 64], "datatype": "FP64", "data": IMAGES[0].tolist()}]}
     ).encode()
     head = f"POST /v2/models/digits/infer HTTP/1.1\r\nhost: a\r\ncontent-length: {len(data)}\r\n\r\n".encode()
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        command = [sys.executable, "-m", "canarykit.serving", "--model", str(models["good"]), "--name", "digits"]
-        command += ["--version", "v2", "--fd", str(listener.fileno()), "--drain", drain]
-        process = subprocess.Popen(command, pass_fds=[listener.fileno()])
-        place = listener.getsockname()
-    try:
+    with serving(models["good"], "--drain", drain) as (process, place):
         with socket.create_connection(place, timeout=30) as connection:
-            connection.sendall(b"GET /v2/health/ready HTTP/1.1\r\nhost: a\r\n\r\n")
-            assert b"200 OK" in connection.recv(4096)
+            assert b"200 OK" in ask(connection)
             connection.sendall(head + data[:10])
             time.sleep(0.3)
-            os.kill(process.pid, signal.SIGTERM)
+            process.terminate()
             time.sleep(2)
-            try:
-                connection.sendall(data[10:])
-                said = connection.recv(4096)
-            except ConnectionError:
-                said = b""
+            said = ask(connection, data[10:])
         assert (b"200 OK" in said) is answered
         assert process.wait(20) == 0
-    finally:
-        process.kill()
-        process.wait()
+
+
+def test_a_server_that_ends_takes_leave_of_open_connections(models):
+    """
+    Each is answered once more and told to close; a new one is served too; with none left open the server ends at once.
+    """
+    with serving(models["good"], "--linger", "60") as (process, place):
+        with socket.create_connection(place, timeout=30) as one, socket.create_connection(place, timeout=30) as other:
+            for connection in (one, other):
+                assert b"connection: close" not in ask(connection)
+            process.terminate()
+            time.sleep(1)
+            said = ask(one)
+            assert (b"503" in said, b"connection: close" in said) == (True, True)  # not ready, and there to say so
+            assert one.recv(1) == b""
+            with socket.create_connection(place, timeout=30) as late:
+                assert b"connection: close" in ask(late, READY.replace(b"ready", b"live"))
+            assert process.poll() is None
+        assert process.wait(20) == 0
+
+
+def test_a_server_does_not_wait_for_idle_connections_longer_than_asked(models):
+    """
+    A client that keeps a connection open and sends nothing.
+    """
+    with serving(models["good"], "--linger", "1") as (process, place), socket.create_connection(place, timeout=30) as idle:
+        assert b"200 OK" in ask(idle)
+        process.terminate()
+        assert process.wait(20) == 0
+        assert idle.recv(1) == b""

@@ -45,6 +45,9 @@ MODEL_FOLDER, MODEL_FILE = "/models", "model.skops"
 LEAVE_LISTS = 5
 """Seconds that a pod answers on after it was asked to end, until no gateway sends it anything new."""
 
+LINGER = 5
+"""Seconds that the kit's own server answers on after those, and asks clients to leave the connections they keep open."""
+
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,50}[a-z0-9])?")
 _IMAGE = re.compile(
     r"(?:[a-zA-Z0-9][a-zA-Z0-9.-]*(?::[0-9]+)?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*(?::[\w][\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
@@ -80,8 +83,9 @@ class Workload:
     pull_policy : str, optional
         Of images: ``IfNotPresent``, ``Always``, ``Never``; the cluster's own rule by default.
     grace : int
-        Seconds that a pod has to end, when it is replaced or retired: five to leave the gateway's lists, the rest to finish
-        what it has begun. The answer of a language model may take minutes; what is not finished then is cut off.
+        Seconds that a pod has to end, when it is replaced or retired: five to leave the gateway's lists, five to take leave
+        of its clients' connections, the rest to finish what it has begun. The answer of a language model may take minutes;
+        what is not finished then is cut off.
     """
 
     port: int = 8080
@@ -103,8 +107,8 @@ class Workload:
                 raise PlanError(f"{name} must be 1 to 65535, not {getattr(self, name)}")
         if self.gpus < 0:
             raise PlanError(f"gpus must be 0 or more, not {self.gpus}")
-        if not isinstance(self.grace, int) or self.grace <= LEAVE_LISTS:
-            raise PlanError(f"grace must be a whole number of seconds above {LEAVE_LISTS}, not {self.grace!r}")
+        if not isinstance(self.grace, int) or self.grace <= LEAVE_LISTS + LINGER:
+            raise PlanError(f"grace must be a whole number of seconds above {LEAVE_LISTS + LINGER}, not {self.grace!r}")
 
     def fronted(self) -> Workload:
         """Return the same behind a router: no load balancer for each version, unless one was asked for."""
@@ -341,7 +345,8 @@ def _container(service: Service, role: Role, workload: Workload, model: Model | 
 
 def _arguments(service: Service, version: Version, workload: Workload, trusted: Sequence[str]) -> list[str]:
     words = ["--model", f"{MODEL_FOLDER}/{MODEL_FILE}", "--name", service.name, "--version", version.name]
-    words += ["--host", "0.0.0.0", "--port", str(workload.port), "--drain", str(workload.grace - LEAVE_LISTS)]
+    words += ["--host", "0.0.0.0", "--port", str(workload.port)]
+    words += ["--linger", str(LINGER), "--drain", str(workload.grace - LEAVE_LISTS - LINGER)]
     for name in trusted:
         words += ["--trusted", name]
     return words
