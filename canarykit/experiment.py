@@ -250,7 +250,7 @@ class Experiment:
         Raises
         ------
         PlanError
-            A guardrail has alarmed, or the experiment has ended otherwise.
+            A guardrail has alarmed, the experiment has ended otherwise, or the router splits what no promotion reaches.
         RoutingError, EditedError
             The canary cannot be given all traffic, as of `shift`.
         ClusterError
@@ -359,7 +359,7 @@ class Experiment:
         Raises
         ------
         PlanError
-            The plan is being carried out already.
+            The plan is being carried out already, or the router splits what no promotion reaches.
         RoutingError, ClusterError
             The weight was not changed, as of `shift`; where someone else changed the split, the plan ends instead.
         """
@@ -383,7 +383,7 @@ class Experiment:
         Raises
         ------
         PlanError
-            A plan is being carried out already.
+            A plan is being carried out already, or the router splits what no promotion reaches.
         ClusterError
             The experiment was closed meanwhile.
         """

@@ -118,6 +118,21 @@ def test_a_promotion_looks_first(experiment):
     assert exp.cluster.router.observed() == ck.TrafficSplit(50)
 
 
+@pytest.mark.parametrize("ask", [lambda exp: exp.promote(), lambda exp: exp.advance(), lambda exp: exp.run(PLAN)])
+def test_what_no_promotion_reaches_is_refused_before_anything_moves(experiment, monkeypatch, ask):
+    """
+    The weight is still moved by hand, and returned.
+    """
+    exp = experiment()
+    exp.shift(25)
+    monkeypatch.setattr(exp.cluster, "check_promotable", failing(PlanError("promote it yourself")))
+    with pytest.raises(PlanError, match="promote it yourself"):
+        ask(exp)
+    assert (exp.cluster.router.observed(), exp.ending) == (ck.TrafficSplit(25), None)
+    exp.shift(100)
+    assert exp.abort("enough").outcome == "rolled back"
+
+
 class Fair:
     """A lock that the main thread, whenever it lets it go, leaves to the others for a while."""
 

@@ -132,6 +132,16 @@ class Cluster(Protocol):
         """What is wrong with a version's replicas, in a sentence; None when nothing is."""
         ...
 
+    def check_promotable(self) -> None:
+        """Check that a promotion would reach what serves; asked before a rollout begins that may end in one.
+
+        Raises
+        ------
+        PlanError
+            It would not; says who promotes instead.
+        """
+        ...
+
     def promote(self) -> None:
         """Replace stable's replicas by ones of the canary's version, behind the canary's back, which has all traffic.
 

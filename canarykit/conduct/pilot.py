@@ -58,12 +58,13 @@ class Pilot:
     def advance(self) -> Decision:
         """Look once, decide, and do what was decided."""
         self._need_free_hands()
+        self._steering.need_promotable()
         return self._advance()
 
     def run(self, plan: RolloutPlan | None = None) -> Ending:
         """Carry out the plan, or another one; whatever goes wrong, traffic returns to stable first."""
         with self._life.lock:
-            self._life.need_deployment()
+            self._steering.need_promotable()
             self._need_free_hands()
             if plan is not None:
                 self._course.follow(plan)

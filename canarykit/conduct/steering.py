@@ -64,7 +64,7 @@ class Steering:
         """
         with self._voice.busy(f"promoting {self._service.canary.name}"):
             with self._life.lock:
-                self._life.need_deployment()
+                self.need_promotable()
                 if self._life.ending is not None:
                     if self._life.ending.outcome == "promoted":
                         return self._life.ending
@@ -81,6 +81,11 @@ class Steering:
                 over = over if step is None else self._course.split
                 self._course.in_force(TrafficSplit(100), self._write(TrafficSplit(100), over))
                 return self._replace_stable()
+
+    def need_promotable(self) -> None:
+        """Check that a promotion would reach what serves."""
+        self._life.need_deployment()
+        self._cluster.check_promotable()
 
     def abort(self, reason: str) -> Ending:
         """Return all traffic to stable, from any state."""

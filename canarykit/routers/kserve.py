@@ -58,6 +58,10 @@ class KServeRouter(RouteRouter):
 
     kind = "InferenceService"
     advice = "install KServe and make the InferenceService, or choose another router"
+    promoted_by = (
+        "the router kserve splits an InferenceService of yours, and a promotion would not reach it: shift() moves its "
+        "weight and abort() returns it; promote it yourself, as KServe's documentation says, and then close() this"
+    )
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

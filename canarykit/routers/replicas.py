@@ -97,6 +97,7 @@ class ReplicasRouter:
     kind = "Service"
     hostname = None
     scales = True
+    promoted_by = None
     """The numbers of pods are its business."""
 
     def __init__(

@@ -43,6 +43,8 @@ class RouteRouter:
     kind: ClassVar[str]
     features: ClassVar[frozenset[Feature]] = frozenset()
     scales: ClassVar[bool] = False
+    promoted_by: ClassVar[str | None] = None
+    """What to do instead, where no promotion of the kit's Deployments reaches what this router splits."""
     advice: ClassVar[str] = "install what defines it, or choose another router"
 
     def __init__(

@@ -205,6 +205,9 @@ class SimulatedCluster:
         """What is wrong with a version's replicas."""
         return self._trouble(role, self.clock.now())
 
+    def check_promotable(self) -> None:
+        """Any version is."""
+
     def promote(self) -> None:
         """Let stable behave as the canary does."""
         self._behaviour["stable"] = self._behaviour["canary"]

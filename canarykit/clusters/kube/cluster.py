@@ -25,7 +25,7 @@ from canarykit.clusters.kube.ownership import remove
 from canarykit.clusters.kube.pods import Pods
 from canarykit.clusters.kube.versions import Versions
 from canarykit.clusters.kube.writing import Written, canary_of, kept, refuse, resumable, write
-from canarykit.errors import ClusterError, RoutingError
+from canarykit.errors import ClusterError, PlanError, RoutingError
 from canarykit.load import Load
 from canarykit.model import ROLES, Role, Service, TrafficSplit
 from canarykit.routers import router_class
@@ -321,6 +321,11 @@ class KubeCluster:
     def trouble(self, role: Role) -> str | None:
         """What is wrong with a version's pods, with the last log lines; None when nothing is."""
         return self._pods.trouble(role)
+
+    def check_promotable(self) -> None:
+        """Check that the router splits between the Deployments that a promotion changes."""
+        if self._bound.promoted_by is not None:
+            raise PlanError(self._bound.promoted_by)
 
     def promote(self) -> None:
         """Let stable take the canary's version by a rolling update; the canary has all traffic meanwhile."""

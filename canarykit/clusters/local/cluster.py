@@ -126,6 +126,9 @@ class LocalCluster:
         """Where the replicas of a version listen."""
         return tuple(replica.endpoint for replica in self._replicas[role])
 
+    def check_promotable(self) -> None:
+        """Nothing else than the replicas that a promotion replaces serves here."""
+
     def warm(self, role: Role, share: float = 1.0) -> None:
         """Check that each replica of a version answers, whatever its share, and the gateway's way to it."""
         trouble = self.trouble(role)

@@ -10,7 +10,7 @@ import canarykit as ck
 from canarykit.clusters.kube import cluster as kube
 from canarykit.clusters.kube.binding import bind
 from canarykit.clusters.kube.lease import STATE, Lease, holder_of
-from canarykit.errors import ClusterError, RoutingError
+from canarykit.errors import ClusterError, PlanError, RoutingError
 from canarykit.model import ROLES, TrafficSplit
 from canarykit.routers.objects import BEFORE, to_stable
 
@@ -136,6 +136,22 @@ def sleep(cluster, seconds=61):
 def taken_over(server, holder="elsewhere-1-abc"):
     """Let somebody else conduct the rollout from now on, or nobody."""
     server.edit("Lease", LEASE, holderIdentity=holder)
+
+
+@pytest.mark.parametrize("router", ["gateway-api", "kserve"])
+def test_an_inference_service_is_not_said_to_be_promoted(connect, server, monkeypatch, router):
+    """
+    A promotion replaces the kit's own Deployments, between which KServe does not split.
+    """
+    server.create({"kind": "InferenceService", "metadata": {"name": "mine"}, "spec": {"predictor": {}}})
+    monkeypatch.setattr("canarykit.routers.kserve.KServeRouter.refusal", lambda *args: None)
+    cluster = connect(router=router, route="mine" if router == "kserve" else None)
+    cluster.deploy(SERVICE)
+    if router == "gateway-api":
+        cluster.check_promotable()
+    else:
+        with pytest.raises(PlanError, match="the router kserve splits an InferenceService of yours"):
+            cluster.check_promotable()
 
 
 # A lease that is lost ---------------------------------------------------------------------------------------------------
