@@ -97,8 +97,8 @@ class ReplicasRouter:
     kind = "Service"
     hostname = None
     scales = True
-    promoted_by = None
     """The numbers of pods are its business."""
+    promoted_by = None
 
     def __init__(
         self,
