@@ -152,6 +152,13 @@ def shown(path):
     return data
 
 
+def as_expected(path):
+    """Which of the bad canaries were first seen by what they were made to be bad in, as the last cell says."""
+    said = "".join(output.text for output in code(path)[-1].outputs)
+    assert len(said.splitlines()) == 3, said
+    return re.findall(r"^(.*) was seen first$", said, flags=re.MULTILINE)
+
+
 @pytest.mark.real("envoy")
 @pytest.mark.real("jupyter")
 @pytest.mark.slow
@@ -165,6 +172,8 @@ def test_it_runs_unattended_on_the_local_default(path, tmp_path):
     data = shown(tmp_path / path.name)
     if path.stem == "02-bad-canary":  # real answers were counted by what was said
         assert any("most frequent mistake" in each.get("text/html", "") for each in data)
+        # The tests keep the machine busy, and a version whose process waits is slow: one of the three may be seen by that.
+        assert len(as_expected(tmp_path / path.name)) >= 2
 
 
 SIMULATED = {"01-first-canary", "02-bad-canary", "rollout-report"}
@@ -182,6 +191,8 @@ def test_it_runs_in_class_without_a_cluster(path, tmp_path):
     data = shown(tmp_path / path.name)
     pictures = re.findall(r'<img alt="([^"]*)"', " ".join(each.get("text/html", "") for each in data))
     assert all("Simulated: " in words for words in pictures)
+    if path.stem == "02-bad-canary":
+        assert as_expected(tmp_path / path.name) == ["p95 latency", "error rate", "wrong answers"]
     assert json.loads((tmp_path / "verdict.json").read_text())["simulated"] is True
     assert "Simulated: nothing here was measured." in (tmp_path / "report.html").read_text()
 
