@@ -133,6 +133,31 @@ def test_what_no_promotion_reaches_is_refused_before_anything_moves(experiment, 
     assert exp.abort("enough").outcome == "rolled back"
 
 
+@pytest.mark.parametrize(("plan", "steps"), [((10, 25, 50), [50]), ((10, 50), [10, 50])])
+def test_another_plan_goes_on_from_a_weight_that_was_found_too(experiment, plan, steps):
+    """
+    At its own step of that weight; a plan that has none begins.
+    """
+    exp = experiment()
+    exp.cluster.router.split = ck.TrafficSplit(25)
+    exp._steering.resume(ck.TrafficSplit(25))
+    assert exp.run(ck.RolloutPlan.of(*plan, hold="10s", budget="10min")).outcome == "promoted"
+    assert [change["asked"] for change in exp.journal.weights()][1:] == [*steps, 100, 0]
+
+
+def test_a_plan_begins_anew_from_a_weight_that_was_given_by_hand(experiment):
+    """
+    Nobody was told that it would go on from there.
+    """
+    exp = experiment()
+    exp.cluster.router.split = ck.TrafficSplit(25)
+    exp._steering.resume(ck.TrafficSplit(25))
+    exp.shift(50)
+    exp.shift(25)
+    exp.run(ck.RolloutPlan.of(10, 25, hold="10s", budget="10min"))
+    assert [change["asked"] for change in exp.journal.weights()][3:5] == [10, 25]
+
+
 class Fair:
     """A lock that the main thread, whenever it lets it go, leaves to the others for a while."""
 

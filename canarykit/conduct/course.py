@@ -56,6 +56,7 @@ class Course:
         self.evidence, self.traffic = evidence, traffic
         self.rollout = Rollout(plan)
         self.standing = Standing()
+        self._found: TrafficSplit | None = None
         self.running = False
         """Whether the plan is being carried out; set and cleared with the lock, so that it is carried out once."""
         self.edit: str | None = None
@@ -83,8 +84,11 @@ class Course:
         self.evidence.use_buckets()
 
     def follow(self, plan: RolloutPlan) -> None:
-        """Stand before the first step of another plan."""
+        """Stand before the first step of another plan; at the one whose weight was found, when nothing has moved it since."""
         self.rollout = Rollout(plan)
+        if self._found == self.split:
+            now = self._cluster.clock.now()
+            self.rollout = resume(self.rollout, self.split.canary, now=now, guardrails=self.evidence.names) or self.rollout
 
     def found(self, split: TrafficSplit) -> bool:
         """Begin at a weight that was found in force; return whether it is a step of the plan, which then goes on from it."""
@@ -95,6 +99,7 @@ class Course:
             return False
         self.rollout = resumed
         self.in_force(split, 0.0)
+        self._found = split
         return True
 
     def look(self) -> None:
@@ -161,6 +166,7 @@ class Course:
         """
         now, before = self._cluster.clock.now(), self.split.canary
         self.standing, self._looked, self.edit = Standing(split, since=now, took=took), now, None
+        self._found = None
         self.in_place = split
         thoroughly(
             lambda: self._count(now),

@@ -32,7 +32,7 @@ _PARENT_POLL = 0.2
 _CONNECTIONS = 512
 
 
-def lost_by(status: int, flags: str | None) -> str | None:
+def lost_by(status: int, flags: str | None, *, unsigned: bool = False) -> str | None:
     """Say why a request was lost, though there is an answer; None when the server itself answered.
 
     Parameters
@@ -41,10 +41,12 @@ def lost_by(status: int, flags: str | None) -> str | None:
         Of the answer.
     flags : str, optional
         What the gateway says went wrong; None when no gateway of ours answered.
+    unsigned : bool
+        It does not say which version it is from, and others do.
     """
     if status < 500:
         return None
-    by_gateway = status in (502, 503, 504) if flags is None else flags != "-"
+    by_gateway = unsigned or status in (502, 503, 504) if flags is None else flags != "-"
     return f"gateway {status}" if by_gateway else None
 
 
@@ -63,6 +65,7 @@ class Generator:
         self._labels = spec["labels"]
         self._prefix = secrets.token_hex(6)
         self._sent = 0
+        self._signed = False
         self._lines: list[str] = []
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -112,7 +115,8 @@ class Generator:
             async with session.post(self._spec["url"], data=self._bodies[which], headers=headers) as response:
                 body = await response.read()
                 status, role = response.status, response.headers.get(ROLE_HEADER, "")
-                lost = lost_by(status, response.headers.get(FLAGS_HEADER))
+                self._signed = self._signed or bool(role)
+                lost = lost_by(status, response.headers.get(FLAGS_HEADER), unsigned=self._signed and not role)
                 if status == 200 and label is not None:
                     said = _said(body)
                     right = said == label

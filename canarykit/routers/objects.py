@@ -242,6 +242,29 @@ def _redirect(answer: http.client.HTTPResponse) -> str:
     return f", a redirect to {where}: give url= as that" if where else ""
 
 
+def broken_within(probe: Callable[[], str | None], seconds: float) -> bool:
+    """Whether a gateway stops to answer after something was written that it should not mind.
+
+    It takes up what was written after a while that nobody knows: it is asked for all of the time, or until it has failed
+    three times in a row.
+    """
+    end, failed = time.monotonic() + seconds, 0
+    while failed < 3 and time.monotonic() < end:
+        failed = failed + 1 if probe() is None else 0
+        time.sleep(0.02)
+    return failed > 0
+
+
+def answers_within(probe: Callable[[], str | None], seconds: float) -> bool:
+    """Whether a gateway answers, if not yet."""
+    end = time.monotonic() + seconds
+    while probe() is None:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
 def until_served(
     probe: Callable[[], str | None], before: TrafficSplit | None, after: TrafficSplit, *, within: float, what: str
 ) -> None:

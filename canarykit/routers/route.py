@@ -10,11 +10,25 @@ from typing import Any, ClassVar, Literal
 from canarykit.errors import ConflictError, RoutingError
 from canarykit.model import TrafficSplit
 from canarykit.routers.base import need_in_place
-from canarykit.routers.objects import Api, NothingThere, Probe, Target, lacking, made_by_the_kit, retried, until_served
+from canarykit.routers.objects import (
+    Api,
+    NothingThere,
+    Probe,
+    Target,
+    answers_within,
+    broken_within,
+    lacking,
+    made_by_the_kit,
+    retried,
+    until_served,
+)
 
 __all__ = ["RouteRouter"]
 
 Feature = Literal["testers", "mirroring", "affinity", "fractions"]
+
+_TAKES_UP = 3.0
+"""Seconds in which a gateway takes up what was written, at the latest: Traefik gathers changes for two."""
 
 
 class RouteRouter:
@@ -126,12 +140,15 @@ class RouteRouter:
         self._probe.close()
 
     def mirror(self, percent: float) -> None:
-        """Send a copy of so many percent of stable's requests to the canary, whose answers nobody sees; 0 ends it.
+        """Send a copy of so many percent of the requests to the canary, whose answers nobody sees; 0 ends it.
+
+        A gateway that accepts the route and does not know how to mirror may answer nothing any more: it is watched for a few
+        seconds, and the mirror is taken away again.
 
         Raises
         ------
         RoutingError
-            The router cannot.
+            The router cannot, or the gateway behind it.
         PlanError
             It is no number from 0 to 100.
         """
@@ -144,6 +161,15 @@ class RouteRouter:
                 self._api.patch(self.kind, self.name, body, how="json")
 
         retried(once)
+        if wanted and broken_within(self._probe, _TAKES_UP):
+            last = self._probe.last
+            self.mirror(0)
+            answers = answers_within(self._probe, _TAKES_UP)
+            now = "and it answers" if answers else f"but it does not answer yet ({self._probe.last})"
+            raise RoutingError(
+                f"with a mirror in {self.kind} {self.name} the gateway answered nothing ({last}): this gateway cannot mirror. "
+                f"The mirror was taken away again, {now}"
+            )
 
     def mirroring(self, found: Mapping[str, Any], percent: float) -> list[dict[str, Any]]:
         """JSON patch that has the object say so; of routers that have the feature."""

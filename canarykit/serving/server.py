@@ -22,7 +22,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -79,7 +78,7 @@ class ModelServer:
         with contextlib.suppress(Exception):
             self._worker.submit(self.model.predict, np.zeros((1, self._features))).result()
 
-    def app(self) -> Starlette:
+    def app(self) -> ASGIApp:
         """Return the ASGI application."""
         routes = [
             Route("/v2", self._server),
@@ -94,7 +93,7 @@ class ModelServer:
                 Route(f"{prefix}/infer", self._infer, methods=["POST"]),
             ]
         handlers = {HTTPException: _error, Exception: _crash}
-        return Starlette(routes=routes, middleware=[Middleware(_Stamp, service=self)], exception_handlers=handlers)
+        return _Stamp(Starlette(routes=routes, exception_handlers=handlers), self)  # outermost: a crash is stamped too
 
     def stamps(self) -> list[tuple[bytes, bytes]]:
         """Return the headers that every answer carries: its role, and "ask elsewhere" from a server that is to end."""

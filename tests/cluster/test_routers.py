@@ -304,6 +304,26 @@ def test_a_gateway_that_does_not_accept_says_so(running):
         router.reset()
 
 
+@pytest.mark.real("gateway")
+def test_a_mirror_loses_no_traffic_for_longer_than_it_must(running):
+    """
+    A gateway that cannot mirror, as Traefik for an HTTPRoute, is found out, and the route answers when the error is raised.
+    """
+    router = make("gateway-api", running)
+    try:
+        router.apply(TrafficSplit(0))
+        refused = ""
+        try:
+            router.mirror(100)
+        except RoutingError as error:
+            refused = str(error)
+        mirrors = "filters" in running.get("HTTPRoute", "digits")["spec"]["rules"][0]
+        assert mirrors != ("this gateway cannot mirror" in refused), refused
+        assert ask(router, 20) == {"stable": 20}
+    finally:
+        router.reset()
+
+
 @pytest.mark.real("istio")
 def test_istio_mirrors(running):
     """

@@ -107,6 +107,14 @@ def test_a_server_that_errs_is_not_a_lost_request(status, flags, cause):
     assert lost_by(status, flags) == cause
 
 
+def test_an_error_that_no_version_signs_is_the_gateways():
+    """
+    Where versions sign their answers, and nobody has flags: a gateway's own 500 is lost, one of a version is not.
+    """
+    assert lost_by(500, None, unsigned=True) == "gateway 500"
+    assert (lost_by(404, None, unsigned=True), lost_by(500, "-", unsigned=True)) == (None, None)
+
+
 class Server(http.server.BaseHTTPRequestHandler):
     """Answers as the path asks."""
 
@@ -121,9 +129,12 @@ class Server(http.server.BaseHTTPRequestHandler):
             return
         if self.path == "/slow":
             time.sleep(1.0)
+        failing = self.path == "/signed" and int(self.headers["x-request-id"].rpartition("-")[2]) > 10
         right = json.dumps({"outputs": [{"data": [json.loads(body)["x"]]}]}).encode()
         answer = right if self.path == "/right" else b"not JSON"
-        self.send_response(502 if self.path == "/bad-gateway" else 200)
+        self.send_response(502 if self.path == "/bad-gateway" else 500 if failing else 200)
+        if self.path == "/signed" and not failing:
+            self.send_header("x-canarykit-role", "stable")
         self.send_header("content-length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
@@ -165,6 +176,15 @@ def test_answers_are_judged_by_their_labels(server):
     right = [answer.right for answer in answers]
     assert 0.3 < sum(right) / len(right) < 0.7
     assert all(answer.seconds >= answer.behind >= 0 for answer in answers)
+
+
+def test_requests_that_a_gateway_fails_without_a_word_are_lost(server):
+    """
+    After ten answers of a version come errors of nobody.
+    """
+    summary, answers = sent(server, "/signed")
+    assert 0 < summary.lost_total < len(answers)
+    assert {answer.lost for answer in answers if answer.status == 500} == {"gateway 500"}
 
 
 def test_an_answer_that_cannot_be_read_is_wrong(server):

@@ -11,7 +11,7 @@ from kube_doubles import Namespace
 
 from canarykit.errors import ConflictError, EditedError, PlanError, RoutingError
 from canarykit.model import ROLES, TrafficSplit
-from canarykit.routers import ROUTERS, gateway_api, ingress_nginx, istio, kserve, replicas, route, router_class
+from canarykit.routers import ROUTERS, gateway_api, ingress_nginx, istio, kserve, objects, replicas, route, router_class
 from canarykit.routers.objects import Target, address, balancer_url, to_stable
 from canarykit.wire import ROLE_HEADER
 
@@ -478,6 +478,7 @@ def kind(request):
 def calm(monkeypatch):
     """Gateways that take up at once what is written: only the objects are looked at."""
     monkeypatch.setattr(route, "until_served", lambda *args, **options: None)
+    monkeypatch.setattr(route, "broken_within", lambda *args: False)
     monkeypatch.setattr(gateway_api, "accepted", lambda *args: None)
     monkeypatch.setattr("canarykit.routers.objects.time.sleep", lambda seconds: None)
 
@@ -657,6 +658,52 @@ def test_a_users_own_route_is_given_back_without_our_traces():
     assert router.observed() == TrafficSplit(0)
     after["rules"][1]["backendRefs"] = own["spec"]["rules"][1]["backendRefs"]
     assert after == own["spec"]
+
+
+class Gateway:
+    """Answers as stable, unless the route has what it does not know."""
+
+    def __init__(self, api, after=4):
+        self._api, self._after, self._asked, self.last = api, after, 0, "status 200"
+
+    def __call__(self):
+        """Take up the route a few questions late."""
+        mirrors = self._api.get("HTTPRoute", "digits")["spec"]["rules"][0].get("filters")
+        self._asked = self._asked + 1 if mirrors else 0
+        self.last = "status 500" if self._asked > self._after else "status 200"
+        return None if self._asked > self._after else "stable"
+
+    def close(self):
+        """Nothing is open."""
+
+
+def test_a_mirror_that_the_gateway_does_not_know_is_taken_away(monkeypatch):
+    """
+    It accepts the route, and answers 500 to everything a moment later: that is no mirror, and lasts no longer than it must.
+    """
+    monkeypatch.setattr("canarykit.routers.objects.time.sleep", lambda seconds: None)
+    router = made("gateway-api", api := Namespace())
+    (body,) = router.objects()
+    api.create(body)
+    router._probe = Gateway(api)
+    with pytest.raises(RoutingError, match=r"answered nothing \(status 500\): this gateway cannot mirror.*and it answers"):
+        router.mirror(10)
+    assert "filters" not in api.get("HTTPRoute", "digits")["spec"]["rules"][0]
+
+
+@pytest.mark.parametrize(
+    ("said", "broken"),
+    [(["stable"], False), (["stable", None, None, "", None, "stable"], False), (["stable", None, None, None], True)],
+)
+def test_a_gateway_that_breaks_is_told_from_one_that_stumbles(monkeypatch, said, broken):
+    """
+    Three failures in a row, at any time within the seconds that it has; else it answers in the end.
+    """
+    now, answers = [0.0], iter(said)
+    monkeypatch.setattr(objects.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(objects.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    assert objects.broken_within(lambda: next(answers, said[-1]), 1.0) is broken
+    assert now[0] < 0.2 if broken else now[0] >= 1.0
 
 
 @pytest.mark.usefixtures("calm")

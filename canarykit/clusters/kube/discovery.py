@@ -29,10 +29,12 @@ def gateway_of(found: Sequence[Mapping[str, Any]], asked: str | None) -> tuple[s
     Raises
     ------
     RoutingError
-        There is none, or more than one and none was asked for.
+        There is none, or not the one that was asked for, or more than one and none was asked for.
     """
     known = {f"{gateway['metadata']['namespace']}/{gateway['metadata']['name']}": gateway for gateway in found}
     if asked is not None:
+        if known and asked not in known:
+            raise RoutingError(f"there is no Gateway {asked} to be seen here, only {', '.join(sorted(known))}")
         return asked, known.get(asked)
     if len(known) == 1:
         return next(iter(known.items()))

@@ -28,6 +28,14 @@ def test_the_only_gateway_is_taken():
     assert gateway_of([], "infra/hidden") == ("infra/hidden", None)
 
 
+def test_a_gateway_that_is_not_there_is_said_not_to_be():
+    """
+    Whoever sees others would see it.
+    """
+    with pytest.raises(RoutingError, match="there is no Gateway infra/nope to be seen here, only infra/one, infra/two"):
+        gateway_of([gateway("one"), gateway("two")], "infra/nope")
+
+
 @pytest.mark.parametrize(
     ("found", "says"),
     [
