@@ -56,7 +56,8 @@ class Course:
         self.evidence, self.traffic = evidence, traffic
         self.rollout = Rollout(plan)
         self.standing = Standing()
-        self._found: TrafficSplit | None = None
+        self._found = False
+        """Whether the weight in force was found there, and nobody has changed it since."""
         self.running = False
         """Whether the plan is being carried out; set and cleared with the lock, so that it is carried out once."""
         self.edit: str | None = None
@@ -84,23 +85,26 @@ class Course:
         self.evidence.use_buckets()
 
     def follow(self, plan: RolloutPlan) -> None:
-        """Stand before the first step of another plan; at the one whose weight was found, when nothing has moved it since."""
+        """Stand before the first step of another plan, or at the one whose weight was found."""
         self.rollout = Rollout(plan)
-        if self._found == self.split:
-            now = self._cluster.clock.now()
-            self.rollout = resume(self.rollout, self.split.canary, now=now, guardrails=self.evidence.names) or self.rollout
+        if self._found:
+            self.rollout = self._resumed(self.split) or self.rollout
 
     def found(self, split: TrafficSplit) -> bool:
         """Begin at a weight that was found in force; return whether it is a step of the plan, which then goes on from it."""
-        now = self._cluster.clock.now()
-        resumed = resume(self.rollout, split.canary, now=now, guardrails=self.evidence.names)
-        self.standing, self.in_place = Standing(split, since=now), split
+        resumed = self._resumed(split)
+        self.standing, self.in_place = Standing(split, since=self._cluster.clock.now()), split
         if resumed is None:
             return False
         self.rollout = resumed
         self.in_force(split, 0.0)
-        self._found = split
+        self._found = True
         return True
+
+    def _resumed(self, split: TrafficSplit) -> Rollout | None:
+        """The plan at its step of this weight, from now on; None when it has none."""
+        now = self._cluster.clock.now()
+        return resume(self.rollout, split.canary, now=now, guardrails=self.evidence.names)
 
     def look(self) -> None:
         """Take in everything since the last look, and read the split back."""
@@ -166,8 +170,7 @@ class Course:
         """
         now, before = self._cluster.clock.now(), self.split.canary
         self.standing, self._looked, self.edit = Standing(split, since=now, took=took), now, None
-        self._found = None
-        self.in_place = split
+        self.in_place, self._found = split, False
         thoroughly(
             lambda: self._count(now),
             lambda: self._record.weight(now, split.canary, took, before),

@@ -14,9 +14,10 @@ from urllib.parse import quote, urlencode
 from canarykit.clusters.kube.door import Door
 from canarykit.errors import ClusterError, ConflictError, ForbiddenError
 
-__all__ = ["FIELD_MANAGER", "Client", "path_of"]
+__all__ = ["FIELD_MANAGER", "ROLE_THAT_SUFFICES", "Client", "message_of", "path_of"]
 
 FIELD_MANAGER = "canarykit"
+ROLE_THAT_SUFFICES = "deploy/rbac.yaml has the role that suffices"
 
 _KINDS: Mapping[str, tuple[str, str]] = {
     "ConfigMap": ("v1", "configmaps"),
@@ -356,7 +357,7 @@ class Client:
         if status == 401:
             raise ClusterError(f"cannot {what}: the API server {self.host} does not know these credentials ({reason})")
         if status == 403 and "exceeded quota" not in reason:
-            raise ForbiddenError(f"cannot {what}: no permission: {reason}; deploy/rbac.yaml has the role that suffices")
+            raise ForbiddenError(f"cannot {what}: no permission: {reason}; {ROLE_THAT_SUFFICES}")
         raise ClusterError(f"cannot {what}: {reason}")
 
     def _exchange(
@@ -375,12 +376,16 @@ def _busy(status: int, text: str) -> bool:
     return status in _BUSY or (status == 500 and any(word in text for word in ("etcd", "timeout", "deadline")))
 
 
-def _reason(status: int, text: str) -> str:
-    """What the API server says went wrong."""
+def message_of(text: str) -> str | None:
+    """What the API server says went wrong; None when it is not the API server who says this."""
     try:
         return str(json.loads(text)["message"])
-    except (ValueError, KeyError, TypeError):
-        return f"status {status}: {text.strip()[:200]}"
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def _reason(status: int, text: str) -> str:
+    return message_of(text) or f"status {status}: {text.strip()[:200]}"
 
 
 def _with_ourselves(conflict: str) -> bool:

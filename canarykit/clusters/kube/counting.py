@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 
-from canarykit.clusters.kube.client import Client
+from canarykit.clusters.kube.client import ROLE_THAT_SUFFICES, Client, message_of
 from canarykit.clusters.kube.diagnose import serving
 from canarykit.clusters.kube.pods import Pods
 from canarykit.model import ROLES
@@ -53,14 +52,6 @@ def _replicas(client: Client, pods: Pods, port: int) -> list[Replica]:
 def _page(client: Client, pod: str, port: int) -> str:
     status, text = client.through(pod, port, "/metrics")
     if status != 200:
-        more = "; deploy/rbac.yaml has the role that suffices" if status == 403 else ""
-        raise OSError(f"its metrics page answers {status}: {_said(text)[:300]}{more}")
+        more = f"; {ROLE_THAT_SUFFICES}" if status == 403 else ""
+        raise OSError(f"its metrics page answers {status}: {message_of(text) or text[:200]}{more}")
     return text
-
-
-def _said(text: str) -> str:
-    """What the API server says, when it is the one who answers."""
-    try:
-        return str(json.loads(text)["message"])
-    except (ValueError, LookupError, TypeError):
-        return text

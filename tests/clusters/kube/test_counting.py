@@ -26,7 +26,7 @@ class Client:
         (403, json.dumps({"kind": "Status", "message": FORBIDDEN}), f"answers 403: {FORBIDDEN}; deploy/rbac.yaml has the role"),
         (404, "no such page", "answers 404: no such page$"),
         (502, "[]", r"answers 502: \[\]$"),
-        (500, "x" * 1000, "answers 500: x{300}$"),
+        (500, "x" * 1000, "answers 500: x{200}$"),
     ],
 )
 def test_a_page_that_cannot_be_read_says_why_in_few_words(status, text, says):
