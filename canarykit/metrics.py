@@ -13,21 +13,30 @@ from canarykit.model import ROLES, Counts, Guardrail, Metric
 __all__ = [
     "ANSWER_CELLS",
     "CONFUSION",
+    "DENIED_CELLS",
     "LATENCY_EDGES",
     "OUTCOME_CELLS",
+    "REFUSED_CELLS",
     "accuracy",
     "classes",
     "confusion_cells",
+    "denied",
     "error_rate",
     "latency",
     "latency_cells",
+    "refused",
     "score",
 ]
 
 OUTCOME_CELLS = ("ok", "error")
+REFUSED_CELLS = ("accepted", "refused")
+DENIED_CELLS = ("admitted", "denied")
 ANSWER_CELLS = ("right", "wrong")
 CONFUSION = "confusion"
 """Table of a window that `confusion_cells` counts; its classes are in the journal's facts."""
+
+_OF_CLIENTS = 0.1
+"""Weight of guardrails about refusals: a version that refuses is found at once, so they need little of the error budget."""
 
 # Where we own the histogram its buckets grow by 2^(1/16), 4.4 %: a tolerated ratio is rounded to whole
 # buckets, always to the cautious side, and with the usual 2^(1/8) a tolerated 1.2 would become 1.3.
@@ -102,6 +111,37 @@ def error_rate(
     """
     metric = Metric("error rate", "outcome", "rate", OUTCOME_CELLS)
     return Guardrail(metric, tolerate=tolerate, margin=margin, ceiling=ceiling, mde=mde)
+
+
+def refused(
+    *, tolerate: float = 1.0, margin: float = 2.0, ceiling: float | None = 0.005, mde: float | None = None
+) -> Guardrail:
+    """Share of requests that the version did not accept as they were sent (400, 404, 405, 413, 415, 422, …).
+
+    Clients cause them, and cause them in both versions alike: a new version that refuses more of the same requests has
+    changed what it accepts. It has a tenth of the error budget that the error rate has.
+
+    Parameters
+    ----------
+    tolerate, margin, ceiling, mde
+        As in `Guardrail`.
+    """
+    metric = Metric("refused requests", "refused", "rate", REFUSED_CELLS)
+    return Guardrail(metric, tolerate=tolerate, margin=margin, ceiling=ceiling, mde=mde, weight=_OF_CLIENTS)
+
+
+def denied(*, tolerate: float = 1.0, margin: float = 2.0, ceiling: float | None = 0.005, mde: float | None = None) -> Guardrail:
+    """Share of requests that the version did not admit (401, 403, 407), or not so many of (429).
+
+    It has a tenth of the error budget that the error rate has.
+
+    Parameters
+    ----------
+    tolerate, margin, ceiling, mde
+        As in `Guardrail`.
+    """
+    metric = Metric("denied requests", "denied", "rate", DENIED_CELLS)
+    return Guardrail(metric, tolerate=tolerate, margin=margin, ceiling=ceiling, mde=mde, weight=_OF_CLIENTS)
 
 
 def accuracy(*, tolerate: float = 1.0, margin: float = 1.5, mde: float | None = None) -> Guardrail:

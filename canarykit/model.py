@@ -299,7 +299,8 @@ class Window:
     split : TrafficSplit
         The weight that was configured during the whole interval.
     counts : mapping of str to (2, cells) int array
-        Requests per table (``"outcome"``, ``"latency"``, ``"answers"``), version (stable first) and cell.
+        Requests per table (``"outcome"``, ``"latency"``, ``"refused"``, ``"denied"``, ``"answers"``), version (stable first)
+        and cell.
         A table that a source could not deliver is absent: that is no data, not zero.
     instances : mapping of str to (cells,) int array
         Latency counts per replica, ``"stable-0"``, ``"canary-1"``, …: instances are not versions.
@@ -309,6 +310,9 @@ class Window:
         What is missing and why, in words.
     judged : bool
         False after the end of a rollout: after a promotion, stable is another version.
+    in_flight : tuple of int, optional
+        Requests of stable and canary that were assigned and had not ended when the window closed; None when the source
+        cannot tell. The journal does not keep it.
     """
 
     start: float
@@ -319,6 +323,7 @@ class Window:
     left_out: int = 0
     note: str = ""
     judged: bool = True
+    in_flight: tuple[int, int] | None = None
 
     @property
     def requests(self) -> tuple[int, int]:

@@ -52,6 +52,20 @@ class Telemetry(Protocol):
         """Seconds after which a finished request is surely in what is read."""
         ...
 
+    @property
+    def tables(self) -> frozenset[str]:
+        """Tables of a `Window` that it counts from traffic alone; ``"answers"`` needs labels, and is not among them."""
+        ...
+
+    @property
+    def assigned_only(self) -> bool:
+        """Whether it counts only requests that the router assigned at random.
+
+        False where probes, scrapes, or requests to a version's own address may be among them: then a count that does not
+        follow the weight says nothing about the router.
+        """
+        ...
+
     def begin(self, split: TrafficSplit, since: float) -> None:
         """Count from now on only requests that began after `since`, under this split.
 

@@ -59,6 +59,8 @@ class EnvoyTelemetry:
     """
 
     latency_edges = None
+    tables = frozenset({"outcome", "latency"})
+    assigned_only = True
     sources: Mapping[str, str] = {"requests": "the access log of the gateway"}
     delay = 0.15  # the gateway writes its log every 50 ms
 

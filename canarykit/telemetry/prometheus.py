@@ -91,6 +91,16 @@ class PrometheusTelemetry:
         return self._interval + self._pace.spread + 2 * _LATE
 
     @property
+    def tables(self) -> frozenset[str]:
+        """Tables that its counters fill."""
+        return frozenset({"outcome", "latency"})
+
+    @property
+    def assigned_only(self) -> bool:
+        """Whether the router assigned all that is counted: a gateway's counters say so, a pod's do not."""
+        return self._entry.backend is not None
+
+    @property
     def latency_edges(self) -> tuple[float, ...] | None:
         """Upper edges of its latency buckets in seconds, once a series was seen."""
         return self._windows.edges

@@ -104,6 +104,16 @@ class ScrapeTelemetry:
         self._begun = self._marked = False
 
     @property
+    def tables(self) -> frozenset[str]:
+        """Tables that its counters fill."""
+        return frozenset({"outcome", "latency"})
+
+    @property
+    def assigned_only(self) -> bool:
+        """Whether the router assigned all that is counted: a gateway's counters say so, a pod's do not."""
+        return self._entry.backend is not None
+
+    @property
     def latency_edges(self) -> tuple[float, ...] | None:
         """Upper edges of its latency buckets in seconds, once a page was read."""
         return self._windows.edges

@@ -108,6 +108,8 @@ class _Telemetry:
 
     delay = 0.0
     latency_edges = None
+    tables = frozenset({"outcome", "latency"})
+    assigned_only = True
     sources: Mapping[str, str] = {"requests": "drawn at random"}
 
     def __init__(self, cluster: SimulatedCluster) -> None:

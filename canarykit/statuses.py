@@ -1,0 +1,55 @@
+"""What a status says about a request: answered, refused, denied, or failed by the server."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = ["DENIED", "GRPC_DENIED", "GRPC_FAILED", "Kind", "kind_of", "kind_of_grpc"]
+
+Kind = Literal["ok", "refused", "denied", "failed"]
+"""ok: answered. refused: the server did not accept the request as it was sent (400, 404, 405, 413, 415, 422, …).
+denied: it did not accept who asked, or how often (401, 403, 407, 429). failed: the server's own fault (5xx), or nobody
+waited for the end (0, 499)."""
+
+DENIED = frozenset({401, 403, 407, 429})
+"""HTTP statuses about who asks, or how often."""
+
+_GIVEN_UP = frozenset({0, 499})
+"""No status, because the client left before there was one; 499 is nginx's way to say so."""
+
+GRPC_FAILED = frozenset({1, 2, 4, 12, 13, 14, 15})
+"""gRPC statuses that are the server's fault: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS;
+and CANCELLED, where nobody waited for the end."""
+
+GRPC_DENIED = frozenset({7, 8, 16})
+"""gRPC statuses about who asks, or how often: PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAUTHENTICATED."""
+
+
+def kind_of(code: int) -> Kind:
+    """Say what an HTTP status means for the version that answered.
+
+    Parameters
+    ----------
+    code : int
+        100 to 599; 0 when there was none.
+    """
+    if code in _GIVEN_UP or code >= 500:
+        return "failed"
+    if code in DENIED:
+        return "denied"
+    return "refused" if 400 <= code < 500 else "ok"
+
+
+def kind_of_grpc(code: int) -> Kind:
+    """Say what a gRPC status means for the version that answered. Its HTTP status is 200 all the same.
+
+    Parameters
+    ----------
+    code : int
+        0 to 16; others count as failed, because no server that works sends them.
+    """
+    if code == 0:
+        return "ok"
+    if code in GRPC_FAILED or not 0 < code <= 16:
+        return "failed"
+    return "denied" if code in GRPC_DENIED else "refused"
