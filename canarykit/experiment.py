@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from canarykit import metrics
 from canarykit.clusters import Cluster, connect
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Experiment"]
 
+_OF_CLIENTS = ("refused requests", "denied requests")
+"""Default guardrails that are left out where the source of counts cannot tell."""
+
 
 class Experiment:
     """A canary deployment, from two versions to one.
@@ -48,11 +51,17 @@ class Experiment:
     cluster : Cluster or str, optional
         Where they run; ``"local"`` by default.
     guardrails : sequence of Guardrail, optional
-        What the canary must not do worse; error rate and p95 latency by default.
+        What the canary must not do worse. By default error rate, p95 latency, refused and denied requests; of the last two
+        only what the source of counts can tell.
     plan : RolloutPlan, optional
         For `run` and `advance`; 5, 25 and 50 % for a minute each by default.
     alpha : float
         Chance of a false alarm over the whole rollout, however often one looks.
+    dispersion : float, optional
+        How much more the counts vary from window to window than those of independent requests (φ), from an A/A rollout. By
+        default it is estimated for each rate while the rollout goes on.
+    split : {"realised", "known"}
+        Where the canary's share of a window comes from: its own counts, which needs no trust, or the weight in force.
     journal : path, optional
         Where the record of windows, weights and decisions goes; in memory by default.
     tell : callable, optional
@@ -62,7 +71,7 @@ class Experiment:
     Raises
     ------
     PlanError
-        No guardrail, or two of the same name.
+        No guardrail, or two of the same name; no such split, or a dispersion that is none.
     """
 
     def __init__(
@@ -73,13 +82,19 @@ class Experiment:
         guardrails: Sequence[Guardrail] | None = None,
         plan: RolloutPlan | None = None,
         alpha: float = 0.05,
+        dispersion: float | None = None,
+        split: Literal["realised", "known"] = "realised",
         journal: str | os.PathLike[str] | None = None,
         tell: Callable[[str], object] | None = None,
     ) -> None:
         self.service = service
         self.cluster: Cluster = connect(cluster) if isinstance(cluster, str) else cluster
         self.alpha = alpha
-        chosen = (metrics.error_rate(), metrics.latency()) if guardrails is None else tuple(guardrails)
+        if split not in ("realised", "known"):
+            raise PlanError(f"split of an experiment must be realised or known, not {split!r}")
+        self._how: dict[str, Any] = {"alpha": alpha, "dispersion": dispersion, "split": split}
+        chosen = metrics.default() if guardrails is None else tuple(guardrails)
+        self._optional = frozenset(_OF_CLIENTS) if guardrails is None else frozenset[str]()
         names = [guardrail.name for guardrail in chosen]
         if not names or len(set(names)) < len(names):
             raise PlanError(f"an experiment needs guardrails of different names, not {names}")
@@ -87,7 +102,7 @@ class Experiment:
         clock, plan = self.cluster.clock, plan or RolloutPlan.of(5, 25, 50)
         self._record, self._life = Record(self.journal), Lifetime(clock)
         self._voice = Voice(self._record, clock, tell)
-        self._evidence = Evidence(self.cluster, chosen, alpha, self._record)
+        self._evidence = Evidence(self.cluster, chosen, self._record, **self._how)
         self._traffic = OwnTraffic(self.cluster, self._life, self._evidence, self._record, self._voice)
         self._course = Course(self.cluster, plan, self._life, self._evidence, self._traffic, self._record, self._voice)
         self._steering = Steering(service, self.cluster, self._life, self._course, self._voice)
@@ -127,16 +142,20 @@ class Experiment:
             A version does not come up; says why, with its last log lines. Nothing is left behind.
         """
         start = self.cluster.clock.now()
-        self._record.begin(facts(self.service, self.cluster, alpha=self.alpha, plan=self._course.rollout.plan), self.guardrails)
+        known = facts(self.service, self.cluster, plan=self._course.rollout.plan)
+        self._record.begin({**known, **self._how}, self.guardrails)
         with self._voice.busy("bringing up both versions"):
             self.cluster.deploy(self.service)
         with self._life.lock:
             self._life.begin()
             self._record.begin({"sources": dict(self.cluster.telemetry.sources)}, self.guardrails)
+            left_out = self._evidence.begin(self._optional)
             self._course.begin()
             took = self.cluster.clock.now() - start
             name = f"{self.service.name} (simulated)" if self.cluster.simulated else self.service.name
             self._voice.note("deploy", f"{name}: both versions ready in {took:.1f} s at {self.cluster.url}")
+            if left_out:
+                self._voice.note("guardrails", f"the source of counts does not tell {' and '.join(left_out)}: not compared")
             found = self.cluster.router.observed()
             if found.canary:
                 self._steering.resume(found)

@@ -196,10 +196,14 @@ class History:
         import pandas as pd
 
         rows = [("chance of a false alarm", f"{100 * float(self.facts.get('alpha', 0.05)):g} %, however often one looks")]
-        for guardrail in self.guardrails:
+        how = "estimated" if self.facts.get("dispersion", 1.0) is None else "as stated"
+        for guardrail, verdict in zip(self.guardrails, self.judgement.verdicts, strict=True):
             numbers = f"alarm when shown above ×{guardrail.tolerate:g}, pass when shown below ×{guardrail.margin:g}"
             ceiling = "" if guardrail.ceiling is None else f" or under {100 * guardrail.ceiling:g} %"
-            rows.append((guardrail.name, numbers + ceiling))
+            limit = "" if guardrail.limit is None else f"; no reference when stable is above {100 * guardrail.limit:g} %"
+            phi = verdict.comparison.dispersion
+            varies = "" if phi == 1 else f"; counts vary {phi:g} times as much as chance does (φ, {how})"
+            rows.append((guardrail.name, numbers + ceiling + limit + varies))
         steps = self.facts.get("plan", {}).get("steps", [])
         rows.append(("steps", ", ".join(f"{step['weight']:g} % for {step['hold']:g} s" for step in steps)))
         rows.append(("windows", f"{self.windows:,}, compared by the split that each really had"))
@@ -238,7 +242,12 @@ def replay(journal: Journal, *, guardrails: Sequence[Guardrail] | None = None, a
     """
     facts = journal.facts
     chosen = journal.guardrails if guardrails is None else tuple(guardrails)
-    judge = Judge(chosen, alpha=facts.get("alpha", 0.05) if alpha is None else alpha)
+    judge = Judge(
+        chosen,
+        alpha=facts.get("alpha", 0.05) if alpha is None else alpha,
+        split=facts.get("split", "realised"),
+        dispersion=facts.get("dispersion", 1.0),  # journals that say nothing were judged without an estimate
+    )
     windows = list(journal.windows())
     every = max(1, len(windows) // _LOOKS)
     looks: list[Look] = []

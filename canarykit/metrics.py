@@ -20,6 +20,7 @@ __all__ = [
     "accuracy",
     "classes",
     "confusion_cells",
+    "default",
     "denied",
     "error_rate",
     "latency",
@@ -100,21 +101,36 @@ def confusion_cells(answers: Iterable[tuple[str, Any, Any]], names: Sequence[Any
 
 
 def error_rate(
-    *, tolerate: float = 1.0, margin: float = 1.5, ceiling: float | None = 0.005, mde: float | None = None
+    *,
+    tolerate: float = 1.0,
+    margin: float = 1.5,
+    ceiling: float | None = 0.005,
+    mde: float | None = None,
+    limit: float | None = 0.1,
 ) -> Guardrail:
-    """Share of requests that the version failed (5xx, or no answer).
+    """Share of requests that the version failed (5xx, a failing gRPC status, no answer, or one that broke off).
 
     Parameters
     ----------
-    tolerate, margin, ceiling, mde
-        As in `Guardrail`.
+    tolerate, margin, ceiling, mde, limit
+        As in `Guardrail`. A stable version that fails more than a tenth of its requests is no reference.
     """
     metric = Metric("error rate", "outcome", "rate", OUTCOME_CELLS)
-    return Guardrail(metric, tolerate=tolerate, margin=margin, ceiling=ceiling, mde=mde)
+    return Guardrail(metric, tolerate=tolerate, margin=margin, ceiling=ceiling, mde=mde, limit=limit)
+
+
+def default() -> tuple[Guardrail, ...]:
+    """Guardrails of a rollout that names none: error rate, p95 latency, refused and denied requests."""
+    return error_rate(), latency(), refused(), denied()
 
 
 def refused(
-    *, tolerate: float = 1.0, margin: float = 2.0, ceiling: float | None = 0.005, mde: float | None = None
+    *,
+    tolerate: float = 1.0,
+    margin: float = 2.0,
+    ceiling: float | None = 0.005,
+    mde: float | None = None,
+    limit: float | None = 0.5,
 ) -> Guardrail:
     """Share of requests that the version did not accept as they were sent (400, 404, 405, 413, 415, 422, …).
 
@@ -123,37 +139,54 @@ def refused(
 
     Parameters
     ----------
-    tolerate, margin, ceiling, mde
-        As in `Guardrail`.
+    tolerate, margin, ceiling, mde, limit
+        As in `Guardrail`. A stable version that refuses more than half of its requests is no reference.
     """
     metric = Metric("refused requests", "refused", "rate", REFUSED_CELLS)
-    return Guardrail(metric, tolerate=tolerate, margin=margin, ceiling=ceiling, mde=mde, weight=_OF_CLIENTS)
+    return Guardrail(metric, tolerate=tolerate, margin=margin, ceiling=ceiling, mde=mde, weight=_OF_CLIENTS, limit=limit)
 
 
-def denied(*, tolerate: float = 1.0, margin: float = 2.0, ceiling: float | None = 0.005, mde: float | None = None) -> Guardrail:
+def denied(
+    *,
+    tolerate: float = 1.0,
+    margin: float = 2.0,
+    ceiling: float | None = 0.005,
+    mde: float | None = None,
+    limit: float | None = 0.5,
+) -> Guardrail:
     """Share of requests that the version did not admit (401, 403, 407), or not so many of (429).
 
     It has a tenth of the error budget that the error rate has.
 
     Parameters
     ----------
-    tolerate, margin, ceiling, mde
-        As in `Guardrail`.
+    tolerate, margin, ceiling, mde, limit
+        As in `Guardrail`. A stable version that denies more than half of its requests is no reference.
     """
     metric = Metric("denied requests", "denied", "rate", DENIED_CELLS)
-    return Guardrail(metric, tolerate=tolerate, margin=margin, ceiling=ceiling, mde=mde, weight=_OF_CLIENTS)
+    return Guardrail(metric, tolerate=tolerate, margin=margin, ceiling=ceiling, mde=mde, weight=_OF_CLIENTS, limit=limit)
 
 
-def accuracy(*, tolerate: float = 1.0, margin: float = 1.5, mde: float | None = None) -> Guardrail:
-    """Share of answers that agree with the label; what is compared is the share of *wrong* ones.
+def accuracy(
+    *,
+    tolerate: float = 1.0,
+    margin: float = 1.5,
+    ceiling: float | None = 0.005,
+    mde: float | None = None,
+    limit: float | None = 0.9,
+) -> Guardrail:
+    """Share of labelled requests that were answered rightly; what is compared is the share of *wrong* answers.
+
+    A labelled request that was refused, failed, or answered with what cannot be read is not right.
 
     Parameters
     ----------
-    tolerate, margin, mde
-        As in `Guardrail`, ratios of wrong answers.
+    tolerate, margin, ceiling, mde, limit
+        As in `Guardrail`: ratios and shares of wrong answers. The ceiling lets a version pass that is hardly ever wrong. A
+        stable version that is wrong in more than nine answers of ten is no reference.
     """
     metric = Metric("accuracy", "answers", "rate", ANSWER_CELLS, shown="good")
-    return Guardrail(metric, tolerate=tolerate, margin=margin, mde=mde)
+    return Guardrail(metric, tolerate=tolerate, margin=margin, ceiling=ceiling, mde=mde, limit=limit)
 
 
 def latency(quantile: float = 0.95, *, tolerate: float = 1.2, margin: float = 1.5, mde: float | None = None) -> Guardrail:

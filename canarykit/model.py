@@ -247,6 +247,9 @@ class Guardrail:
         no slowdown is tolerated (``tolerate=1``).
     weight : float
         Share of the error budget, relative to the other guardrails.
+    limit : float, optional
+        Of a rate: share of bad requests of *stable* above which it is no reference. The verdict is then "no data", because
+        a canary that is no worse than a broken version is not shown to be good.
 
     Raises
     ------
@@ -260,8 +263,11 @@ class Guardrail:
     ceiling: float | None = None
     mde: float | None = None
     weight: float = 1.0
+    limit: float | None = None
 
     def __post_init__(self) -> None:
+        if self.limit is not None and not (self.metric.kind == "rate" and 0 < self.limit <= 1):
+            raise PlanError(f"{self.name}: limit is a share of a rate, above 0 and up to 1, not {self.limit}")
         if self.metric.kind in ("score", "classes"):
             if self.tolerate != 0 or not 0 < self.margin < 1:
                 raise PlanError(f"{self.name}: margin is a difference between 0 and 1, and nothing is tolerated (0)")
@@ -313,6 +319,9 @@ class Window:
     in_flight : tuple of int, optional
         Requests of stable and canary that were assigned and had not ended when the window closed; None when the source
         cannot tell. The journal does not keep it.
+    waiting : bool
+        The source has nothing new yet, which is no fault so far; the note says what it waits for. Such a window is neither
+        judged nor kept.
     """
 
     start: float
@@ -324,6 +333,7 @@ class Window:
     note: str = ""
     judged: bool = True
     in_flight: tuple[int, int] | None = None
+    waiting: bool = False
 
     @property
     def requests(self) -> tuple[int, int]:
@@ -359,6 +369,8 @@ class Comparison:
         Evidence, natural log, that the versions differ at all; fails a canary only when nothing is tolerated.
     alpha : float
         Error budget: the interval misses at most in this share of rollouts.
+    dispersion : float
+        How much more the counts vary from window to window than those of independent requests (φ); 1 when they do not.
     """
 
     metric: str
@@ -372,6 +384,7 @@ class Comparison:
     alarm_at: float
     log_e_any: float = 0.0
     alpha: float = 0.05
+    dispersion: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,6 +422,8 @@ class Verdict:
         For machines.
     cells : mapping of str to str
         The numbers in words, one per column of a table: stable, canary, effect, evidence.
+    suspect : bool
+        Its evidence is past the line of one guardrail, but not past that of all together. The weight does not rise meanwhile.
     """
 
     guardrail: str
@@ -416,6 +431,7 @@ class Verdict:
     sentence: str
     comparison: Comparison
     cells: Mapping[str, str] = field(default_factory=dict)
+    suspect: bool = False
 
     def __str__(self) -> str:
         return f"{self.guardrail}: {self.word}: {self.sentence.removeprefix(f'{self.guardrail}: ')}"
@@ -432,7 +448,7 @@ class Judgement:
     Parameters
     ----------
     word : {"pass", "fail", "inconclusive", "no data"}
-        fail when the family of guardrails alarmed, pass when every guardrail passes.
+        fail when one guardrail or more fails, pass when every guardrail passes.
     sentence : str
         The one sentence a person needs.
     verdicts : tuple of Verdict
@@ -448,6 +464,11 @@ class Judgement:
     verdicts: tuple[Verdict, ...]
     log_e: float
     alarm: Alarm | None = None
+
+    @property
+    def suspects(self) -> tuple[Verdict, ...]:
+        """Guardrails past their own line, but not past the family's."""
+        return tuple(verdict for verdict in self.verdicts if verdict.suspect)
 
     def __str__(self) -> str:
         each = [f"  {verdict}" for verdict in self.verdicts] if len(self.verdicts) > 1 else []

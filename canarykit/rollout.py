@@ -92,6 +92,9 @@ def decide(
     now: float,
     canary_trouble: str | None = None,
     doubt: str | None = None,
+    unusable: str | None = None,
+    delay: float = 0.0,
+    waiting: str = "",
 ) -> Decision:
     """Say what to do at this look.
 
@@ -107,11 +110,19 @@ def decide(
         The canary crashes or is not ready.
     doubt : str, optional
         A reason not to believe the numbers: the gateway serves another split than it was told.
+    unusable : str, optional
+        A reason why nothing can be learned from the traffic: both versions refuse what the kit sends.
+    delay : float
+        Seconds until a finished request is counted, at most. Holds begin when the source can have counts of the present
+        weight; silence is forgiven for as long as it takes two readings of the source.
+    waiting : str
+        What the source waits for, when it has nothing new yet; names the cause of a long silence.
 
     Returns
     -------
     Decision
-        The weight never rises after an alarm, without data at the present weight, or on doubt.
+        The weight never rises after an alarm, while a guardrail is past its own line, without data at the present weight,
+        or on doubt.
     """
     if rollout.finished:
         return Decision("hold", f"the rollout has ended: {rollout.phase}")
@@ -121,26 +132,31 @@ def decide(
         return Decision("roll back", canary_trouble, outcome="rolled back")
     if doubt:
         return Decision("stop", doubt, outcome="inconclusive")
+    if unusable:
+        return Decision("stop", unusable, outcome="no data")
     step = rollout.present
     if step is None:
         first = rollout.plan.steps[0].weight
         return Decision("advance", f"first step: {first:g} % to the canary", weight=first)
-    return _at_step(rollout, step, judgement, now)
+    return _at_step(rollout, step, judgement, now, delay, waiting)
 
 
-def _at_step(rollout: Rollout, step: Step, judgement: Judgement | None, now: float) -> Decision:
+def _at_step(rollout: Rollout, step: Step, judgement: Judgement | None, now: float, delay: float, waiting: str) -> Decision:
     missing = _missing(rollout, judgement)
     silence = now - rollout.data_since
-    if silence >= rollout.plan.no_data_after:
-        cause = missing or "no request reached the canary"
+    if silence >= rollout.plan.no_data_after + 2 * delay:
+        cause = waiting or missing or "no request reached the canary"
         return Decision("stop", f"no data for {silence:.0f} s: {cause}", outcome="no data")
     if judgement is None or missing is not None:
         return Decision("hold", f"waiting for data: {missing}")
-    held = now - rollout.since
-    if rollout.ahead is None and judgement.word != "pass" and held >= max(rollout.plan.budget, step.hold):
+    held = max(now - rollout.since - delay, 0.0)
+    too_long = held >= max(rollout.plan.budget, step.hold)
+    if too_long and (judgement.suspects or (rollout.ahead is None and judgement.word != "pass")):
         return Decision("stop", f"not shown to be safe within {held:.0f} s: {judgement.sentence}", outcome="inconclusive")
+    if judgement.suspects:
+        return Decision("hold", "; ".join(verdict.sentence for verdict in judgement.suspects))
     if rollout.requests < step.min_requests:
-        if held >= max(rollout.plan.budget, step.hold):
+        if too_long:
             reason = f"only {rollout.requests} of {step.min_requests} canary requests in {held:.0f} s at {step.weight:g} %"
             return Decision("stop", reason, outcome="inconclusive")
         return Decision("hold", f"{rollout.requests} of {step.min_requests} canary requests at {step.weight:g} %")

@@ -19,8 +19,13 @@ __all__ = [
     "odds",
     "passed",
     "rounded",
+    "suspected",
     "undecided",
 ]
+
+
+_TOO_MANY = 1_000_000
+"""Further requests beyond which a number does not help: what would decide sooner is said instead."""
 
 
 def _always(comparison: Comparison) -> str:
@@ -62,12 +67,14 @@ def effect(comparison: Comparison, metric: Metric) -> str:
         return f"{factor * low:+.2g} to {factor * high:+.2g}{unit}".replace("-", "−")
     if metric.kind == "quantile":
         low_text, high_text = (f"{100 * (ratio - 1):+.0f} %".replace("-", "−") for ratio in (low, high))
+        low_text = "just over 0 %" if low > 1 and low_text == "+0 %" else low_text
         if math.isinf(high):
             return f"at least {low_text}"
         return f"at most {high_text}" if low <= 0 else f"{low_text} to {high_text}"
+    low_text = "just over 1" if low > 1 and _two_digits(low) == "1" else _two_digits(low)
     if math.isinf(high):
-        return f"at least {_two_digits(low)} times"
-    return f"at most {_two_digits(high)} times" if low <= 0 else f"{_two_digits(low)} to {_two_digits(high)} times"
+        return f"at least {low_text} times"
+    return f"at most {_two_digits(high)} times" if low <= 0 else f"{low_text} to {_two_digits(high)} times"
 
 
 def _two_digits(value: float) -> str:
@@ -99,7 +106,19 @@ def failed(comparison: Comparison, metric: Metric) -> str:
         f"{metric.name} {levels(comparison, metric)}, shown after {stable + canary:,} requests, "
         f"{canary:,} of them to the canary"
     )
+    if metric.kind in ("quantile", "score") and effect(comparison, metric) == "unknown":
+        what = "durations are distributed worse" if metric.kind == "quantile" else f"{metric.name} is distributed worse"
+        return f"the canary's {what} than stable's ({_always(comparison)}); {found}"
     return f"{_against(comparison, metric)} ({_always(comparison)}); {found}"
+
+
+def suspected(comparison: Comparison, metric: Metric, guardrails: int) -> str:
+    """Sentence of a guardrail that is past its own line, but not past that of all guardrails together."""
+    evidence = odds(comparison.log_e, comparison.alarm_at)
+    return (
+        f"{metric.name} {levels(comparison, metric)}: evidence that the canary is worse is {evidence}, enough for one "
+        f"guardrail but not yet for {guardrails} together; the weight does not rise meanwhile"
+    )
 
 
 def passed(comparison: Comparison, metric: Metric, margin: float, ceiling: float | None) -> str:
@@ -133,7 +152,12 @@ def undecided(
     else:
         found = f"{_against(comparison, metric)} ({_always(comparison)})"
     still = ""
-    if math.isfinite(requests) and requests >= 1:
+    if math.isfinite(requests) and requests > _TOO_MANY:
+        still = (
+            f"; bad requests are too rare to tell ×{margin:g} soon: a wider margin, a ceiling above the canary's level, or "
+            "more weight for the canary would decide sooner"
+        )
+    elif math.isfinite(requests) and requests >= 1:
         when = f" ({duration(seconds)} at this traffic)" if math.isfinite(seconds) else ""
         still = f"; ×{margin:g} should show, or be ruled out, after about {rounded(requests)} more requests{when}"
     return f"{metric.name}: not enough data yet: {found}{still}"

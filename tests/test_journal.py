@@ -21,7 +21,9 @@ GUARDRAILS = (ck.metrics.error_rate(), ck.metrics.latency(0.95), ck.metrics.accu
 def filled(path, window, windows=10):
     """A journal of some windows."""
     journal = ck.Journal(path)
-    journal.begin({"service": "digits", "alpha": 0.05, "versions": {"stable": "v1", "canary": "v2"}}, GUARDRAILS)
+    journal.begin(
+        {"service": "digits", "alpha": 0.05, "dispersion": None, "versions": {"stable": "v1", "canary": "v2"}}, GUARDRAILS
+    )
     journal.add_event(0.0, "deploy", "both versions ready")
     journal.add_weight(0.0, 25.0, 0.002, 0.0)
     for at in range(windows):

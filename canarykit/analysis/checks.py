@@ -96,6 +96,9 @@ def warm_up(windows: Iterable[Window], seconds: float) -> Iterator[Window]:
 _LONG = 30
 """A window so many times longer than requests take has too few of an earlier weight in it to look like a lie."""
 
+_QUEUES = 2.0
+"""Requests of a version whose queue grows take ever longer: a difference has to last so many times as long as they take."""
+
 
 class SplitCheck:
     """Sample-ratio mismatch: does the gateway serve the split that was configured?
@@ -103,51 +106,86 @@ class SplitCheck:
     Every request is an event; bets on a share that differs by some percent, in both directions. An alarm is about
     the router, never about the canary. Source: Lindon and Malek (2022); docs/statistics.md, section 6.
 
+    What counts is what was assigned, not what has ended: a burst may wait at one version and not at the other. Requests in
+    flight are added where the source knows them. Elsewhere a difference has to last longer than requests take.
+
     Parameters
     ----------
     alpha : float
         Chance of a false alarm, however often one looks.
+    assigned_only : bool
+        Whether all that is counted was assigned by the router. Otherwise an alarm does not blame it.
     """
 
-    def __init__(self, alpha: float = 0.05) -> None:
+    def __init__(self, alpha: float = 0.05, *, assigned_only: bool = True) -> None:
         self._line = np.log(1 / alpha)
+        self._assigned_only = assigned_only
         self._bets = np.linspace(-0.3, 0.3, 21)
         raw = -0.5 * (self._bets / 0.1) ** 2
         self._prior = raw - np.logaddexp.reduce(raw)
         self._wealth = np.zeros_like(self._bets)
+        self._waiting = np.zeros_like(self._bets)
         self._asked = self._served = 0.0
         self._split: TrafficSplit | None = None
-        self._since = -math.inf
+        self._since, self._suspected, self._slowest = -math.inf, math.inf, 0.0
         self.alarm: str | None = None
 
     @property
     def log_e(self) -> float:
         """Evidence, natural log, that the served share is not the configured one."""
-        return mixture(self._wealth, self._prior)
+        return mixture(self._wealth + self._waiting, self._prior)
 
-    def update(self, window: Window, requests_take: float = 0.0) -> None:
+    def update(self, window: Window, requests_take: float = 0.0, slowest: float = 0.0) -> None:
         """Take in one window.
 
         Parameters
         ----------
         window : Window
-            One that begins sooner after a change of weight than requests take is left out: where they are counted when
-            they end, many of them were drawn under the earlier weight.
+            One that begins sooner after a change of weight than requests take is left out where nobody knows what is in
+            flight: many requests that end in it were drawn under the earlier weight.
         requests_take : float
             Seconds within which almost all requests end.
+        slowest : float
+            Seconds that the slowest request of the window took.
         """
         if window.split != self._split:
             self._split, self._since = window.split, window.start
-        if window.start < self._since + requests_take and window.end - window.start < _LONG * requests_take:
+        if (
+            window.in_flight is None
+            and window.start < self._since + requests_take
+            and window.end - window.start < _LONG * requests_take
+        ):
             return
         stable, canary = window.requests
-        if not stable + canary or not 0 < window.split.share < 1:
+        share = window.split.share
+        if not stable + canary + sum(window.in_flight or ()) or not 0 < share < 1:
             return
-        self._wealth += log_wealth(canary, stable + canary, window.split.share, self._bets)
-        self._asked += (stable + canary) * window.split.share
+        self._wealth += log_wealth(canary, stable + canary, share, self._bets)
+        self._asked += (stable + canary) * share
         self._served += canary
-        if self.alarm is None and self.log_e >= self._line:
-            self.alarm = (
-                f"the gateway gave the canary {self._served:,.0f} requests where the configured weights ask for "
-                f"{self._asked:,.0f}: check the router; nothing is said about the canary"
-            )
+        in_flight = window.in_flight or (0, 0)
+        self._waiting = log_wealth(in_flight[1], sum(in_flight), share, self._bets)
+        self._sound(window, max(requests_take, slowest), in_flight)
+
+    def _sound(self, window: Window, requests_take: float, in_flight: tuple[int, int]) -> None:
+        """Alarm when the difference is there, and is no queue."""
+        if self.log_e < self._line:
+            self._suspected, self._slowest = math.inf, 0.0
+            return
+        self._slowest = max(self._slowest, requests_take)
+        is_long = window.end - window.start >= _LONG * self._slowest
+        self._suspected = min(self._suspected, window.start if is_long else window.end)
+        lasts = window.end - self._suspected
+        if self.alarm is None and (window.in_flight is not None or lasts >= _QUEUES * self._slowest):
+            served, asked = self._served + in_flight[1], self._asked + sum(in_flight) * window.split.share
+            self.alarm = self._sentence(served, asked)
+
+    def _sentence(self, served: float, asked: float) -> str:
+        counted = f"{served:,.0f} requests where the configured weights ask for {asked:,.0f}"
+        if self._assigned_only:
+            return f"the gateway gave the canary {counted}: check the router; nothing is said about the canary"
+        return (
+            f"the canary's pods counted {counted}. They count what is sent to them directly as well (probes, scrapes, requests "
+            "to a Service of their own), so this may not be the router: leave such requests out (ignore=), or have the "
+            "gateway's counters read; nothing is said about the canary"
+        )

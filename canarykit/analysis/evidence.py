@@ -157,6 +157,19 @@ class RateEvidence(Evidence):
             float("inf") if kept[-1] == len(_GRID) - 1 else float(np.exp(high)),
         )
 
+    def shown_above(self, log_line: float) -> float:
+        """The largest ratio that the one-sided test rejects at a line (natural log), as it does `tolerate`; 0 when none.
+
+        It is read off a grid whose step divides that of the bets, so that the test is the same at each ratio.
+        """
+        wealth = self._wealth[-len(_GRID) :]
+        step = _GRID[1] - _GRID[0]
+        offsets = np.round(EFFECTS / step).astype(int)
+        prior = log_prior(EFFECTS)
+        nulls = np.arange(len(_GRID) - offsets[-1])
+        rejected = np.flatnonzero(log_sum(wealth[nulls[:, None] + offsets] + prior) - wealth[nulls] >= log_line)
+        return float(np.exp(_GRID[rejected[-1]])) if len(rejected) else 0.0
+
 
 class CeilingEvidence(Evidence):
     """Evidence that one version's rate is below a ceiling, for events so rare that a ratio says nothing.

@@ -39,29 +39,33 @@ def family(log_e: Sequence[float], weights: Sequence[float] | None = None) -> fl
     return float(log_sum(values + np.log(shares / shares.sum())))
 
 
-def closure(e: Sequence[float]) -> Array:
+def closure(e: Sequence[float] | Array, weights: Sequence[float] | None = None) -> Array:
     """E-values adjusted for asking all questions: each alarms where its own adjusted value reaches 1/α.
 
     Parameters
     ----------
-    e : sequence of float
+    e : (questions,) float array
         E-values.
+    weights : sequence of float, optional
+        Share of the error budget of each; equal by default.
 
     Returns
     -------
     (questions,) float array
-        For each, the least mean over all sets of questions that hold it.
+        For each, the least weighted mean over all sets of questions that hold it.
 
     Notes
     -----
     Section 4 of docs/statistics.md; closed testing with means of e-values, Vovk and Wang (2021).
     """
     values = np.asarray(e, dtype=float)
+    shares = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
     adjusted = np.empty(len(values))
     for j in range(len(values)):
-        others = np.sort(np.delete(values, j))
-        sums = values[j] + np.concatenate([[0.0], np.cumsum(others)])
-        adjusted[j] = (sums / np.arange(1, len(sums) + 1)).min()
+        # A further question lowers the mean when it is below it: the smallest come first.
+        order = [k for k in np.argsort(values, kind="stable") if k != j]
+        sums = shares[j] * values[j] + np.concatenate([[0.0], np.cumsum(shares[order] * values[order])])
+        adjusted[j] = (sums / (shares[j] + np.concatenate([[0.0], np.cumsum(shares[order])]))).min()
     return adjusted
 
 

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from canarykit import words
 from canarykit.analysis.bets import Array
-from canarykit.analysis.families import family
+from canarykit.analysis.families import closure, family
 from canarykit.analysis.questions import SPLITS, Split
 from canarykit.analysis.watch import Watch
 from canarykit.errors import PlanError
 from canarykit.model import Alarm, Comparison, Guardrail, Judgement, Verdict, Window, Word
 
 __all__ = ["Judge"]
+
+_LARGEST = 600.0
+"""Natural logarithm of an e-value beyond which it is not told apart from larger ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """What was known when a guardrail failed; it stays so."""
+
+    alarm: Alarm
+    comparison: Comparison
+    sentence: str
 
 
 class Judge:
@@ -22,19 +37,20 @@ class Judge:
     Parameters
     ----------
     guardrails : sequence of Guardrail
-        The family; a rollback needs the weighted mean of its e-values to reach ``1 / alpha``.
+        The family. A guardrail fails when the closed test of the family says so: its e-value, averaged with any others, is
+        at least ``1 / alpha``.
     alpha : float
         Chance that a canary that is no worse than tolerated is ever failed.
     beta : float
         Chance that a canary worse than a margin is ever passed.
-
     split : {"realised", "known", "mirrored"}
         Where the canary's share of a window comes from: its own counts, which needs no trust; the configured weight, when
         the router draws each request by itself and serves what it was told; or both versions answer each request, and
         what is counted are the requests on which only one of them failed.
-    dispersion : float
-        How much more labels vary from window to window than independent requests would, from an A/A split
-        (`canarykit.analysis.checks.dispersion`). Evidence is taken to the power of one over it.
+    dispersion : float, optional
+        How much more labels vary from window to window than those of independent requests (φ), for all guardrails: from an
+        A/A split (`canarykit.analysis.checks.dispersion`), say. Evidence is taken to the power of one over it. By default
+        that of each rate is estimated from the windows judged before.
     alarm_at : float, optional
         Of a single rate: value of E at which it alarms, from `canarykit.analysis.evidence.threshold`, when the number of
         events is declared beforehand. The guarantee ends there.
@@ -56,14 +72,14 @@ class Judge:
         alpha: float = 0.05,
         beta: float = 0.05,
         split: Split = "realised",
-        dispersion: float = 1.0,
+        dispersion: float | None = None,
         alarm_at: float | None = None,
     ) -> None:
         if not (0 < alpha < 1 and 0 < beta < 1):
             raise PlanError(f"alpha and beta must be between 0 and 1, not {alpha} and {beta}")
         if split not in SPLITS:
             raise PlanError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
-        if not (math.isfinite(dispersion) and dispersion > 0):
+        if dispersion is not None and not (math.isfinite(dispersion) and dispersion > 0):
             raise PlanError(f"dispersion must be a number above 0, not {dispersion}")
         if alarm_at is not None and (
             not 1 < alarm_at <= 1 / alpha or [guardrail.metric.kind for guardrail in guardrails] != ["rate"]
@@ -73,8 +89,7 @@ class Judge:
         self._alarm_at = 1 / alpha if alarm_at is None else alarm_at
         self._weights = [guardrail.weight for guardrail in guardrails]
         self._watches = [Watch(guardrail, self._alarm_at, split, dispersion) for guardrail in guardrails]
-        self._alarm: Alarm | None = None
-        self._alarm_sentence = ""
+        self._failures: dict[str, _Failure] = {}
         self._said: Judgement | None = None
 
     def update(self, window: Window) -> None:
@@ -89,13 +104,27 @@ class Judge:
         tables = [watch.checked(window) for watch in self._watches]  # all of it is good, or none is taken in
         for watch, table in zip(self._watches, tables, strict=True):
             watch.update(window, table)
+        self._find_failures(window.end)
+
+    def _find_failures(self, now: float) -> None:
+        """Note which guardrails fail for the first time."""
         line = math.log(self._alarm_at)
-        # A mean is no larger than its largest part: most looks end here.
-        if self._alarm is None and max(watch.log_e for watch in self._watches) >= line and self.log_e >= line:
-            guilty = max(self._watches, key=lambda watch: watch.log_e)
-            comparison = guilty.comparison(self.alpha)
-            self._alarm = Alarm(guilty.metric.name, window.end, comparison.requests)
-            self._alarm_sentence = words.failed(comparison, guilty.metric)
+        log_e = [watch.log_e for watch in self._watches]
+        if max(log_e) < line:  # an adjusted e-value is no larger than its own: most looks end here
+            return
+        adjusted = closure(np.exp(np.minimum(log_e, _LARGEST)), self._weights)
+        for number in np.argsort(-np.array(log_e), kind="stable"):
+            watch = self._watches[number]
+            if adjusted[number] < self._alarm_at or watch.metric.name in self._failures:
+                continue
+            comparison = watch.comparison(self.alpha, failed=True)
+            alarm = Alarm(watch.metric.name, now, comparison.requests)
+            self._failures[watch.metric.name] = _Failure(alarm, comparison, words.failed(comparison, watch.metric))
+
+    @property
+    def _first(self) -> _Failure | None:
+        """The first guardrail that failed, with the strongest evidence then."""
+        return next(iter(self._failures.values()), None)
 
     @property
     def still_needed(self) -> tuple[tuple[float, float], ...]:
@@ -110,7 +139,7 @@ class Judge:
     @property
     def calm(self) -> bool:
         """Whether nothing has alarmed."""
-        return self._alarm is None
+        return not self._failures
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -138,8 +167,9 @@ class Judge:
         verdicts = tuple(self._verdict(watch) for watch in self._watches)
         said = {verdict.word for verdict in verdicts}
         word: Word
-        if self._alarm is not None:
-            word, sentence = "fail", self._alarm_sentence
+        first = self._first
+        if first is not None:
+            word, sentence = "fail", first.sentence
         elif "no data" in said:
             word, sentence = "no data", _join(verdicts, "no data")
         elif said == {"pass"}:
@@ -147,23 +177,27 @@ class Judge:
             word, sentence = "pass", words.all_passed(found)
         else:
             word, sentence = "inconclusive", _join(verdicts, "inconclusive")
-        return Judgement(word, sentence, verdicts, self.log_e, self._alarm)
+        return Judgement(word, sentence, verdicts, self.log_e, first.alarm if first is not None else None)
 
     def _verdict(self, watch: Watch) -> Verdict:
-        comparison, metric = watch.comparison(self.alpha), watch.metric
+        metric = watch.metric
+        failure = self._failures.get(metric.name)
+        if failure is not None:
+            cells = words.cells(failure.comparison, metric)
+            return Verdict(metric.name, "fail", failure.sentence, failure.comparison, cells)
+        comparison = watch.comparison(self.alpha)
         word: Word = "inconclusive"
         missing = watch.missing()
-        if self._alarm is not None and self._alarm.guardrail == metric.name:
-            word, sentence = "fail", self._alarm_sentence
-        elif missing is not None:
+        suspect = watch.log_e >= math.log(self._alarm_at)
+        if missing is not None:
             word, sentence = "no data", missing
-        elif watch.log_e >= math.log(self._alarm_at):
-            word, sentence = "fail", words.failed(comparison, metric)
+        elif suspect:
+            sentence = words.suspected(comparison, metric, len(self._watches))
         elif watch.log_e_safe >= math.log(1 / self.beta):
             word, sentence = "pass", words.passed(comparison, metric, watch.guardrail.margin, watch.guardrail.ceiling)
         else:
             sentence = words.undecided(comparison, metric, watch.guardrail.margin, *watch.still_needed())
-        return Verdict(metric.name, word, sentence, comparison, words.cells(comparison, metric))
+        return Verdict(metric.name, word, sentence, comparison, words.cells(comparison, metric), suspect)
 
 
 def _join(verdicts: Sequence[Verdict], word: Word) -> str:

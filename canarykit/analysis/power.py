@@ -17,7 +17,7 @@ import numpy as np
 from canarykit.errors import PlanError
 from canarykit.words import duration, rounded
 
-__all__ = ["Need", "Plan", "bound", "needs", "plan", "still_needed"]
+__all__ = ["Need", "Plan", "bound", "needs", "plan", "still_needed", "still_needed_below"]
 
 RATE_FACTOR, HISTOGRAM_FACTOR = 1.2, 2.0
 """What the kit's evidence needs, as multiples of the bound: for rates, and for histograms."""
@@ -256,3 +256,39 @@ def still_needed(levels: tuple[float, float], requests: tuple[int, int], margin:
     share = canary / (stable + canary)
     total = RATE_FACTOR * bound([base, 1 - base], [base * margin, 1 - base * margin], share)
     return max(0.0, total * (1 - max(log_e_safe, 0.0) / math.log(20)))
+
+
+def still_needed_below(
+    level: float, requests: tuple[int, int], ceiling: float, *, mass: float = 1.0, log_e_safe: float = 0.0
+) -> float:
+    """Further requests until the canary's rate would be shown to be below a ceiling.
+
+    Parameters
+    ----------
+    level : float
+        Share of bad requests of the canary so far.
+    requests : tuple of int
+        Of stable and of the canary so far.
+    ceiling : float
+        Share of requests.
+    mass : float
+        Share of the evidence that goes by the ceiling.
+    log_e_safe : float
+        Evidence for it so far, natural log.
+
+    Returns
+    -------
+    float
+        NaN when it cannot be said: no canary requests, or a level that is not below the ceiling.
+
+    Notes
+    -----
+    Section 5 of docs/statistics.md: Wald's inequality with the divergence of the two rates.
+    """
+    stable, canary = requests
+    if not canary or not 0 <= level < ceiling:
+        return float("nan")
+    per_request = _divergence(np.array([level, 1 - level]), np.array([ceiling, 1 - ceiling]))
+    line = math.log(20 / mass)
+    gained = min(max(log_e_safe, 0.0) / line, 1.0)
+    return RATE_FACTOR * line / per_request * (1 - gained) * (stable + canary) / canary

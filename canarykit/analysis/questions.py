@@ -12,9 +12,9 @@ from canarykit.analysis.bets import Array, class_bets, latency_bets, score_bets
 from canarykit.analysis.evidence import CeilingEvidence, LabelEvidence, QuantileEvidence, RateEvidence
 from canarykit.analysis.histogram import moments_of, quantile_of
 from canarykit.analysis.intervals import MeanDifference
-from canarykit.analysis.power import HISTOGRAM_FACTOR, RATE_FACTOR, still_needed
+from canarykit.analysis.power import HISTOGRAM_FACTOR, RATE_FACTOR, still_needed, still_needed_below
 from canarykit.analysis.slowdown import SlowdownEvidence
-from canarykit.model import Counts, Guardrail
+from canarykit.model import Counts, Guardrail, Metric
 
 __all__ = ["SPLITS", "Question", "Split", "question_of"]
 
@@ -67,11 +67,33 @@ class Question(Protocol):
         """Further requests until it is likely to be decided; NaN when that cannot be said."""
         ...
 
+    def shown_worse(self, log_line: float, interval: tuple[float, float]) -> tuple[float, float]:
+        """Interval of a guardrail that fails at a line (natural log): what it rejects is not in it, or nothing is known."""
+        ...
+
+    def no_reference(self, stable: Array) -> str | None:
+        """Say why stable, with these counts, is nothing to compare with; None when it is."""
+        ...
+
+    @property
+    def varies(self) -> bool:
+        """Whether its events are counted from independent requests, so that variation beyond chance can be seen in them."""
+        ...
+
+
+_ENOUGH_FOR_A_LEVEL = 30
+"""Requests of stable from which on its level is taken for what it is."""
+
+_CEILING_MASS = {"bad": 0.5, "good": 0.1}
+"""Share of the evidence for a pass that goes by the ceiling. Errors are often rare, and wrong answers seldom are."""
+
 
 class _Rate:
     def __init__(self, guardrail: Guardrail, split: Split) -> None:
         self._good_first = guardrail.metric.shown == "good"
-        self._margin = guardrail.margin
+        self._margin, self._tolerate, self._limit = guardrail.margin, guardrail.tolerate, guardrail.limit
+        self._ceiling_at, self._ceiling_mass = guardrail.ceiling, _CEILING_MASS[guardrail.metric.shown]
+        self._metric = guardrail.metric
         # Wrong answers are not rare: the right ones are evidence, too; not of a pair, where one tells the other.
         both = self._good_first and split != "mirrored"
         self._rate = RateEvidence(guardrail.tolerate, guardrail.margin, guardrail.mde, both_cells=both)
@@ -93,8 +115,9 @@ class _Rate:
     def log_e_safe(self) -> float:
         if self._ceiling is None:
             return self._rate.log_e_safe
-        # "Worse than the margin *and* above the ceiling": the mean of both e-values.
-        return float(np.logaddexp(self._rate.log_e_safe, self._ceiling.log_e) - math.log(2))
+        # "Worse than the margin *and* above the ceiling": a mean of both e-values.
+        mass = self._ceiling_mass
+        return float(np.logaddexp(self._rate.log_e_safe + math.log(1 - mass), self._ceiling.log_e + math.log(mass)))
 
     @property
     def log_e_any(self) -> float:
@@ -113,15 +136,35 @@ class _Rate:
     def needed(self, totals: Counts, levels: tuple[float, float]) -> float:
         bad = (1 - levels[0], 1 - levels[1]) if self._good_first else levels
         stable, canary = (int(n) for n in totals.sum(axis=1))
-        return still_needed(bad, (stable, canary), self._margin, log_e_safe=self.log_e_safe)
+        by_ratio = still_needed(bad, (stable, canary), self._margin, log_e_safe=self.log_e_safe)
+        if self._ceiling_at is None:
+            return by_ratio
+        gained = self.log_e_safe + math.log(1 / self._ceiling_mass)
+        below = still_needed_below(bad[1], (stable, canary), self._ceiling_at, mass=self._ceiling_mass, log_e_safe=gained)
+        return float(np.nanmin([by_ratio, below])) if not math.isnan(by_ratio) or not math.isnan(below) else float("nan")
+
+    def shown_worse(self, log_line: float, interval: tuple[float, float]) -> tuple[float, float]:
+        low = max(interval[0], self._rate.shown_above(log_line), math.nextafter(self._tolerate, math.inf))
+        return low, max(interval[1], low)
+
+    def no_reference(self, stable: Array) -> str | None:
+        requests = float(stable.sum())
+        if self._limit is None or requests < _ENOUGH_FOR_A_LEVEL or stable[1] / requests <= self._limit:
+            return None
+        return (
+            f"stable {_doing(self._metric)} {100 * stable[1] / requests:.3g} % of requests, so it is no reference "
+            f"(limit: {100 * self._limit:g} %)"
+        )
+
+    varies = True
 
 
 class _Quantile:
     def __init__(self, guardrail: Guardrail) -> None:
         metric = guardrail.metric
         assert metric.quantile is not None
-        self._edges, self._p, self._margin = metric.cells, metric.quantile, guardrail.margin
-        self._any_slowdown = guardrail.tolerate == 1
+        self._edges, self._p, self._margin, self._unit = metric.cells, metric.quantile, guardrail.margin, metric.unit
+        self._any_slowdown, self._tolerate = guardrail.tolerate == 1, guardrail.tolerate
         self._quantile = QuantileEvidence(metric.cells, metric.quantile, guardrail.tolerate, guardrail.margin)
         self._shape = LabelEvidence(len(metric.cells), lambda stable, canary: latency_bets(stable, metric.cells, guardrail.mde))
         # Wide buckets cannot hold a quantile and its tolerated multiple apart: all buckets together can.
@@ -175,6 +218,25 @@ class _Quantile:
         return still_needed((base, base), (stable, canary), max(slow / base, 1.01), log_e_safe=self.log_e_safe) * (
             HISTOGRAM_FACTOR / RATE_FACTOR
         )
+
+    def shown_worse(self, log_line: float, interval: tuple[float, float]) -> tuple[float, float]:
+        if self._any_slowdown and interval[0] <= 1:
+            return 0.0, math.inf  # durations are distributed worse; of this quantile it is not shown
+        low = max(interval[0], math.nextafter(self._tolerate, math.inf))
+        return low, max(interval[1], low)
+
+    def no_reference(self, stable: Array) -> str | None:
+        requests = int(stable.sum())
+        if not requests or math.isfinite(quantile_of(stable, self._edges, self._p)):
+            return None
+        largest = max((edge for edge in self._edges if math.isfinite(edge)), default=0.0)
+        how_many = "all" if stable[-1] == requests else "too many"
+        return (
+            f"{how_many} of stable's {requests:,} durations are above the largest bucket ({largest:g} {self._unit}), so its "
+            f"p{100 * self._p:g} is not known"
+        )
+
+    varies = False
 
 
 class _Means:
@@ -233,6 +295,21 @@ class _Means:
 
     def needed(self, totals: Counts, levels: tuple[float, float]) -> float:
         return float("nan")
+
+    def shown_worse(self, log_line: float, interval: tuple[float, float]) -> tuple[float, float]:
+        return (-math.inf, math.inf) if interval[0] <= 0 <= interval[1] else interval
+
+    def no_reference(self, stable: Array) -> str | None:
+        return None
+
+    varies = False
+
+
+def _doing(metric: Metric) -> str:
+    """Verb for what a version does to requests in the bad cell of a rate."""
+    return {"outcome": "fails", "refused": "refuses", "denied": "denies", "answers": "is wrong in"}.get(
+        metric.table, "is bad in"
+    )
 
 
 def question_of(guardrail: Guardrail, split: Split) -> Question:

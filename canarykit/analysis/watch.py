@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from canarykit.analysis.bets import Array
+from canarykit.analysis.dispersion import DispersionEstimate
 from canarykit.analysis.questions import Split, question_of
 from canarykit.errors import TelemetryError
 from canarykit.model import Comparison, Counts, Guardrail, TrafficSplit, Window
@@ -12,6 +15,9 @@ from canarykit.model import Comparison, Counts, Guardrail, TrafficSplit, Window
 __all__ = ["Watch"]
 
 _MERGE_REQUESTS, _MERGE_CANARY = 20, 3
+
+_CAUTIOUS, _LIKELY = 0.75, 0.5
+"""Quantiles of the posterior of φ: to blame a canary takes more caution than to clear it, which takes many requests anyway."""
 
 
 class Watch:
@@ -25,16 +31,19 @@ class Watch:
         Value of E at which it would alarm alone.
     split : {"realised", "known", "mirrored"}
         Where the canary's share of a window comes from.
-    dispersion : float
-        How much more the labels vary than independent requests would (φ of an A/A split); E is taken to the power 1/φ.
+    dispersion : float, optional
+        How much more the labels vary than those of independent requests would (φ); E is taken to the power 1/φ. By default,
+        that of a rate is estimated from past windows, and that of other metrics is taken to be 1.
     """
 
-    def __init__(self, guardrail: Guardrail, alarm_at: float, split: Split = "realised", dispersion: float = 1.0) -> None:
+    def __init__(
+        self, guardrail: Guardrail, alarm_at: float, split: Split = "realised", dispersion: float | None = None
+    ) -> None:
         self.guardrail, self.metric, self.alarm_at = guardrail, guardrail.metric, alarm_at
         self.totals = np.zeros((2, len(self.metric.cells)), dtype=np.int64)
         self.uninformative = self._canary_alone = 0
         self.silent_because = "nothing was counted yet"
-        self._split, self._dispersion = split, max(dispersion, 1.0)
+        self._split = split
         self._seconds = 0.0
         # Stable's requests weighted as the canary's: else a busy hour under one weight looks like a difference.
         self._alike = np.zeros(self.totals.shape)
@@ -42,6 +51,9 @@ class Watch:
         self._pending_split: TrafficSplit | None = None
         self._events = np.zeros(2, dtype=np.int64)
         self._question = question_of(guardrail, split)
+        self._estimate = DispersionEstimate() if dispersion is None and self._question.varies and split != "mirrored" else None
+        self.dispersion = self._safe_dispersion = max(dispersion or 1.0, 1.0)
+        """φ, as it was known before the newest window."""
 
     def checked(self, window: Window) -> Counts | None:
         """Return this metric's table of a window; None when there is none.
@@ -79,6 +91,7 @@ class Watch:
             self._canary_alone += int(counts[1].sum())
             if self.metric.kind == "quantile":
                 self._question.update(np.array([counts[0], np.zeros_like(counts[0])]), 0.0)
+            self._learn(counts)
             return
         if self._split == "known":
             self._seconds += window.end - window.start
@@ -94,7 +107,7 @@ class Watch:
         stable, canary = (int(n) for n in self._pending.sum(axis=1))
         if stable + canary >= _MERGE_REQUESTS and canary >= _MERGE_CANARY and stable > 0:
             self._alike += self._pending * np.array([[canary / stable], [1.0]])
-            self._events += self._question.update(self._pending, canary / (stable + canary))
+            self._bet(self._pending, canary / (stable + canary))
             self._pending = np.zeros_like(counts)
 
     def _take(self, counts: Counts, share: float) -> None:
@@ -102,39 +115,64 @@ class Watch:
         self.totals += counts
         if stable and canary:
             self._alike += counts * np.array([[canary / stable], [1.0]])
+        self._bet(counts, share)
+
+    def _bet(self, counts: Counts, share: float) -> None:
+        """Judge a window by what was known before it, and learn from it after."""
+        if self._estimate is not None:
+            self.dispersion = self._estimate.quantile(_CAUTIOUS)
+            self._safe_dispersion = self._estimate.quantile(_LIKELY)
         self._events += self._question.update(counts, share)
+        self._learn(counts)
+
+    def _learn(self, counts: Counts) -> None:
+        if self._estimate is not None:
+            stable, canary = (int(n) for n in counts.sum(axis=1))
+            self._estimate.update((int(counts[0, 1]), int(counts[1, 1])), (stable, canary))
 
     @property
     def log_e(self) -> float:
         """Evidence that the canary is worse than tolerated, natural log."""
-        return self._question.log_e / self._dispersion
+        return self._question.log_e / self.dispersion
 
     @property
     def log_e_safe(self) -> float:
         """Evidence that it is no worse than the margin, natural log."""
-        return self._question.log_e_safe / self._dispersion
+        return self._question.log_e_safe / self._safe_dispersion
 
-    def comparison(self, alpha: float) -> Comparison:
-        """Summarise what was counted so far."""
+    def comparison(self, alpha: float, *, failed: bool = False) -> Comparison:
+        """Summarise what was counted so far.
+
+        Parameters
+        ----------
+        alpha : float
+            Chance that the interval ever misses.
+        failed : bool
+            Whether the guardrail fails: then its interval holds nothing that the alarm rejects.
+        """
         stable, canary = (int(n) for n in self.totals.sum(axis=1))
         levels = self._levels()
+        interval = self._question.interval(alpha**self.dispersion)
+        if failed:
+            interval = self._question.shown_worse(math.log(self.alarm_at) * self.dispersion, interval)
         return Comparison(
             self.metric.name,
             levels,
             (int(self._events[0]), int(self._events[1])),
             (stable, canary),
             self._question.effect,
-            self._question.interval(alpha**self._dispersion),
+            interval,
             self.log_e,
             self.log_e_safe,
             self.alarm_at,
-            self._question.log_e_any / self._dispersion,
+            self._question.log_e_any / self.dispersion,
             alpha,
+            self.dispersion,
         )
 
     def still_needed(self) -> tuple[float, float]:
         """Further requests until it is likely to be decided, and the seconds that they take at the traffic so far."""
-        requests = self._question.needed(self.totals, self._levels()) * self._dispersion
+        requests = self._question.needed(self.totals, self._levels()) * self._safe_dispersion
         total = int(self.totals.sum())
         return requests, (requests * self._seconds / total if total and self._seconds else float("nan"))
 
@@ -148,7 +186,7 @@ class Watch:
         return stable, canary
 
     def missing(self) -> str | None:
-        """Say what is not there; None when both versions were counted."""
+        """Say what is not there; None when both versions were counted, and stable is something to compare with."""
         if self.silent_because:
             return self.silent_because
         stable, canary = self.totals.sum(axis=1)
@@ -156,4 +194,4 @@ class Watch:
             return f"in no window did both versions serve: {self.uninformative:,} requests compare nothing"
         if not canary:
             return "no request reached the canary"
-        return None if stable else "no request reached stable"
+        return self._question.no_reference(self.totals[0]) if stable else "no request reached stable"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
+
 from canarykit.clusters.base import Cluster
 from canarykit.conduct.evidence import Evidence
 from canarykit.conduct.lifetime import Lifetime
@@ -66,6 +68,10 @@ class Course:
         """The split that was read or written last, whoever chose it; None when it could not be read."""
         self._looked = -math.inf
         self._counting = True
+        self._useless: str | None = None
+        self._uncompared = np.zeros(2, dtype=np.int64)
+        """Requests that ended well, and that failed, while one version had all traffic after the other, or after the end."""
+        self._verdict: Ending | None = None
 
     @property
     def split(self) -> TrafficSplit:
@@ -133,8 +139,19 @@ class Course:
         if window.judged:
             heard = self.evidence.heard(window)
             self.rollout = observe(self.rollout, self.evidence.judgement, canary_requests=canary, now=window.end, heard=heard)
-        self._record.window(window)
+        if ("outcome" in window.counts) and (window.split.share == 1 or not window.judged):
+            self._uncompared = self._uncompared + window.counts["outcome"].sum(axis=0)
+        if not window.waiting:
+            self._record.window(window)
         self.traffic.write_down()
+        self._tell_useless_traffic()
+
+    def _tell_useless_traffic(self) -> None:
+        """Say once that nothing can be learned from the kit's own traffic."""
+        found, before = self.evidence.useless_traffic, self._useless
+        self._useless = found
+        if found is not None and before is None:
+            self._voice.note("problem", found)
 
     def decide(self) -> Decision:
         """Say what the plan wants done now."""
@@ -144,6 +161,9 @@ class Course:
             now=self._cluster.clock.now(),
             canary_trouble=self._cluster.trouble("canary") if self.split.canary else None,
             doubt=self.doubt(),
+            unusable=self.evidence.useless_traffic,
+            delay=self._cluster.telemetry.delay,
+            waiting=self.evidence.waiting,
         )
 
     def doubt(self) -> str | None:
@@ -198,11 +218,36 @@ class Course:
 
     def stop_traffic(self) -> object:
         """End the kit's own traffic, with a last look; return what became of it. Takes the locks itself."""
-        return self.traffic.stop(self.take_in)
+        summary = self.traffic.stop(self.take_in)
+        with self._life.lock:
+            self._amend()
+        return summary
+
+    def _amend(self) -> None:
+        """Add to the ending what was lost since it was written. Needs the lock."""
+        before = self._life.ending
+        if before is None or self._verdict is None:
+            return
+        after = self._with_losses(self._verdict)
+        if after != before:
+            self._life.ending = after
+            self._record.end(after, self._cluster.clock.now())
+
+    def _with_losses(self, ending: Ending) -> Ending:
+        """Ending that tells what was lost, and what failed where nothing was compared any more."""
+        told = [ending.sentence]
+        if self.traffic.lost:
+            causes = ", ".join(f"{count:,} {cause}" for cause, count in sorted(self.traffic.causes.items()))
+            told.append(f"{self.traffic.lost:,} of the requests that the kit sent were lost ({causes})")
+        _, failed = (int(count) for count in self._uncompared)
+        if failed:
+            told.append(f"{failed:,} of {int(self._uncompared.sum()):,} requests failed during the promotion or after the end")
+        return replace(ending, sentence="; ".join(told))
 
     def end(self, ending: Ending) -> None:
         """End the rollout, and wake whoever waits for that; it has ended whatever can be written down."""
         now = self._cluster.clock.now()
+        self._verdict, ending = ending, self._with_losses(ending)
         self._life.ending = ending
         self.rollout = advance(self.rollout, Decision("stop", ending.sentence, outcome=ending.outcome), now=now)
         self._life.wake()

@@ -12,7 +12,9 @@ import numpy as np
 from canarykit import metrics
 from canarykit.analysis import Judge, quantile_of
 from canarykit.analysis.checks import SplitCheck
+from canarykit.analysis.questions import Split
 from canarykit.clusters.base import Cluster, Traffic
+from canarykit.conduct.answers import OwnAnswers
 from canarykit.conduct.record import Record
 from canarykit.model import Counts, Guardrail, Judgement, Window
 from canarykit.telemetry.base import Answered
@@ -37,19 +39,35 @@ class Evidence:
         Its telemetry counts.
     guardrails : sequence of Guardrail
         What is judged.
-    alpha : float
-        Chance of a false alarm over the whole rollout.
     record : Record
         Told when what is judged becomes known more exactly.
+    alpha : float
+        Chance of a false alarm over the whole rollout.
+    dispersion, split
+        As of `Judge`.
     """
 
-    def __init__(self, cluster: Cluster, guardrails: Sequence[Guardrail], alpha: float, record: Record) -> None:
-        self._cluster, self._alpha, self._record = cluster, alpha, record
+    def __init__(
+        self,
+        cluster: Cluster,
+        guardrails: Sequence[Guardrail],
+        record: Record,
+        *,
+        alpha: float,
+        dispersion: float | None = None,
+        split: Split = "realised",
+    ) -> None:
+        self._cluster, self._record = cluster, record
+        self._how: dict[str, Any] = {"alpha": alpha, "dispersion": dispersion, "split": split}
         self._classes: tuple[Any, ...] = ()
         self._split_check = SplitCheck(alpha=min(alpha, _SPLIT_ALPHA))
+        self._sender: Traffic | None = None
+        self._own = OwnAnswers()
+        self.waiting = ""
+        """What the source waits for, when it had nothing new."""
         self._latency: Counts = np.zeros(1, dtype=np.int64)
         self.guardrails = tuple(guardrails)
-        self._judge = Judge(self.guardrails, alpha=alpha)
+        self._judge = Judge(self.guardrails, **self._how)
         self.judgement: Judgement = self._judge.judgement
         self.needed = (float("nan"),) * len(self.guardrails)
         """Seconds until each guardrail is likely to be decided; NaN when unknown."""
@@ -75,6 +93,32 @@ class Evidence:
         """Why the split that is served is not the one that was asked for; None when nothing says so."""
         return self._split_check.alarm
 
+    @property
+    def useless_traffic(self) -> str | None:
+        """Why nothing can be learned from the kit's own traffic; None when something can."""
+        return self._own.useless
+
+    def begin(self, optional: frozenset[str]) -> tuple[str, ...]:
+        """Begin to judge what the source can count; return the names of the guardrails that were left out.
+
+        Parameters
+        ----------
+        optional : frozenset of str
+            Names of guardrails that nobody asked for: they are left out when the source cannot count for them.
+        """
+        telemetry = self._cluster.telemetry
+        self._split_check = SplitCheck(alpha=min(self._how["alpha"], _SPLIT_ALPHA), assigned_only=telemetry.assigned_only)
+        missing = [g for g in self.guardrails if g.name in optional and g.metric.table not in telemetry.tables]
+        if missing:
+            self._judge_by(tuple(g for g in self.guardrails if g not in missing))
+        return tuple(guardrail.name for guardrail in missing)
+
+    def _judge_by(self, guardrails: tuple[Guardrail, ...]) -> None:
+        self.guardrails = guardrails
+        self._judge = Judge(guardrails, **self._how)
+        self.judgement = self._judge.judgement
+        self._record.begin({}, guardrails)
+
     def use_classes(self, classes: Sequence[Any]) -> None:
         """Count answers by what was said, to labels of these classes; the first ones stay."""
         if classes and not self._classes:
@@ -86,12 +130,11 @@ class Evidence:
         edges = self._cluster.telemetry.latency_edges
         if edges is None or all(g.metric.table != "latency" or g.metric.cells == edges for g in self.guardrails):
             return
-        self.guardrails = tuple(
-            replace(g, metric=replace(g.metric, cells=edges)) if g.metric.table == "latency" else g for g in self.guardrails
+        self._judge_by(
+            tuple(
+                replace(g, metric=replace(g.metric, cells=edges)) if g.metric.table == "latency" else g for g in self.guardrails
+            )
         )
-        self._judge = Judge(self.guardrails, alpha=self._alpha)
-        self.judgement = self._judge.judgement
-        self._record.begin({}, self.guardrails)
 
     def take(self, load: Traffic | None, *, since: float, judged: bool) -> Window:
         """Take in everything since the last time.
@@ -105,19 +148,48 @@ class Evidence:
         judged : bool
             Whether the window says something about the versions.
         """
-        said = [] if load is None else [answer for answer in load.answers() if answer.right is not None]
+        said = self._answers(load)
         if load is not None:
             self._cluster.telemetry.label(said)
         window = replace(self._cluster.telemetry.read(self._cluster.clock.now()), judged=judged)
+        window = self._without_unread(window)
         if load is not None and said and self._classes == tuple(load.classes):
             window = self._with_confusion(window, said, since)
         self.use_buckets()
-        if judged:
+        self.waiting = window.note if window.waiting else ""
+        if judged and not window.waiting:
             self._judge.update(window)
-            self._split_check.update(window, self._requests_take(window))
+            self._split_check.update(window, self._requests_take(window), self._slowest(window))
             self.judgement = self._judge.judgement
             self.needed = tuple(seconds for _, seconds in self._judge.still_needed)
         return window
+
+    def _answers(self, load: Traffic | None) -> list[Answered]:
+        """Labelled answers since the last time; all of them say whether the traffic is any good."""
+        if load is not self._sender:
+            self._sender, self._own = load, OwnAnswers()
+        if load is None:
+            return []
+        answers = load.answers()
+        self._own.take(answers)
+        return [answer for answer in answers if answer.right is not None]
+
+    def _without_unread(self, window: Window) -> Window:
+        """Leave out answers as long as none could be read: all of them wrong in both versions is no accuracy."""
+        reason = self._own.unreadable
+        if reason is None or "answers" not in window.counts:
+            return window
+        counts = {name: table for name, table in window.counts.items() if name != "answers"}
+        return replace(window, counts=counts, note="; ".join(filter(None, (window.note, reason))))
+
+    def _slowest(self, window: Window) -> float:
+        """Seconds that the slowest request of a window took, as far as its buckets tell."""
+        table = window.counts.get("latency")
+        if table is None or not table.any():
+            return 0.0
+        edges = self._cluster.telemetry.latency_edges or metrics.LATENCY_EDGES
+        slowest = edges[int(np.flatnonzero(table.any(axis=0))[-1])]
+        return slowest if math.isfinite(slowest) else max((edge for edge in edges if math.isfinite(edge)), default=0.0)
 
     def _requests_take(self, window: Window) -> float:
         """Seconds within which almost all requests so far have ended; those that never did count as the slowest that did."""

@@ -83,13 +83,12 @@ def thoroughly(*steps: Callable[[], object]) -> None:
         raise first
 
 
-def facts(service: Service, cluster: Cluster, *, alpha: float, plan: RolloutPlan) -> dict[str, Any]:
+def facts(service: Service, cluster: Cluster, *, plan: RolloutPlan) -> dict[str, Any]:
     """Say what is compared, where, how, and with which software."""
     return {
         "service": service.name,
         "versions": {"stable": service.stable.name, "canary": service.canary.name},
         "replicas": service.replicas,
-        "alpha": alpha,
         "plan": plan.model_dump(),
         "where": type(cluster).__name__,
         "simulated": cluster.simulated,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,7 @@ class OwnTraffic:
         self._record, self._voice = record, voice
         self._sending = threading.RLock()
         self._number = self._lost_before = 0
+        self._causes_before: Counter[str] = Counter()
         self.load: Traffic | None = None
         """The one that sends; None when none does."""
 
@@ -47,6 +49,14 @@ class OwnTraffic:
         load = self.load
         lost = self._lost_before + (0 if load is None else int(load.record()["lost_total"]))
         return lost if self._number else None
+
+    @property
+    def causes(self) -> dict[str, int]:
+        """Lost requests by cause, of all senders."""
+        now = Counter(self._causes_before)
+        if self.load is not None:
+            now.update(self.load.record().get("lost", {}))
+        return dict(now)
 
     def send(self, rate: float | str, look: Callable[[], object], **options: Any) -> Traffic:
         """Begin to send, in place of what was sent before.
@@ -91,6 +101,7 @@ class OwnTraffic:
                 finally:  # it sends no more, whether its last answers could be taken in or not
                     self.load = None
                     self._lost_before += int(load.record()["lost_total"])
+                    self._causes_before.update(load.record().get("lost", {}))
             return summary
 
     def write_down(self) -> None:

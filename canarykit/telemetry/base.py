@@ -29,6 +29,16 @@ class Answered(Protocol):
         ...
 
     @property
+    def status(self) -> int:
+        """Of the answer; 0 when there was none."""
+        ...
+
+    @property
+    def lost(self) -> str | None:
+        """Why no server's answer arrived; None when one did."""
+        ...
+
+    @property
     def right(self) -> bool | None:
         """Whether the answer agrees with the label; None when nobody knows."""
         ...

@@ -1,0 +1,69 @@
+"""Answers to the kit's own traffic: whether the traffic itself is any good, and whether answers can be read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from canarykit.statuses import kind_of
+from canarykit.telemetry.base import Answered
+
+__all__ = ["OwnAnswers"]
+
+_ENOUGH = 20
+"""Requests to stable from which on their answers say something about what is sent."""
+
+_NEARLY_ALL = 0.9
+
+
+class OwnAnswers:
+    """Counts what stable, or nobody, answered to what one sender sent.
+
+    A canary that refuses what stable accepts is found by a guardrail. Where stable refuses it too, nothing can be learned
+    from such traffic, and whoever sends it has to be told.
+    """
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+        self._labelled = self._readable = 0
+
+    def take(self, answers: Iterable[Answered]) -> None:
+        """Count answers."""
+        for answer in answers:
+            if answer.role != "canary":
+                self._seen[_named(answer)] += 1
+            if answer.label is not None:
+                self._labelled += 1
+                self._readable += answer.said is not None
+
+    @property
+    def useless(self) -> str | None:
+        """Say why nothing can be learned from this traffic; None when something can, or too little is known."""
+        total = sum(self._seen.values())
+        bad = {name: count for name, count in self._seen.items() if name}
+        if total < _ENOUGH or sum(bad.values()) < _NEARLY_ALL * total:
+            return None
+        most = sorted(bad, key=lambda name: (-bad[name], name))[:3]
+        found = ", ".join(f"{bad[name]:,} × {name}" for name in most)
+        return (
+            f"stable does not serve what the kit sends: {sum(bad.values()):,} of {total:,} requests ({found}). Check path=, "
+            "payloads= and headers= of send()"
+        )
+
+    @property
+    def unreadable(self) -> str | None:
+        """Say that no labelled answer of either version could be read; None when one could, or none was labelled."""
+        if not self._labelled or self._readable:
+            return None
+        return (
+            f"no answer of either version to {self._labelled:,} labelled requests could be read; a label is compared with the "
+            "first value of the first output, outputs[0].data[0]"
+        )
+
+
+def _named(answer: Answered) -> str:
+    """What went wrong, in a word or two; empty when nothing did."""
+    if answer.lost is not None:
+        return f"lost ({answer.lost})"
+    kind = kind_of(answer.status)
+    return "" if kind == "ok" else f"{kind} ({answer.status})"
