@@ -166,3 +166,28 @@ def test_only_data_resets_the_wait_for_data():
     assert observe(rollout, judged("inconclusive"), canary_requests=0, now=5).data_since == 0
     assert observe(rollout, judged("no data"), canary_requests=9, now=5).data_since == 0
     assert observe(rollout, judged("inconclusive"), canary_requests=9, now=5).data_since == 5
+
+
+def test_traffic_that_nobody_serves_ends_a_rollout_without_data():
+    """
+    What the kit sends is refused by both versions: nothing can be learned, whatever the counts say; an alarm comes first.
+    """
+    decision = decide(at(2), judged("pass"), now=10, unusable="stable does not serve what the kit sends")
+    assert (decision.action, decision.outcome) == ("stop", "no data")
+    assert decision.reason == "stable does not serve what the kit sends"
+    assert decide(Rollout(PLAN), None, now=0, unusable="refused").outcome == "no data"
+    assert decide(at(2), judged("fail", alarm=True), now=10, unusable="refused").outcome == "rolled back"
+
+
+@pytest.mark.parametrize("delay", [0.15, 16.0, 31.0, 61.0])
+def test_holds_and_silence_begin_when_the_source_can_have_counts(delay):
+    """
+    With a source that is read every minute a step is held that much longer, and two readings of silence are forgiven.
+    """
+    assert decide(at(0), judged("inconclusive"), now=10 + delay - 0.01, delay=delay).action == "hold"
+    assert decide(at(0), judged("inconclusive"), now=10 + delay, delay=delay).action == "advance"
+    silent = at(0, data_since=0.0)
+    assert decide(silent, judged("no data"), now=29.9 + 2 * delay, delay=delay).action == "hold"
+    late = decide(silent, judged("no data"), now=30 + 2 * delay, delay=delay, waiting="Prometheus has yet to scrape")
+    assert late.outcome == "no data"
+    assert "Prometheus has yet to scrape" in late.reason

@@ -119,7 +119,7 @@ def log_wealth_of_cells(counts: Array, share: float, log_ratios: Array) -> Array
     used = np.flatnonzero(counts.any(axis=0))
     ratios, totals = log_ratios[:, used], counts[:, used].sum(axis=0)
     gained = ratios @ counts[1, used] - np.log1p(share * np.expm1(ratios)) @ totals
-    if abs(share * totals.sum() - counts[1].sum()) < 1e-9:
+    if totals.sum() and abs(share * totals.sum() - counts[1].sum()) < 1e-9:
         gained -= drawn_without_replacement(totals, share, ratios)
     return np.asarray(gained)
 

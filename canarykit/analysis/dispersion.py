@@ -13,7 +13,7 @@ _GRID: Array = np.array([1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0])
 
 _PRIOR: Array = np.log(np.array([0.6, *[0.4 / 7] * 7]))
 
-_EVENTS = 1.5
+_EVENTS = 1.0
 """Bad requests, or expected ones, that make a block of windows large enough to be compared with the next."""
 
 

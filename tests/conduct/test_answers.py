@@ -1,0 +1,73 @@
+"""Whether the kit's own traffic is any good."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from canarykit.conduct.answers import OwnAnswers
+
+
+@dataclass
+class Answer:
+    """What became of one request."""
+
+    status: int = 200
+    role: str = "stable"
+    lost: str | None = None
+    label: Any = None
+    said: Any = None
+
+
+def taken(*answers):
+    """Answers, counted."""
+    own = OwnAnswers()
+    own.take(answers)
+    return own
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Answer(404), "20 of 20 requests (20 × refused (404))"),
+        (Answer(422), "20 × refused (422)"),
+        (Answer(401), "20 × denied (401)"),
+        (Answer(429), "20 × denied (429)"),
+        (Answer(500), "20 × failed (500)"),
+        (Answer(0, role="", lost="refused"), "20 × lost (refused)"),
+        (Answer(503, role="", lost="gateway 503"), "20 × lost (gateway 503)"),
+    ],
+)
+def test_traffic_that_stable_does_not_serve_is_told(answer, said):
+    """
+    Twenty requests that are refused, denied, failed or lost are enough, and the sentence says which.
+    """
+    assert taken(*[answer] * 19).useless is None
+    assert said in taken(*[answer] * 20).useless
+    assert "path=" in taken(*[answer] * 20).useless
+
+
+def test_a_canary_that_refuses_what_stable_accepts_is_no_fault_of_the_traffic():
+    """
+    That is what guardrails are for.
+    """
+    own = taken(*[Answer()] * 20, *[Answer(422, role="canary")] * 500)
+    assert own.useless is None
+
+
+def test_some_refusals_are_usual():
+    """
+    Clients send nonsense now and then: only when nearly nothing is served the traffic is no good.
+    """
+    assert taken(*[Answer(404)] * 80, *[Answer()] * 20).useless is None
+    assert "refused (404)" in taken(*[Answer(404)] * 95, *[Answer()] * 5).useless
+
+
+def test_answers_that_nobody_can_read_are_told():
+    """
+    A label and no readable answer of either version: accuracy is not known. One that can be read is enough.
+    """
+    assert taken().unreadable is None
+    assert taken(Answer()).unreadable is None
+    assert "no answer of either version to 2 labelled requests" in taken(*[Answer(label=3)] * 2).unreadable
+    assert taken(Answer(label=3), Answer(role="canary", label=3, said=7)).unreadable is None

@@ -1,0 +1,154 @@
+"""Verdicts of whole sessions: sources that are late or tell less, traffic that is refused, endings that tell everything."""
+
+from dataclasses import replace
+
+import pytest
+
+import canarykit as ck
+from canarykit.load.tally import Answer
+from canarykit.model import Window
+from canarykit.testing import SimulatedCluster
+from canarykit.testing.simulated import _Telemetry
+
+PLAN = ck.RolloutPlan.of(5, 25, 50, hold=60, interval=1, budget="30min")
+
+
+class Late(_Telemetry):
+    """A source that is read every so many seconds, as a Prometheus is."""
+
+    def __init__(self, cluster, every):
+        super().__init__(cluster)
+        self._every, self._due = every, 0.0
+
+    @property
+    def delay(self):
+        return self._every + 1.0
+
+    def begin(self, split, since):
+        super().begin(split, since)
+        self._due = since + self._every
+
+    def read(self, now):
+        if now < self._due:
+            return Window(now, now, self._split, {}, note="Prometheus has yet to scrape", waiting=True)
+        self._due += self._every
+        return super().read(now)
+
+
+class Blunt(_Telemetry):
+    """A source that tells neither refused nor denied requests."""
+
+    tables = frozenset({"outcome", "latency"})
+
+
+@pytest.mark.parametrize("every", [15.0, 30.0, 60.0])
+def test_a_default_rollout_is_promoted_whatever_the_interval_of_scrapes(simulated, every):
+    """
+    Counts that come once a minute are no silence: a good canary is promoted, and between two scrapes nothing is missing.
+    """
+    cluster = SimulatedCluster("good")
+    cluster.telemetry = Late(cluster, every)
+    exp = simulated(cluster=cluster)
+    assert exp.run(PLAN).outcome == "promoted"
+
+
+def test_a_source_that_stays_silent_ends_a_rollout_with_its_reason(simulated):
+    """
+    When the scrape never comes, the rollout ends without data, and says what it waited for.
+    """
+    cluster = SimulatedCluster("good")
+    cluster.telemetry = Late(cluster, 1e9)
+    type(cluster.telemetry).delay = property(lambda self: 16.0)
+    try:
+        ending = simulated(cluster=cluster).run(PLAN)
+    finally:
+        type(cluster.telemetry).delay = property(lambda self: self._every + 1.0)
+    assert ending.outcome == "no data"
+    assert "Prometheus has yet to scrape" in ending.sentence
+
+
+def test_default_guardrails_are_those_that_the_source_can_count(simulated):
+    """
+    A source that tells no refusals has two guardrails, and it is said; one that was asked for stays, as "no data".
+    """
+    cluster, lines = SimulatedCluster("good"), []
+    cluster.telemetry = Blunt(cluster)
+    exp = simulated(cluster=cluster, tell=lines.append)
+    assert [guardrail.name for guardrail in exp.guardrails] == ["error rate", "p95 latency"]
+    assert any("does not tell refused requests and denied requests" in line for line in lines)
+    asked = SimulatedCluster("good")
+    asked.telemetry = Blunt(asked)
+    exp = simulated(cluster=asked, guardrails=[ck.metrics.refused()])
+    exp.shift(50)
+    exp.observe("5s")
+    assert exp.judge().word == "no data"
+
+
+def with_answers(exp, status, *, label=None, said=None, lost=None, role="stable"):
+    """Let the simulated traffic have answers of one kind."""
+    load = exp.load
+    answers = [Answer(f"r-{n}", 1e12, 0.01, 0.0, status, role, None, lost, label, said) for n in range(30)]
+    load.answers = lambda: answers
+
+
+@pytest.mark.parametrize("status", [404, 422, 401])
+def test_traffic_that_both_versions_refuse_ends_a_rollout_within_seconds(simulated, status):
+    """
+    A wrong path, schema or key: said within seconds, as no data; nothing is promoted, whatever the gateway counts.
+    """
+    lines = []
+    exp = simulated(tell=lines.append)
+    with_answers(exp, status)
+    began = exp.cluster.clock.now()
+    ending = exp.run(PLAN)
+    assert ending.outcome == "no data"
+    assert f"({status})" in ending.sentence
+    assert "stable does not serve what the kit sends" in ending.sentence
+    assert exp.cluster.clock.now() - began < 10
+    assert sum("does not serve" in line for line in lines) >= 1
+
+
+def test_answers_that_nobody_can_read_are_no_accuracy(simulated):
+    """
+    Both versions answer another format than the labels': accuracy is "no data" with the reason, not 0 % and 0 %.
+    """
+    exp = simulated(guardrails=[ck.metrics.accuracy()])
+    with_answers(exp, 200, label=3)
+    exp.shift(50)
+    exp.observe("20s")
+    judgement = exp.judge()
+    assert judgement.word == "no data"
+    assert "no answer of either version" in judgement.sentence
+
+
+class Losing(SimulatedCluster):
+    """Loses requests of the kit's own traffic, and fails some, while versions are exchanged and after."""
+
+    def promote(self):
+        super().promote()
+        self._traffic.record = lambda: {"answered": 10, "lost": {"timed out": 7, "refused": 3}, "lost_total": 10}
+        self._behaviour["stable"] = replace(self._behaviour["stable"], errors=0.2)
+
+
+def test_an_ending_tells_what_was_lost_in_a_promotion_and_after(simulated, tmp_path):
+    """
+    Requests lost and failed after the last judgement are in the ending, and in the journal's, which reports read.
+    """
+    journal = tmp_path / "journal.sqlite"
+    exp = simulated(cluster=Losing("good"), journal=journal)
+    ending = exp.run(PLAN)
+    assert ending.outcome == "promoted"
+    assert "10 of the requests that the kit sent were lost (3 refused, 7 timed out)" in ending.sentence
+    assert "requests failed during the promotion or after the end" in ending.sentence
+    assert exp.journal.ending == ending
+    assert exp.ending == ending
+
+
+def test_an_ending_without_losses_says_nothing_of_them(simulated):
+    """
+    No request lost, none failed: the sentence ends with the verdict.
+    """
+    ending = simulated().run(PLAN)
+    assert ending.outcome == "promoted"
+    assert "lost" not in ending.sentence
+    assert "after the end" not in ending.sentence
