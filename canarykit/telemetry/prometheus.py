@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -18,12 +18,12 @@ from typing import Any
 from canarykit.errors import TelemetryError
 from canarykit.model import ROLES, Role, TrafficSplit, Window
 from canarykit.telemetry.base import Answered
-from canarykit.telemetry.catalogue import Exposition, Labels, exposition, spellings
+from canarykit.telemetry.catalogue import Exposition, Labels, exported, exposition
 from canarykit.telemetry.counters import CounterWindows, Series, increases, label_names, series_of
 from canarykit.telemetry.pace import Pace
 from canarykit.wire import check_address
 
-__all__ = ["PrometheusTelemetry", "selector"]
+__all__ = ["PrometheusTelemetry", "Select", "selector"]
 
 _TIMEOUT = 10.0
 _LOOK_BACK = 300.0
@@ -34,7 +34,10 @@ Samples = dict[str, dict[float, dict[Series, float]]]
 """Per source and time of a scrape: the totals."""
 
 
-Queries = dict[tuple[Role, str], str]
+Select = Labels | str | Sequence[Labels | str]
+"""Which series are a version's."""
+
+Queries = dict[tuple[Role, str], list[str]]
 """Per version and what is counted: the series."""
 
 
@@ -65,9 +68,9 @@ class PrometheusTelemetry:
         Of Prometheus; ``http://user:password@host:9090`` is understood, and never shown.
     entry : str or Exposition
         Who is scraped: ``"traefik"``, ``"istio"``, ``"canarykit"``, ….
-    select : mapping of role to labels, or to str
-        Labels of each version's series, or matchers as PromQL has them. Labels that an operator's scrape renames are
-        understood under both names: those of the first that finds anything are used.
+    select : mapping of role to labels, to str, or to a list of these
+        Labels of each version's series, or matchers as PromQL has them; what is in a list is added up. Labels that an
+        operator's scrape renames are understood under both names: those of the first that finds anything are used.
 
     Raises
     ------
@@ -75,7 +78,7 @@ class PrometheusTelemetry:
         Nothing is known of such metrics, or the address is none.
     """
 
-    def __init__(self, url: str, entry: str | Exposition, select: Mapping[Role, Labels | str]) -> None:
+    def __init__(self, url: str, entry: str | Exposition, select: Mapping[Role, Select]) -> None:
         check_address("the address of Prometheus", url, user=True)
         self._url, self._authorization = _without_password(url)
         self._entry = exposition(entry)
@@ -114,7 +117,8 @@ class PrometheusTelemetry:
     def sources(self) -> Mapping[str, str]:
         """The queries, as they are asked, and what of the answers is left out."""
         asked = {
-            f"{what} of {role}": f"{self._url}: {' or '.join(queries[role, what] for queries in self._spelt)}"
+            f"{what} of {role}": f"{self._url}: "
+            + " or ".join(query for queries in self._spelt for query in queries[role, what])
             for role, what in self._spelt[0]
         }
         return asked | self._entry.told(label_names(series for totals in self._before.values() for series in totals))
@@ -223,7 +227,7 @@ class PrometheusTelemetry:
     def _found(self, queries: Queries, seconds: int, until: float) -> Samples:
         """Raw samples of the series that these queries find."""
         found: Samples = {}
-        for (role, _), query in queries.items():
+        for role, query in ((role, query) for (role, _), asked in queries.items() for query in asked):
             for matrix in self._ask(f"{query}[{seconds}s]", until):
                 labels = {key: value for key, value in matrix["metric"].items() if key != "__name__"}
                 source = labels.get("pod") or labels.get("instance") or "?"
@@ -255,16 +259,17 @@ class PrometheusTelemetry:
         return found
 
 
-def _spelt(entry: Exposition, select: Mapping[Role, Labels | str]) -> list[Queries]:
+def _spelt(entry: Exposition, select: Mapping[Role, Select]) -> list[Queries]:
     """Queries under each spelling of the labels."""
-    ways = {role: (labels,) if isinstance(labels, str) else spellings(labels) for role, labels in select.items()}
+    plain: dict[Role, list[Labels | str]] = {
+        role: [chosen] if isinstance(chosen, str | Mapping) else list(chosen) for role, chosen in select.items()
+    }
+    renamed: dict[Role, list[Labels | str]] = {
+        role: [part if isinstance(part, str) else exported(part) for part in parts] for role, parts in plain.items()
+    }
     return [
-        {
-            (role, what): name + selector(ways[role][min(way, len(ways[role]) - 1)])
-            for role in ROLES
-            for what, name in entry.names.items()
-        }
-        for way in range(max(map(len, ways.values())))
+        {(role, what): [name + selector(part) for part in parts[role]] for role in ROLES for what, name in entry.names.items()}
+        for parts in ([plain] if renamed == plain else [plain, renamed])
     ]
 
 

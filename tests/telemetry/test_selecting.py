@@ -9,7 +9,7 @@ from telemetry_doubles import Prometheus
 
 from canarykit.errors import PlanError
 from canarykit.model import ROLES, TrafficSplit
-from canarykit.telemetry.catalogue import EXPOSITIONS, Exposition, labels_of, matchers_of, spellings
+from canarykit.telemetry.catalogue import EXPOSITIONS, Exposition, exported, labels_of, matchers_of, unreached
 from canarykit.telemetry.prometheus import PrometheusTelemetry
 
 ROUTE = "httproute-ai-chat-gw-web-front-ep-websecure"
@@ -188,7 +188,7 @@ def test_labels_that_an_operator_renames_are_known_under_both_names(name):
     With honorLabels: false the operator's service, namespace and pod win, and the page's own become exported_….
     """
     operator = {"service": "gateway-metrics", "namespace": "ingress", "pod": "gateway-1"}
-    plain, renamed = spellings(canary(name))
+    plain, renamed = canary(name), exported(canary(name))
     for labels in OURS[name]:
         stored = {f"exported_{key}" if key in operator else key: value for key, value in labels.items()} | operator
         assert not fits(plain, stored)
@@ -200,8 +200,29 @@ def test_labels_that_no_operator_has_are_asked_for_once():
     """
     Istio's and Envoy's names are nobody else's.
     """
-    assert spellings(canary("istio")) == (canary("istio"),)
-    assert spellings(canary("envoy")) == (canary("envoy"),)
+    assert exported(canary("istio")) == canary("istio")
+    assert exported(canary("envoy")) == canary("envoy")
+
+
+def test_failures_that_reached_no_pod_are_the_versions_too():
+    """
+    Istio knows no workload of them: those of a canary without a ready pod are under the name of its Service alone.
+    """
+    lost = {
+        "destination_workload": "unknown",
+        "destination_service_name": "chat-canary",
+        "destination_service_namespace": "ai",
+        "reporter": "source",
+        "response_code": "503",
+        "response_flags": "UH",
+    }
+    (asked,) = unreached("istio", "ai", "chat", "canary")
+    assert fits(asked, lost)
+    assert EXPOSITIONS["istio"].kind(lost) == "failed"
+    assert not fits(asked, lost | {"destination_service_namespace": "team-ai"})
+    assert not fits(asked, lost | {"destination_service_name": "chat-canary-embedding"})
+    assert not fits(asked, OURS["istio"][0] | {"destination_service_name": "chat-canary"})  # those are counted already
+    assert unreached("traefik", "ai", "chat", "canary") == ()
 
 
 class Stored(Prometheus):
@@ -289,6 +310,23 @@ def test_other_namespaces_and_longer_names_are_not_counted(stored):
 def now():
     """Seconds since the epoch, whole."""
     return float(round(time.time()))
+
+
+def test_series_in_a_list_are_added_up(stored):
+    """
+    A version's requests that reached a pod, and those that did not.
+    """
+    since = now() - 100
+    for role in ROLES:
+        stored.store({"workload": role, "pod": "gw-1"}, *TOTALS[role], since=since)
+    stored.store({"workload": "unknown", "of": "canary", "code": "503", "pod": "gw-1"}, 0, 0, 0, 3, 4, since=since)
+    select = {"stable": {"workload": "stable"}, "canary": [{"workload": "canary"}, 'workload="unknown",of="canary"']}
+    telemetry = PrometheusTelemetry(f"http://{stored.url}", "traefik", select)
+    telemetry.begin(TrafficSplit(25), since)
+    assert telemetry.read(since + 50).counts["outcome"].tolist() == [[60, 0], [20, 4]]
+    assert telemetry.sources["requests of canary"].endswith(
+        'traefik_service_requests_total{workload="canary"} or traefik_service_requests_total{workload="unknown",of="canary"}'
+    )
 
 
 # By hand ----------------------------------------------------------------------------------------------------------------

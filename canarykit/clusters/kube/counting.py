@@ -16,8 +16,8 @@ from canarykit.model import ROLES, Role, Service
 from canarykit.routers.gateway_api import backends
 from canarykit.routers.objects import Target
 from canarykit.telemetry.base import Telemetry
-from canarykit.telemetry.catalogue import EXPOSITIONS, Exposition, Labels, exposition, labels_of, matchers_of
-from canarykit.telemetry.prometheus import PrometheusTelemetry
+from canarykit.telemetry.catalogue import EXPOSITIONS, Exposition, exposition, labels_of, matchers_of, unreached
+from canarykit.telemetry.prometheus import PrometheusTelemetry, Select
 from canarykit.telemetry.scrape import Replica, ScrapeTelemetry
 from canarykit.wire import check_address
 
@@ -94,7 +94,7 @@ class Counting:
         ready = [service.version(role).ready for role in ROLES]
         return exposition(self.who).ignoring(ready, ignore=self._ignored)
 
-    def selected(self, namespace: str, app: str, port: int, route: Mapping[str, Any] | None) -> dict[Role, Labels | str]:
+    def selected(self, namespace: str, app: str, port: int, route: Mapping[str, Any] | None) -> dict[Role, Select]:
         """Series of each version in Prometheus.
 
         Parameters
@@ -120,7 +120,8 @@ class Counting:
         if route is not None:
             rules = sorted({place[0] for place in backends(route, target)})
             place |= {"route": route["metadata"]["name"], "rules": rules}
-        return {role: labels_of(self.who, namespace, app, role, **place) for role in ROLES}
+        who = self.who, namespace, app
+        return {role: [labels_of(*who, role, **place), *unreached(*who, role)] for role in ROLES}
 
     def check(self, namespace: str, app: str, port: int, route: Mapping[str, Any] | None) -> None:
         """Refuse what cannot tell the versions apart; parameters as of `selected`."""

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from canarykit.telemetry.catalogue.entries import EXPOSITIONS, exposition
 from canarykit.telemetry.catalogue.exposition import IGNORED, Exposition
-from canarykit.telemetry.catalogue.selecting import Labels, labels_of, matchers_of, spellings
+from canarykit.telemetry.catalogue.selecting import Labels, exported, labels_of, matchers_of, unreached
 
 __all__ = [
     "EXPOSITIONS",
     "IGNORED",
     "Exposition",
     "Labels",
+    "exported",
     "exposition",
     "labels_of",
     "matchers_of",
-    "spellings",
+    "unreached",
 ]

@@ -10,7 +10,7 @@ from canarykit.model import ROLES, Role
 from canarykit.telemetry.catalogue.entries import exposition
 from canarykit.telemetry.catalogue.exposition import Exposition
 
-__all__ = ["Labels", "labels_of", "matchers_of", "spellings"]
+__all__ = ["Labels", "exported", "labels_of", "matchers_of", "unreached"]
 
 Labels = Mapping[str, str]
 """Labels that a series must have; a value that begins with ``~`` is a regular expression of the whole value."""
@@ -80,6 +80,17 @@ def labels_of(
     )
 
 
+def unreached(name: str | Exposition, namespace: str, app: str, role: Role) -> tuple[dict[str, str], ...]:
+    """Labels of a version's requests that reached none of its pods, where they are others; parameters as of `labels_of`.
+
+    Istio knows no workload of them, and the Service alone: a canary without a pod that is ready would have no failures.
+    """
+    if name != "istio":
+        return ()
+    service = {"destination_service_name": f"{app}-{role}", "destination_service_namespace": namespace}
+    return ({"destination_workload": "unknown", **service, "reporter": "source"},)
+
+
 def _port(port: int) -> str:
     """Port of a Service, by number, or by the name that the kit gives it."""
     return f"({port}|http)"
@@ -118,13 +129,12 @@ def _pods(version: str) -> str:
     return f"{stem}{_LETTERS}{{0,{room}}}-?[a-z0-9]{{5}}"
 
 
-def spellings(labels: Labels) -> tuple[Labels, ...]:
-    """Return labels as a page has them, and as an operator with ``honorLabels: false`` stores them.
+def exported(labels: Labels) -> dict[str, str]:
+    """Return labels of a page as they are stored where an operator scrapes it with ``honorLabels: false``.
 
-    A series is never both: what a target's own labels take, the page's own give up.
+    No series has both: the names that the target's own labels take, those of the page give up.
     """
-    renamed = {f"exported_{name}" if name in _TARGETS else name: value for name, value in labels.items()}
-    return (labels,) if renamed == dict(labels) else (labels, renamed)
+    return {f"exported_{name}" if name in _TARGETS else name: value for name, value in labels.items()}
 
 
 def matchers_of(select: str | Mapping[str, str], namespace: str = "", app: str = "") -> dict[Role, str]:

@@ -171,6 +171,15 @@ def test_queries_by_the_catalogue_and_by_hand():
     assert asked["requests of stable"] == 'http://prometheus:9090: traefik_service_requests_total{service="chat.ai.stable"}'
 
 
+def test_what_istio_could_not_deliver_is_counted_by_the_service():
+    """
+    Beside what reached a pod of the version.
+    """
+    asked = telemetry(prometheus=PROMETHEUS, metrics="istio").sources["requests of canary"]
+    assert 'destination_workload="chat-canary",destination_workload_namespace="ai",reporter="source"}' in asked
+    assert 'destination_service_name="chat-canary",destination_service_namespace="ai",destination_workload="unknown"' in asked
+
+
 def test_an_entry_that_names_models_takes_them_by_hand():
     """
     With select= it is counted; without it is refused before anything is asked.
