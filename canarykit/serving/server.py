@@ -133,7 +133,7 @@ class ModelServer:
                 code = error.status_code
                 raise
             finally:
-                if code < 500:  # a quick failure must not look like a quick answer
+                if code < 400:  # a quick failure or refusal must not look like a quick answer
                     self._duration.observe(time.perf_counter() - start)
                 self._requests.labels(str(code)).inc()
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 
 from canarykit.errors import TelemetryError
 from canarykit.model import ROLES, Counts, Role, TrafficSplit, Window
+from canarykit.statuses import Kind
 from canarykit.telemetry.base import Answered
 from canarykit.telemetry.catalogue import Exposition
 
-__all__ = ["CounterWindows", "Series", "Totals", "increases", "series_of"]
+__all__ = ["CounterWindows", "Series", "Totals", "increases", "label_names", "series_of"]
 
 
 class Series(NamedTuple):
@@ -27,8 +28,8 @@ class Series(NamedTuple):
         The source that counts: a pod, or the gateway.
     what : {"requests", "failures", "latency"}
         What is counted.
-    failed : bool
-        Whether it counts failed requests alone.
+    kind : {"ok", "refused", "denied", "failed"}
+        What became of the requests that it counts.
     edge : float
         Of a bucket: its upper edge in seconds. NaN otherwise would not equal itself, so it is -1.
     rest : tuple of (str, str)
@@ -38,24 +39,44 @@ class Series(NamedTuple):
     role: Role
     instance: str
     what: str
-    failed: bool
+    kind: Kind
     edge: float
     rest: tuple[tuple[str, str], ...]
 
 
 Totals = Mapping[Series, float]
 
+_KINDS: Mapping[str, Kind] = {"outcome": "failed", "refused": "refused", "denied": "denied"}
+"""Kind of request that the second cell of a table counts."""
+
 
 def series_of(entry: Exposition, name: str, labels: Mapping[str, str], role: Role, instance: str) -> Series | None:
-    """Say what a sample of an exposition counts; None when it is none of ours."""
-    rest = tuple(sorted(labels.items()))
-    if name in (entry.requests, f"{entry.requests}_total"):
-        return Series(role, instance, "requests", entry.failed(labels), -1.0, rest)
-    if entry.failures and name in (entry.failures, f"{entry.failures}_total"):
-        return Series(role, instance, "failures", True, -1.0, rest)
-    if name == f"{entry.latency}_bucket" and "le" in labels:
-        return Series(role, instance, "latency", entry.failed(labels), float(labels["le"]) * entry.seconds, rest)
-    return None
+    """Say what a sample of an exposition counts; None when it is none of ours, or counts probes and scrapes.
+
+    Raises
+    ------
+    TelemetryError
+        No label says what became of its requests: errors would pass unseen.
+    """
+    what = entry.counts(name)
+    if what is None or (what == "latency" and "le" not in labels) or entry.ignores(labels):
+        return None
+    kind = entry.kind(labels, what)
+    if kind is None and name not in entry.names.values():
+        return None  # another counter, whose name is ours with _total
+    if kind is None:
+        found = ", ".join(f"{key}={value!r}" for key, value in sorted(labels.items())) or "none"
+        raise TelemetryError(
+            f"{name} of {instance} has no label {entry.code} with a status (its labels: {found}), so that errors would pass "
+            "unseen: name who counts with metrics=, give an Exposition of your own, or pick other series with select="
+        )
+    edge = float(labels["le"]) * entry.seconds if what == "latency" else -1.0
+    return Series(role, instance, what, kind, edge, tuple(sorted(labels.items())))
+
+
+def label_names(totals: Iterable[Series]) -> list[list[str]]:
+    """Names of the labels of each series of requests."""
+    return [[name for name, _ in series.rest] for series in totals if series.what == "requests"]
 
 
 def increases(before: Totals, after: Totals) -> dict[Series, int]:
@@ -120,11 +141,11 @@ class CounterWindows:
         TelemetryError
             They have changed.
         """
-        by_source: dict[tuple[str, bool, tuple[tuple[str, str], ...]], set[float]] = {}
+        by_source: dict[tuple[str, str, tuple[tuple[str, str], ...]], set[float]] = {}
         for series in totals:
             if series.what == "latency":
                 rest = tuple(label for label in series.rest if label[0] != "le")
-                by_source.setdefault((series.instance, series.failed, rest), set()).add(series.edge)
+                by_source.setdefault((series.instance, series.kind, rest), set()).add(series.edge)
         for (instance, _, _), found in by_source.items():
             edges = tuple(sorted(found))
             if self.edges is None:
@@ -163,7 +184,7 @@ class CounterWindows:
             return Window(start, now, self._split, {}, note=missing)
         # A window after one that said nothing holds what was counted since the last that did.
         counted_from, self._counted_from = self._counted_from, now
-        counts = {"outcome": self._outcomes()}
+        counts = self._outcomes()
         instances: dict[str, Counts] = {}
         if self.edges is not None:
             counts["latency"], instances = self._latency()
@@ -194,17 +215,19 @@ class CounterWindows:
         earlier = requests / (end - start) * float(self._seen @ ended) / float(self._seen.sum()) if end > start else 0.0
         return earlier * self._moved > math.sqrt(requests * share * (1 - share))
 
-    def _outcomes(self) -> Counts:
-        table = _zeros(2)
+    def _outcomes(self) -> dict[str, Counts]:
+        """Tables of what became of requests; each counts every request once."""
+        every = np.zeros(2, dtype=np.int64)
+        kinds = {kind: np.zeros(2, dtype=np.int64) for kind in get_args(Kind)}
         for series, count in self._grown.items():
-            row = ROLES.index(series.role)
-            if series.what == "requests":
-                table[row, int(series.failed)] += count
-            elif series.what == "failures":
-                table[row, 1] += count
-                table[row, 0] -= 0 if self._entry.beside else count
+            if series.what != "latency":
+                row = ROLES.index(series.role)
+                kinds[series.kind][row] += count
+                every[row] += count if series.what == "requests" or self._entry.beside else 0
+        bad = {table: kinds[kind] for table, kind in _KINDS.items() if table in self._entry.tables}
         # A counter of failures that is read a moment after that of requests may be ahead of it.
-        return np.maximum(table, 0)
+        every = np.maximum(every, sum(bad.values()))
+        return {table: np.stack([every - counts, counts], axis=1) for table, counts in bad.items()}
 
     def _latency(self) -> tuple[Counts, dict[str, Counts]]:
         assert self.edges is not None
@@ -212,8 +235,8 @@ class CounterWindows:
         table = _zeros(len(self.edges))
         instances: dict[str, Counts] = {}
         for series, count in self._grown.items():
-            if series.what != "latency" or series.failed:
-                continue  # a quick failure must not look like a quick answer
+            if series.what != "latency" or series.kind != "ok":
+                continue  # a quick failure or refusal must not look like a quick answer
             number = place[series.edge]
             cells = instances.setdefault(f"{series.role}-{series.instance}", np.zeros(len(self.edges), dtype=np.int64))
             for row in (table[ROLES.index(series.role)], cells):

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -18,12 +18,12 @@ from typing import Any
 from canarykit.errors import TelemetryError
 from canarykit.model import ROLES, Role, TrafficSplit, Window
 from canarykit.telemetry.base import Answered
-from canarykit.telemetry.catalogue import Exposition, exposition
-from canarykit.telemetry.counters import CounterWindows, Series, increases, series_of
+from canarykit.telemetry.catalogue import Exposition, Labels, exported, exposition
+from canarykit.telemetry.counters import CounterWindows, Series, increases, label_names, series_of
 from canarykit.telemetry.pace import Pace
 from canarykit.wire import check_address
 
-__all__ = ["PrometheusTelemetry", "selector"]
+__all__ = ["PrometheusTelemetry", "Select", "selector"]
 
 _TIMEOUT = 10.0
 _LOOK_BACK = 300.0
@@ -34,8 +34,17 @@ Samples = dict[str, dict[float, dict[Series, float]]]
 """Per source and time of a scrape: the totals."""
 
 
-def selector(labels: Mapping[str, str]) -> str:
-    """Write labels as PromQL does; a value that begins with ``~`` is a regular expression."""
+Select = Labels | str | Sequence[Labels | str]
+"""Which series are a version's."""
+
+Queries = dict[tuple[Role, str], list[str]]
+"""Per version and what is counted: the series."""
+
+
+def selector(labels: Labels | str) -> str:
+    """Write labels as PromQL does; a value that begins with ``~`` is a regular expression. A text is matchers already."""
+    if isinstance(labels, str):
+        return "{" + labels + "}"
     parts = []
     for name, value in sorted(labels.items()):
         sign, text = ("=~", value[1:]) if value.startswith("~") else ("=", value)
@@ -59,8 +68,9 @@ class PrometheusTelemetry:
         Of Prometheus; ``http://user:password@host:9090`` is understood, and never shown.
     entry : str or Exposition
         Who is scraped: ``"traefik"``, ``"istio"``, ``"canarykit"``, ….
-    select : mapping of role to labels
-        Labels of each version's series.
+    select : mapping of role to labels, to str, or to a list of these
+        Labels of each version's series, or matchers as PromQL has them; what is in a list is added up. Labels that an
+        operator's scrape renames are understood under both names: those of the first that finds anything are used.
 
     Raises
     ------
@@ -68,14 +78,12 @@ class PrometheusTelemetry:
         Nothing is known of such metrics, or the address is none.
     """
 
-    def __init__(self, url: str, entry: str | Exposition, select: Mapping[Role, Mapping[str, str]]) -> None:
+    def __init__(self, url: str, entry: str | Exposition, select: Mapping[Role, Select]) -> None:
         check_address("the address of Prometheus", url, user=True)
         self._url, self._authorization = _without_password(url)
         self._entry = exposition(entry)
         self._windows = CounterWindows(self._entry)
-        self._queries: dict[tuple[Role, str], str] = {
-            (role, what): name + selector(select[role]) for role in ROLES for what, name in self._entry.names.items()
-        }
+        self._spelt = _spelt(self._entry, select)
         self._known: set[str] = set()
         self._before: dict[str, dict[Series, float]] = {}
         self._read_until: dict[str, float] = {}
@@ -93,12 +101,12 @@ class PrometheusTelemetry:
     @property
     def tables(self) -> frozenset[str]:
         """Tables that its counters fill."""
-        return frozenset({"outcome", "latency"})
+        return self._entry.tables
 
     @property
     def assigned_only(self) -> bool:
         """Whether the router assigned all that is counted: a gateway's counters say so, a pod's do not."""
-        return self._entry.backend is not None
+        return self._entry.assigned_only
 
     @property
     def latency_edges(self) -> tuple[float, ...] | None:
@@ -107,8 +115,13 @@ class PrometheusTelemetry:
 
     @property
     def sources(self) -> Mapping[str, str]:
-        """The queries, as they are asked."""
-        return {f"{what} of {role}": f"{self._url}: {query}" for (role, what), query in self._queries.items()}
+        """The queries, as they are asked, and what of the answers is left out."""
+        asked = {
+            f"{what} of {role}": f"{self._url}: "
+            + " or ".join(query for queries in self._spelt for query in queries[role, what])
+            for role, what in self._spelt[0]
+        }
+        return asked | self._entry.told(label_names(series for totals in self._before.values() for series in totals))
 
     def begin(self, split: TrafficSplit, since: float) -> None:
         """Count from now on: what the first scrape after `since` says is where counting begins.
@@ -199,7 +212,22 @@ class PrometheusTelemetry:
         until = time.time() - _LATE
         seconds = max(math.ceil(until - since), 1)
         found: Samples = {}
-        for (role, _), query in self._queries.items():
+        # Of two spellings one is used, so that a gateway that is stored under both is counted once.
+        for queries in self._spelt:
+            found = self._found(queries, seconds, until)
+            if found:
+                self._spelt = [queries, *(other for other in self._spelt if other is not queries)]
+                break
+        self._windows.learn_edges({series for scrapes in found.values() for totals in scrapes.values() for series in totals})
+        gaps = [b - a for scrapes in found.values() for a, b in pairwise(sorted(scrapes))]
+        if gaps:
+            self._interval = median(gaps)
+        return found
+
+    def _found(self, queries: Queries, seconds: int, until: float) -> Samples:
+        """Raw samples of the series that these queries find."""
+        found: Samples = {}
+        for role, query in ((role, query) for (role, _), asked in queries.items() for query in asked):
             for matrix in self._ask(f"{query}[{seconds}s]", until):
                 labels = {key: value for key, value in matrix["metric"].items() if key != "__name__"}
                 source = labels.get("pod") or labels.get("instance") or "?"
@@ -207,10 +235,6 @@ class PrometheusTelemetry:
                 for moment, value in matrix["values"] if series is not None else ():
                     assert series is not None
                     found.setdefault(source, {}).setdefault(float(moment), {})[series] = float(value)
-        self._windows.learn_edges({series for scrapes in found.values() for totals in scrapes.values() for series in totals})
-        gaps = [b - a for scrapes in found.values() for a, b in pairwise(sorted(scrapes))]
-        if gaps:
-            self._interval = median(gaps)
         return found
 
     def _ask(self, query: str, at: float) -> list[dict[str, Any]]:
@@ -233,6 +257,20 @@ class PrometheusTelemetry:
         except (ValueError, LookupError, TypeError) as error:
             raise TelemetryError(f"{self._url} does not answer as a Prometheus does: {said[:100]!r}") from error
         return found
+
+
+def _spelt(entry: Exposition, select: Mapping[Role, Select]) -> list[Queries]:
+    """Queries under each spelling of the labels."""
+    plain: dict[Role, list[Labels | str]] = {
+        role: [chosen] if isinstance(chosen, str | Mapping) else list(chosen) for role, chosen in select.items()
+    }
+    renamed: dict[Role, list[Labels | str]] = {
+        role: [part if isinstance(part, str) else exported(part) for part in parts] for role, parts in plain.items()
+    }
+    return [
+        {(role, what): [name + selector(part) for part in parts[role]] for role in ROLES for what, name in entry.names.items()}
+        for parts in ([plain] if renamed == plain else [plain, renamed])
+    ]
 
 
 def _without_password(url: str) -> tuple[str, str | None]:

@@ -12,7 +12,7 @@ from canarykit.errors import CanaryError, TelemetryError
 from canarykit.model import Role, TrafficSplit, Window
 from canarykit.telemetry.base import Answered
 from canarykit.telemetry.catalogue import Exposition, exposition
-from canarykit.telemetry.counters import CounterWindows, Series, increases, series_of
+from canarykit.telemetry.counters import CounterWindows, Series, increases, label_names, series_of
 
 __all__ = ["Replica", "ScrapeTelemetry", "read_page"]
 
@@ -92,12 +92,19 @@ class ScrapeTelemetry:
         Returns the replicas that there are now.
     entry : str or Exposition
         What they call their counters.
+    place : str
+        Where they show them, in words.
     """
 
     delay = 0.1
 
-    def __init__(self, replicas: Callable[[], Sequence[Replica]], entry: str | Exposition = "canarykit") -> None:
-        self._replicas, self._entry = replicas, exposition(entry)
+    def __init__(
+        self,
+        replicas: Callable[[], Sequence[Replica]],
+        entry: str | Exposition = "canarykit",
+        place: str = "on the metrics page of each replica",
+    ) -> None:
+        self._replicas, self._entry, self._place = replicas, exposition(entry), place
         self._windows = CounterWindows(self._entry)
         self._before: dict[Series, float] = {}
         self._known: dict[str, Known] = {}
@@ -106,12 +113,12 @@ class ScrapeTelemetry:
     @property
     def tables(self) -> frozenset[str]:
         """Tables that its counters fill."""
-        return frozenset({"outcome", "latency"})
+        return self._entry.tables
 
     @property
     def assigned_only(self) -> bool:
         """Whether the router assigned all that is counted: a gateway's counters say so, a pod's do not."""
-        return self._entry.backend is not None
+        return self._entry.assigned_only
 
     @property
     def latency_edges(self) -> tuple[float, ...] | None:
@@ -120,8 +127,9 @@ class ScrapeTelemetry:
 
     @property
     def sources(self) -> Mapping[str, str]:
-        """Which counters are read."""
-        return {what: f"{name} on the metrics page of each replica" for what, name in self._entry.names.items()}
+        """Which counters are read, where, and what of them is left out."""
+        read = {what: f"{name} {self._place}" for what, name in self._entry.names.items()}
+        return read | self._entry.told(label_names(self._before))
 
     def begin(self, split: TrafficSplit, since: float) -> None:
         """Count from now on, under this split.
@@ -169,7 +177,8 @@ class ScrapeTelemetry:
             pages = list(pool.map(_page, replicas))
         for replica, page in zip(replicas, pages, strict=True):
             if isinstance(page, OSError):
-                problems.append(f"{replica.name} cannot be read: {page}")
+                said = str(page)
+                problems.append(said if said.startswith(replica.name) else f"{replica.name} cannot be read: {said}")
                 continue
             known = self._known.setdefault(replica.name, {})
             totals |= read_page(page, self._entry, replica.role, replica.name, known)

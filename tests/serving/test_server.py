@@ -186,6 +186,8 @@ def test_metrics_count_requests_by_code(models):
     families = {family.name: family for family in text_string_to_metric_families(client.get("/metrics").text)}
     counts = {s.labels["code"]: s.value for s in families["canarykit_requests"].samples if s.name.endswith("_total")}
     assert counts == {"200": 3, "400": 1}
+    durations = {sample.name: sample.value for sample in families["canarykit_request_duration_seconds"].samples}
+    assert durations["canarykit_request_duration_seconds_count"] == 3  # a quick refusal is no quick answer
     edges = [
         float(sample.labels["le"])
         for sample in families["canarykit_request_duration_seconds"].samples

@@ -16,9 +16,9 @@ CODES = Exposition("requests_total", "seconds", "code")
 INF = math.inf
 
 
-def series(role="stable", instance="pod-1", what="requests", *, failed=False, edge=-1.0, rest=()):
+def series(role="stable", instance="pod-1", what="requests", *, failed=False, kind="ok", edge=-1.0, rest=()):
     """One counter."""
-    return Series(role, instance, what, failed, edge, rest)
+    return Series(role, instance, what, "failed" if failed else kind, edge, rest)
 
 
 def buckets(*counts, edges=(0.1, 0.5, INF), **options):

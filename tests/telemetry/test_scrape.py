@@ -184,11 +184,11 @@ def test_only_ours_is_read_of_a_page():
     Sums, counts and the counters of others are left where they are.
     """
     totals = read_page(page(3, 1, slow=1), EXPOSITIONS["canarykit"], "stable", "pod")
-    assert sorted((s.what, s.failed, s.edge, total) for s, total in totals.items()) == [
-        ("latency", False, 0.1, 2.0),
-        ("latency", False, float("inf"), 3.0),
-        ("requests", False, -1.0, 3.0),
-        ("requests", True, -1.0, 1.0),
+    assert sorted((s.what, s.kind, s.edge, total) for s, total in totals.items()) == [
+        ("latency", "ok", 0.1, 2.0),
+        ("latency", "ok", float("inf"), 3.0),
+        ("requests", "failed", -1.0, 1.0),
+        ("requests", "ok", -1.0, 3.0),
     ]
 
 

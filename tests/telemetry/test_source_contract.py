@@ -98,6 +98,17 @@ def test_windows_follow_each_other_and_hold_each_request_once(source):
     assert {first.split, second.split} == {TrafficSplit(25)}
 
 
+def test_each_table_of_outcomes_counts_every_request_once(source):
+    """
+    Of whatever it says that it can tell: failed, refused and denied requests are each a share of all.
+    """
+    source.serve(9, 4)
+    window = source.telemetry.read(SINCE + 31)
+    told = source.telemetry.tables & {"outcome", "refused", "denied"}
+    assert "outcome" in told
+    assert {tuple(window.counts[table].sum(axis=1)) for table in told} == {(9, 4)}
+
+
 def test_a_new_weight_starts_from_nothing(source):
     """
     What was served under the old weight and not read yet is in no window of the new one.

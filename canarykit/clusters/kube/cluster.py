@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from canarykit.clusters.kube import manifests
 from canarykit.clusters.kube.binding import as_bound, bind
 from canarykit.clusters.kube.changes import Changes, difference
 from canarykit.clusters.kube.client import Client
-from canarykit.clusters.kube.counting import telemetry_of
+from canarykit.clusters.kube.counting import Counting
 from canarykit.clusters.kube.endpoints import Endpoints
 from canarykit.clusters.kube.guard import Guard
 from canarykit.clusters.kube.jobs import JobLoad
@@ -30,9 +30,10 @@ from canarykit.load import Load
 from canarykit.model import ROLES, Role, Service, TrafficSplit
 from canarykit.routers import router_class
 from canarykit.routers.base import Router
+from canarykit.routers.gateway_api import GatewayApiRouter
 from canarykit.routers.objects import to_stable
 from canarykit.telemetry.base import Telemetry
-from canarykit.telemetry.catalogue import exposition
+from canarykit.telemetry.catalogue import Exposition
 from canarykit.wire import check_address
 
 __all__ = ["KubeCluster"]
@@ -63,9 +64,19 @@ class KubeCluster:
         Ports, resources, nodes of the pods.
     prometheus : str, optional
         Address of a Prometheus that scrapes the gateway; the pods' own metrics are read by default.
-    metrics : str, optional
+    prometheus_token_file : str, optional
+        File with the bearer token that Prometheus asks for; it is read anew each time.
+    metrics : str or Exposition, optional
         Who counts, as `canarykit.telemetry.catalogue` has it: the gateway that Prometheus scrapes, ``"traefik"`` by default,
         or else the servers in the pods, ``"canarykit"``.
+    select : str or mapping of role to str, optional
+        Matchers of each version's series in Prometheus, where the catalogue's do not fit:
+        ``'service="{namespace}-{app}-{role}-80@kubernetes"'``, or ``{"stable": …, "canary": …}``.
+    port, path : int and str, optional
+        Where the pods show their metrics; by default where the catalogue says, or else at the workload's port, /metrics.
+    ignore : sequence of str, optional
+        Paths whose requests are left out, in place of the catalogue's, where labels say what was asked for; those at which
+        versions are asked whether they are ready always are.
     adopt : bool
         Take over objects of these names that someone else made; `teardown` gives them back as they were.
     ready_within : float
@@ -98,22 +109,24 @@ class KubeCluster:
         route: str | None = None,
         workload: Workload | None = None,
         prometheus: str | None = None,
-        metrics: str | None = None,
+        prometheus_token_file: str | None = None,
+        metrics: str | Exposition | None = None,
+        select: str | Mapping[str, str] | None = None,
+        port: int | None = None,
+        path: str | None = None,
+        ignore: str | Sequence[str] | None = None,
         adopt: bool = False,
         ready_within: float = 120.0,
         lease: int = 60,
         tell: Callable[[str], object] | None = None,
     ) -> None:
         router_class(router)
-        exposition(metrics or "canarykit")
+        self._counting = Counting(prometheus, prometheus_token_file, metrics, select, port, path, ignore)
         if url is not None:
             check_address("url=", url)
-        if prometheus is not None:
-            check_address("prometheus=", prometheus, user=True)
         self.client = Client(context, namespace, tell=lambda line: self._passing(line))
         self._asked = {"router": router, "url": url, "gateway": gateway, "hostname": hostname, "route": route}
         self.workload = (workload or Workload()).fronted()
-        self._counted_by = {"prometheus": prometheus, "metrics": metrics}
         self._adopt, self._ready_within = adopt, ready_within
         self._lease_seconds, self._given = lease, tell
         self._tell: Callable[[str], object] = tell or print
@@ -142,6 +155,7 @@ class KubeCluster:
             As `deploy` would.
         """
         there, (bodies, router) = self._namespace.is_there(), self._wanted(service)
+        self._counting.check(self.client.namespace, service.name, self.workload.service_port, self._route(router))
         routed, same = resumable(self.client, canary_of(bodies), router)
         changes = []
         for body in [*bodies, *(routes := router.objects())]:
@@ -209,7 +223,8 @@ class KubeCluster:
             if not resumed:
                 router.apply(TrafficSplit(0))
             self._wait_for_address(router)
-            self._telemetry = telemetry_of(self.client, service.name, self._pods, self.workload.port, **self._counted_by)
+            ports = {"port": self.workload.port, "service_port": self.workload.service_port}
+            self._telemetry = self._counting.telemetry(self.client, service, self._pods, **ports, route=self._route(router))
             weight = router.observed().canary
         except BaseException:
             self._undo(held, router, canary_of(bodies), done, fresh_namespace)
@@ -352,6 +367,10 @@ class KubeCluster:
     def _bind(self, service: Service, client: Client) -> Any:
         """Router of this service."""
         return bind(client, service.name, **self._binding(service))
+
+    def _route(self, router: Any) -> dict[str, Any] | None:
+        """HTTPRoute that splits the traffic; None when there is none yet, or something else does."""
+        return self.client.get("HTTPRoute", router.name) if isinstance(router, GatewayApiRouter) else None
 
     def _binding(self, service: Service) -> dict[str, Any]:
         ports = {"port": self.workload.service_port, "pod_port": self.workload.port}

@@ -8,6 +8,8 @@ from canarykit.clusters.kube.binding import bind
 from canarykit.clusters.kube.discovery import gateway_of, url_of
 from canarykit.errors import ClusterError, PlanError, RoutingError
 
+SERVICE = ck.Service("chat", ck.Version("v1", image="a:1"), ck.Version("v2", image="a:2"))
+
 
 def gateway(name="web", *, addresses=("10.0.0.7",), listeners=(("HTTP", 80),)):
     """A Gateway as the API server returns it."""
@@ -178,6 +180,63 @@ def test_options_of_an_address(made):
         "route": "own",
     }
     assert cluster.workload.image == "r/s:1"
+
+
+def test_how_requests_are_counted_is_an_option_of_an_address(made):
+    """
+    As of KubeCluster: port and path of pods' pages and paths to leave out; or a Prometheus, its token and the series.
+    """
+    counting = ck.connect("kube:p/n?metrics=fastapi&port=8082&path=/stats&ignore=/healthz,/metrics")._counting
+    assert (counting.metrics, counting.port, counting.path) == ("fastapi", 8082, "/stats")
+    assert counting.entry(SERVICE).ignore == ("/healthz", "/metrics", "/v2/health/ready")
+    said = ck.KubeCluster(metrics="fastapi", port=8082, path="/stats", ignore=["/healthz", "/metrics"])._counting
+    assert said.entry(SERVICE) == counting.entry(SERVICE)
+
+
+@pytest.mark.parametrize(
+    "select",
+    [
+        "select=service%3D~%22ai-chat-{role}-.%2B%22%2Cmethod%21%3D%22GET%26HEAD%22",
+        'select=service=~"ai-chat-{role}-.%2B",method!="GET%26HEAD"',
+        "select.stable=service%3D~%22ai-chat-stable-.%2B%22%2Cmethod%21%3D%22GET%26HEAD%22&"
+        "select.canary=service%3D~%22ai-chat-canary-.%2B%22%2Cmethod%21%3D%22GET%26HEAD%22",
+    ],
+)
+def test_series_are_an_option_of_an_address(made, select):
+    """
+    With signs of a URL percent-encoded; for both versions in one text, or for each.
+    """
+    counting = ck.connect(f"kube:p/n?prometheus=http://p:9090&prometheus_token_file=/run/token&{select}")._counting
+    assert counting.prometheus_token_file == "/run/token"
+    assert counting.selected("n", "chat", 80, None) == {
+        role: f'service=~"ai-chat-{role}-.+",method!="GET&HEAD"' for role in ("stable", "canary")
+    }
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ("kube:p/n?metrics_port=1", "has no option metrics_port: there are router, .*, select, .*, port, path, ignore"),
+        ("kube:p/n?port=http", "port= takes the port of the pods' metrics, 1 to 65535, not 'http'"),
+        ("kube:p/n?port=-1", "port= takes the port of the pods' metrics"),
+        ("kube:p/n?path=stats", "path= takes paths that begin with a slash"),
+        ("kube:p/n?ignore=", "says no value of ignore"),
+        ("kube:p/n?port=1&port=2", "has the option port twice"),
+        ('kube:p/n?prometheus=http://p&select=a="x"', "the same series for both versions"),
+        ('kube:p/n?prometheus=http://p&select.canary=a="x"', "takes matchers of stable and of canary, not of canary"),
+        ('kube:p/n?prometheus=http://p&select=a="{role}"&select.canary=a="x"', "has both select= and select.stable="),
+        ('kube:p/n?prometheus=http://p&select=a=~"{role}-.+"', "a \\+ is written %2B"),
+        ("kube:p/n?prometheus=http://me:sec&cret@p:9090", "has an option that is not known: there are router"),
+    ],
+)
+def test_an_address_that_says_how_to_count_in_words_that_make_no_sense_is_refused(made, where, says):
+    """
+    Before any cluster is asked, with the options that there are; what follows an & in a password is not shown.
+    """
+    with pytest.raises(PlanError, match=says) as refused:
+        ck.connect(where)
+    assert "cret" not in str(refused.value)
+    assert made == []
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,56 @@ def test_an_inference_service_is_not_said_to_be_promoted(connect, server, monkey
             cluster.check_promotable()
 
 
+# Who counts ---------------------------------------------------------------------------------------------------------------
+
+
+def served_by_envoy_gateway(server, *, filters=()):
+    """Let Envoy Gateway serve every route; the canary's backend has these filters."""
+    get = server.get
+
+    def seen(kind, name, *, namespace=None):
+        found = get(kind, name)
+        if kind == "HTTPRoute" and found is not None:
+            found["status"] = {"parents": [{"controllerName": "gateway.envoyproxy.io/gatewayclass-controller"}]}
+            found["metadata"]["namespace"] = "ns"
+            if filters:
+                found["spec"]["rules"][0]["backendRefs"][1]["filters"] = list(filters)
+        return found
+
+    server.get = seen
+
+
+def test_a_gateway_that_cannot_tell_the_versions_apart_is_refused_before_any_traffic_moves(connect, server):
+    """
+    Envoy Gateway has both in one cluster: `deploy` says so, and leaves nothing of what it made; `plan` of a route that is there
+    says so, too. With a filter on one backend each has a cluster of its own.
+    """
+    served_by_envoy_gateway(server)
+    asked = {"prometheus": "http://me:s%40cret@prometheus:9090", "metrics": "envoy"}
+    with pytest.raises(ClusterError, match="Envoy Gateway has one cluster for rule 0 of HTTPRoute digits"):
+        connect(**asked).deploy(SERVICE)
+    assert server.get("HTTPRoute", "digits") is None
+    assert server.get("Deployment", "digits-canary") is None
+    connect().deploy(SERVICE)
+    with pytest.raises(ClusterError, match="Envoy Gateway has one cluster for rule 0 of HTTPRoute digits"):
+        connect(**asked).plan(SERVICE)
+    connect().plan(SERVICE)
+    served_by_envoy_gateway(server, filters=[{"type": "ResponseHeaderModifier"}])
+    connect(**asked).plan(SERVICE)
+
+
+def test_nothing_shows_the_password_of_prometheus(connect, server, guards):
+    """
+    Neither the plan nor progress, nor what the guard is told, nor the cluster itself.
+    """
+    cluster = connect(prometheus="http://me:s%40cret@prometheus:9090")
+    plan = cluster.plan(SERVICE)
+    cluster.deploy(SERVICE)
+    shown = [plan, plan._repr_html_(), cluster, cluster.told, guards[-1].binding, cluster.telemetry.sources, server._objects]
+    assert not any(secret in str(shown) for secret in ("cret", "me:"))
+    assert "http://prometheus:9090: traefik_service_requests_total" in str(cluster.telemetry.sources)
+
+
 # A lease that is lost ---------------------------------------------------------------------------------------------------
 
 

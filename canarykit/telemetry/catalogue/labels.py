@@ -1,0 +1,96 @@
+"""What the value of a label means: a status, a flag of Envoy's, the path that a request asked for."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+
+from canarykit.statuses import Kind, kind_of, kind_of_grpc
+
+__all__ = ["BROKEN", "asked_for", "broken", "kind_of_grpc_label", "kind_of_http_label"]
+
+_GRPC_NAMES = (
+    "ok",
+    "canceled",
+    "unknown",
+    "invalidargument",
+    "deadlineexceeded",
+    "notfound",
+    "alreadyexists",
+    "permissiondenied",
+    "resourceexhausted",
+    "failedprecondition",
+    "aborted",
+    "outofrange",
+    "unimplemented",
+    "internal",
+    "unavailable",
+    "dataloss",
+    "unauthenticated",
+)
+
+BROKEN = frozenset(
+    {"UC", "UR", "UPE", "UF", "UH", "UO", "UT", "URX", "UMSDR", "LR", "SI", "DT", "OM", "NC", "DC", "DR"}
+)  # fmt: skip
+"""Envoy's response flags of a request that did not come to its end, whatever its status says. After the headers were sent the
+status stays 200: the server closed the connection (UC) or reset the stream (UR), broke the protocol (UPE), was silent for too
+long (SI, UT, UMSDR, DT), or Envoy gave up (LR, OM); with DC and DR nobody waited for the end, as with status 0. The others
+are refusals of the gateway with a status of their own (RL 429, UAEX 403, NR 404), or say that a fault was injected."""
+
+
+def kind_of_http_label(text: str) -> Kind | None:
+    """Say what a label with an HTTP status means: ``"422"``, a class such as ``"4xx"``, or ``"-"`` when there was none.
+
+    Returns
+    -------
+    str or None
+        None when it is no status. Of a class nobody can tell which are denied: they count as refused.
+    """
+    if text == "-":
+        return kind_of(0)
+    if re.fullmatch(r"[1-5][xX]{2}", text):
+        return kind_of(100 * int(text[0]))
+    if re.fullmatch(r"0{1,3}|[1-9]\d\d", text):
+        return kind_of(int(text))
+    by_name = _grpc_number(text)  # Seldon's agent counts both in one label
+    return None if by_name is None else kind_of_grpc(by_name)
+
+
+def kind_of_grpc_label(text: str) -> Kind | None:
+    """Say what a label with a gRPC status means: ``"14"``, ``"Unavailable"``, ``"UNAVAILABLE"``; None when it is none."""
+    number = int(text) if re.fullmatch(r"\d{1,2}", text) else _grpc_number(text)
+    return None if number is None else kind_of_grpc(number)
+
+
+def _grpc_number(text: str) -> int | None:
+    name = re.sub(r"[^a-z]", "", text.lower()).replace("cancelled", "canceled")
+    return _GRPC_NAMES.index(name) if name in _GRPC_NAMES else None
+
+
+def broken(flags: str) -> bool:
+    """Whether Envoy's response flags, such as ``"-"`` or ``"UF,URX"``, say that the answer did not come to its end."""
+    return not BROKEN.isdisjoint(flag.strip() for flag in flags.split(","))
+
+
+def asked_for(handler: str, path: str) -> bool:
+    """Whether a label that names a handler names this path.
+
+    Parameters
+    ----------
+    handler : str
+        A path, or a framework's template of paths such as ``"/v2/models/{model}/ready"``.
+    path : str
+        What to look for; ``*`` stands for anything.
+    """
+    handler, path = (text.rstrip("/") or "/" for text in (handler, path))
+    if fnmatchcase(handler, path):
+        return True
+    # A template whose end is open, such as /{item}, may be that of the real requests.
+    parts = handler.split("/")
+    if "{" not in handler or "{" in parts[-1] or "*" in path:
+        return False
+    wanted = path.split("/")
+    return len(parts) == len(wanted) and all(
+        part == want or (part.startswith("{") and part.endswith("}") and ":path" not in part)
+        for part, want in zip(parts, wanted, strict=True)
+    )
