@@ -25,17 +25,21 @@ def pool():
 @pytest.mark.parametrize(
     ("case", "setting", "most"),
     [
-        (1, "20 %", 1.6),
-        (1, "5 → 20 → 50 %, drifting", 1.6),
-        (3, "20 %, drifting", 1.6),
-        (4, "20 %", 3.0),
-        (5, "20 %, drifting", 3.0),
+        (1, "20 %", 1.3),
+        (1, "5 → 20 → 50 %, drifting", 1.25),
+        (3, "20 %, drifting", 1.25),
+        (4, "20 %", 2.1),
+        (5, "20 %, drifting", 2.2),
     ],
     ids=["errors", "errors, ramp", "accuracy, drift", "latency", "latency tail, drift"],
 )
 def test_the_gate(pool, case, setting, most):
     """
-    200 rollouts of equal versions and 100 of a bad canary: at most 8 % false alarms, and the ratio to the bound.
+    200 rollouts of equal versions and 100 of a bad canary: at most 8 % false alarms, and hardly more requests than today.
+
+    What so few runs can tell: a method that blames 5 % of good canaries passes in 98 of 100 sets of seeds, one that blames
+    12 % fails in 95, and one that blames 8 % in 43. The median of 100 rollouts has a standard error of 6 to 7 %, so each
+    limit is some 12 % above what is measured; the README's aims are held by the whole benchmark.
     """
     (found,) = detection.measure(pool, [detection.CASES[case]], [setting], 100, 200, (detection.KIT,))
     assert found["false"] <= 0.08
