@@ -31,7 +31,7 @@ _ALWAYS_POSSIBLE = 20
 """Requests that a restarted process may have counted by its first scrape, however few came before."""
 
 _BURST = 5.0
-"""Times the highest rate seen so far that may come between two scrapes."""
+"""Times the usual highest rate that may come between two scrapes."""
 
 _BACK = 0.25
 """Part of the way back from a fall by which a counter may pass where it was: a restarted process seldom stops just there."""
@@ -96,6 +96,11 @@ class Life:
         self._fall: _Fall | None = None
 
     @property
+    def _rate(self) -> float | None:
+        """Requests per second that two steps at least have shown: one alone may be the way to another worker's totals."""
+        return sorted(self._rates)[-2] if len(self._rates) > 1 else None
+
+    @property
     def strange(self) -> bool:
         """Whether more reads right now would tell more: it is new, in doubt, or has counted more than the rate explains."""
         return not self._seen_again or self._jumped or (self._fall is not None and not self._fall.later)
@@ -155,7 +160,7 @@ class Life:
             self._note_fall(moment, totals)
         else:
             step, seconds = _requests(totals) - _requests(self._last, totals), moment - self._moment
-            possible = _ALWAYS_POSSIBLE + _BURST * max(self._rates, default=0.0) * max(seconds, 0.0)
+            possible = _ALWAYS_POSSIBLE + _BURST * (self._rate or max(self._rates, default=0.0)) * max(seconds, 0.0)
             self._jumped = bool(self._rates) and step > possible
             self._weigh(moment, totals, step > possible)
             if seconds >= 0.2:
@@ -254,7 +259,7 @@ class Life:
     def _possible(self, fall: _Fall) -> bool:
         """Whether a process that restarted in between can have counted so many requests."""
         requests, seconds = _requests(fall.after), fall.moment - fall.since
-        more = _BURST * max(self._rates) * seconds if self._rates else _requests(fall.before) / 4
+        more = _requests(fall.before) / 4 if self._rate is None else _BURST * self._rate * seconds
         return requests <= _ALWAYS_POSSIBLE + more
 
     def _prove(self, why: str, otherwise: str = "") -> None:

@@ -93,7 +93,7 @@ class PrometheusTelemetry:
         self._configured: dict[Target, float] | None = {}
         self._asked_for: set[Target] = set()
         self._interval = self._shortest = _USUAL_INTERVAL
-        self._begun = self._blind = False
+        self._begun = self._blind = self._measured = False
 
     @property
     def scrape_interval(self) -> float:
@@ -146,8 +146,6 @@ class PrometheusTelemetry:
             if self._look_back > _LOOK_BACK:
                 found = self._samples(since - self._look_back)
             self._known |= set(found)
-            for scrapes in found.values():
-                buckets.check(scrapes[max(scrapes)].totals)
             self._blind = False
         except TelemetryError:
             if not self._begun:
@@ -199,7 +197,7 @@ class PrometheusTelemetry:
         if not any(counted):
             return self._windows.close(now, "Prometheus has not scraped since the last look")
         held_back = [moments[len(due[source])] for source, moments in pending.items() if len(moments) > len(due[source])]
-        doubted = [self._lives[source].doubted_since for source in found]
+        doubted = [self._lives[source].doubted_since for source in newest]
         self._last = min([now, *held_back, *doubted])
         return self._windows.close(now)
 
@@ -268,6 +266,7 @@ class PrometheusTelemetry:
             {series for scrapes in found.values() for scrape in scrapes.values() for series in scrape.totals}
         )
         for source, scrapes in found.items():
+            buckets.check(scrapes[max(scrapes)].totals)
             life = self._lives.setdefault(source, Life(source))
             for moment in sorted(moment for moment in scrapes if moment > life.moment):
                 life.see(moment, scrapes[moment].totals, scrapes[moment].started)
@@ -277,10 +276,12 @@ class PrometheusTelemetry:
 
     def _measure_interval(self, found: Mapping[str, Scrapes]) -> None:
         """Take the interval from the samples: a scrape that was missed makes no source slower."""
-        gaps = {source: [b - a for a, b in pairwise(sorted(scrapes))] for source, scrapes in found.items()}
-        usual = [median(each) for each in gaps.values() if len(each) > 2] or [b for each in gaps.values() for b in each][:1]
+        gaps = [[b - a for a, b in pairwise(sorted(scrapes))] for scrapes in found.values()]
+        usual = [median(each) for each in gaps if len(each) > 2]
+        if not usual and not self._measured and any(gaps):
+            usual = [median(gap for each in gaps for gap in each)]
         if usual:
-            self._interval, self._shortest = max(usual), min(usual)
+            self._measured, self._interval, self._shortest = True, max(usual), min(usual)
 
     def _sort_in(self, scraped: dict[str, dict[Target, Scrapes]], role: Role, what: str, matrix: Mapping[str, Any]) -> None:
         """Add the samples of one series to those of its target."""

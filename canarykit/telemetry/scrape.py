@@ -38,6 +38,9 @@ class Replica:
     fetch: Callable[[], str]
 
 
+_THREADS = 64
+"""Pages that are read at the same time."""
+
 _ROUNDS, _AT_ONCE = 3, 3
 """How often a page is read again in a row, and how many times at once: each time another worker may answer."""
 
@@ -168,7 +171,7 @@ class ScrapeTelemetry:
         self._workers = self._workers or "; ".join(proofs)
 
     def _pages(self, replicas: Sequence[Replica]) -> list[tuple[Replica, Page | OSError]]:
-        with ThreadPoolExecutor(max(len(replicas), 1)) as pool:
+        with ThreadPoolExecutor(max(min(len(replicas), _THREADS), 1)) as pool:
             texts = list(pool.map(_fetched, replicas))
         return [
             (replica, text if isinstance(text, OSError) else self._page_of(replica, text))

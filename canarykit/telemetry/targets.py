@@ -160,9 +160,9 @@ def _contradictions(samples: Iterable[tuple[float, int, float]]) -> int:
         own, other = last.get(number), last.get(1 - number)
         if other is not None and other[0] == moment:
             found += 2 * (other[1] != total)
-        elif own is not None and other is not None:
-            # A counter that falls for both targets was restarted.
-            found += moment - other[0] >= _APART and own[1] <= total < other[1]
+        elif own is not None and other is not None and own[0] + _APART <= other[0] <= moment - _APART:
+            # Without a restart in between, a copy says something between the two.
+            found += own[1] <= total and not own[1] <= other[1] <= total
         last[number] = moment, total
     return found
 

@@ -92,6 +92,21 @@ def test_who_does_not_tell_its_targets_is_measured(prometheus, answer):
     assert (telemetry.scrape_interval, telemetry.sources["scrape interval"]) == (30.0, "30 s")
 
 
+def test_a_missed_scrape_makes_no_interval_longer(prometheus):
+    """
+    The interval was measured when counting began: a gap later is a gap.
+    """
+    since = round(time.time()) - 300.0
+    for at in (*range(-300, 31, 15), 75, 90):
+        for role in ROLES:
+            prometheus.scrape(since + at, role, 1000 + at)
+    telemetry = telemetry_of(prometheus)
+    telemetry.begin(TrafficSplit(50), since)
+    for now in (35, 80, 95):
+        telemetry.read(since + now)
+        assert telemetry.scrape_interval == 15.0
+
+
 def test_an_interval_is_known_before_the_first_scrape(prometheus):
     """
     Nothing was scraped yet, and targets are 60 s apart: what a pod had counted before its first scrape is in no window.

@@ -129,6 +129,17 @@ def test_a_job_that_is_renamed_adds_no_life(prometheus, since):
     assert all(50 <= count <= 120 for count in counted)
 
 
+def test_a_pod_that_restarts_at_another_address_is_the_same_pod(prometheus, since):
+    """
+    A StatefulSet gives a new pod the old name: its series have another instance, and it counts from zero.
+    """
+    for number in range(-20, 13):
+        prometheus.scrape(since + 15 * number, "stable", 5000 + 40 * number, pod="stable-0")
+        total, address = (5000 + 40 * number, "10.0.0.1:8000") if number < 5 else (40 * (number - 5) + 10, "10.0.0.2:8000")
+        prometheus.scrape(since + 15 * number, "canary", total, pod="canary-0", instance=address)
+    assert step_by_step(prometheus, since) == [480, 4 * 40 + 7 * 40 + 10]
+
+
 def test_two_servers_in_one_pod_are_no_copies(prometheus, since):
     """
     Two engines of a pod on two ports have totals of their own: both count.

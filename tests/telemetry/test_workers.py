@@ -9,7 +9,8 @@ from telemetry_doubles import Fleet, Prometheus, page
 from canarykit import metrics
 from canarykit.analysis import Judge
 from canarykit.model import ROLES, TrafficSplit
-from canarykit.telemetry.counters import Series
+from canarykit.telemetry.catalogue import EXPOSITIONS
+from canarykit.telemetry.counters import series_of
 from canarykit.telemetry.lives import Life
 from canarykit.telemetry.prometheus import PrometheusTelemetry
 from canarykit.telemetry.scrape import Replica, ScrapeTelemetry
@@ -154,19 +155,51 @@ def test_a_restart_in_the_middle_of_traffic_is_counted_once_it_is_clear():
 
 
 def of(**totals):
-    """Totals of a source, by the status."""
-    return {
-        Series("stable", "pod", "requests", status == "bad", -1.0, (("status", status),)): n for status, n in totals.items()
-    }  # type: ignore[arg-type]
+    """Totals of a source, by the status: good or bad."""
+    name, codes = "canarykit_requests_total", {"good": "200", "bad": "500"}
+    return {series_of(EXPOSITIONS["canarykit"], name, {"code": codes[s]}, "stable", "pod"): n for s, n in totals.items()}
+
+
+def lived(*reads, every=1.0):
+    """A life of reads ``(good, started)`` or ``good``."""
+    life = Life("pod")
+    for number, read in enumerate(reads):
+        total, started = read if isinstance(read, tuple) else (read, None)
+        life.see(number * every, of(good=total), started)
+    return life
+
+
+@pytest.mark.parametrize(
+    ("reads", "says"),
+    [
+        ([(100, 50.0), (90, 50.0)], "the counter fell from 100 to 90 and the process did not restart"),
+        ([(100, 50.0), (100, 40.0)], "process_start_time_seconds went back by 10 s"),
+        ([5000, 5010, 5020, 4800, 5035], "the counter fell from 5,020 to 4,800 and then came back"),
+        ([5000, 5010, 4800, 4810, 4700], "the counter fell from 4,810 to 4,700 and no restart explains that"),
+    ],
+)
+def test_what_proves_that_a_page_is_one_workers(reads, says):
+    """
+    A start time that stays or goes back, a counter that comes back to where it was, or falls that no restart explains.
+    """
+    proof = lived(*reads).proof
+    assert says in proof
+    assert SAYS in proof
+
+
+def test_a_process_that_was_there_before_is_not_counted_from_its_start():
+    """
+    It started while another one answered: what it has counted is older than the last read, so only its growth counts.
+    """
+    assert lived(*[(100, 10.0)] * 60, (5000, 12.0)).anew == {60.0: of(good=5000)}
+    assert lived(*[(100, 10.0)] * 60, (5000, 58.0)).anew == {60.0: {}}
 
 
 def test_a_fall_that_no_restart_explains_never_adds_a_life():
     """
     4,800 requests cannot have come within a second where ten do: once it is a restart all the same, only growth counts.
     """
-    life = Life("pod")
-    for moment, total in enumerate((5000, 5010, 5020, 4800)):
-        life.see(float(moment), of(good=total))
+    life = lived(5000, 5010, 5020, 4800)
     assert life.doubted_since == 3.0
     assert "fell from 5,020 to 4,800" in life.doubt
     for moment, total in enumerate((4810, 4820, 4830), start=4):
@@ -179,9 +212,7 @@ def test_a_crash_that_is_seen_three_times_says_what_else_it_may_be():
     """
     Falls to nothing again and again: workers, or a process that does not stay up.
     """
-    life = Life("pod")
-    for moment, total in enumerate((100, 2, 40, 3, 50, 1)):
-        life.see(float(moment), of(good=total))
+    life = lived(100, 2, 40, 3, 50, 1)
     assert SAYS in life.proof
     assert "restarts again and again" in life.proof
 
@@ -190,9 +221,7 @@ def test_a_burst_after_a_restart_is_no_worker_that_came_back():
     """
     Traffic rises to ten times as much just when a pod restarts.
     """
-    life = Life("pod")
-    for moment, total in enumerate((12, 12, 2, 300, 600, 900, 1200)):
-        life.see(15.0 * moment, of(good=total))
+    life = lived(12, 12, 2, 300, 600, 900, 1200, every=15.0)
     assert (life.proof, life.anew) == ("", {30.0: {}})
 
 
