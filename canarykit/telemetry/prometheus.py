@@ -228,6 +228,8 @@ class PrometheusTelemetry:
             before: Mapping[Series, float] = self._before.get(source, {})
             if before:
                 anew = self._lives[source].anew.get(moment)
+                if not before.keys() & totals.keys():
+                    anew = totals  # a copy whose series have other labels took over: what it counted is no growth
                 before = before if anew is None else anew
                 self._windows.add(increases(before, totals))
                 fresh = True

@@ -55,7 +55,7 @@ Scrapes = dict[float, Scrape]
 def target_of(labels: Mapping[str, str], entry: Exposition) -> tuple[Target, dict[str, str]]:
     """Split the labels of a series into those of its target and those that the application gave it."""
     ours = {entry.backend, entry.code, entry.fault}
-    names = [name for name in _TARGET_LABELS if name in labels and name not in ours]
+    names = [name for name in _TARGET_LABELS if name in labels and (name not in ours or f"exported_{name}" in labels)]
     own = {name: value for name, value in labels.items() if name not in names and name != "__name__"}
     return tuple((name, labels[name]) for name in names), own
 

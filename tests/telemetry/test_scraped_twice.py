@@ -117,6 +117,33 @@ def test_a_copy_takes_over_when_the_counted_one_ends(prometheus, since):
     assert counted == [round(40 / 15 * 184)] * 2
 
 
+def test_a_copy_with_other_labels_takes_over_without_a_life(prometheus, since):
+    """
+    The job that ends copied the labels of the pod to its series, and the one that goes on does not.
+    """
+    scraped(prometheus, since, {"job": "a", "app": "chat"}, {"job": "b"}, until=4)
+    for number in range(4, 13):
+        for role in ROLES:
+            prometheus.scrape(
+                since + 15 * number + 4, role, 1000 + round(40 / 15 * (15 * number + 304)), pod=f"{role}-0", job="b"
+            )
+    counted = step_by_step(prometheus, since)
+    assert all(400 <= count <= 491 for count in counted)
+
+
+def test_a_gateways_own_label_may_be_that_of_its_target(prometheus, since):
+    """
+    An operator stores Traefik's service as exported_service, and names the Service that it scrapes, of which there are two.
+    """
+    entry = Exposition(REQUESTS, "canarykit_request_duration_seconds", "code", backend="service")
+    for number in range(-20, 13):
+        for place, service in enumerate(("traefik", "traefik-metrics")):
+            for role in ROLES:
+                at, labels = since + 15 * number + 4 * place, {"service": service, "job": "traefik", "exported_service": role}
+                prometheus.scrape(at, role, 5000 + 40 * number + 10 * place, pod="traefik-0", **labels)
+    assert counting(prometheus, since, entry).read(since + 195).requests == (480, 480)
+
+
 def test_a_job_that_is_renamed_adds_no_life(prometheus, since):
     """
     The old series end, and those of another job begin at the total that the pod has by then.
