@@ -11,6 +11,7 @@ import numpy as np
 from canarykit.errors import TelemetryError
 from canarykit.model import ROLES, Counts, Role, TrafficSplit, Window
 from canarykit.statuses import Kind
+from canarykit.telemetry import buckets
 from canarykit.telemetry.base import Answered
 from canarykit.telemetry.catalogue import Exposition
 
@@ -117,6 +118,9 @@ class CounterWindows:
     def __init__(self, entry: Exposition) -> None:
         self._entry = entry
         self.edges: tuple[float, ...] | None = None
+        """Edges on which latency is compared; fixed with the first window after they became known."""
+        self._fixed = False
+        self._unlike = ""
         self._grown: dict[Series, int] = {}
         self._answers = _zeros(2)
         self._labelled = False
@@ -134,27 +138,23 @@ class CounterWindows:
         self._counted_from = since
 
     def learn_edges(self, totals: Iterable[Series]) -> None:
-        """Take note of the buckets; they must not change.
+        """Take note of the buckets that there are now.
+
+        Until the first window is given out, the edges that all have are used. After it they stay: whoever judges has begun
+        with them. A histogram that lacks one of them makes latency no data, with the reason in the window's note.
 
         Raises
         ------
         TelemetryError
-            They have changed.
+            An edge is no number.
         """
-        by_source: dict[tuple[str, str, tuple[tuple[str, str], ...]], set[float]] = {}
-        for series in totals:
-            if series.what == "latency":
-                rest = tuple(label for label in series.rest if label[0] != "le")
-                by_source.setdefault((series.instance, series.kind, rest), set()).add(series.edge)
-        for (instance, _, _), found in by_source.items():
-            edges = tuple(sorted(found))
-            if self.edges is None:
-                self.edges = edges
-            elif edges != self.edges:
-                raise TelemetryError(
-                    f"{instance} has {_described(edges)}, and so far there were {_described(self.edges)}: "
-                    "both versions and all pods need the same"
-                )
+        found = buckets.histograms(totals)
+        if not found:
+            return
+        if not self._fixed:
+            self.edges, self._unlike = buckets.common(found)
+        elif self.edges is not None:
+            self._unlike = buckets.unlike(found, self.edges)
 
     def add(self, grown: Mapping[Series, int]) -> None:
         """Take in what counters have grown by."""
@@ -186,7 +186,8 @@ class CounterWindows:
         counted_from, self._counted_from = self._counted_from, now
         counts = self._outcomes()
         instances: dict[str, Counts] = {}
-        if self.edges is not None:
+        self._fixed = self._fixed or self.edges is not None or bool(self._unlike)
+        if self.edges is not None and not self._unlike:
             counts["latency"], instances = self._latency()
             self._seen = counts["latency"].sum(axis=0) + (0 if self._seen is None else self._seen)
             if self._tilts(counted_from, now, int(counts["outcome"].sum())):
@@ -195,7 +196,7 @@ class CounterWindows:
                 return Window(start, now, self._split, {}, left_out=int(counts["outcome"].sum()), note=note)
         if self._labelled:
             counts["answers"], self._answers = self._answers, _zeros(2)
-        note = "" if counts["outcome"].any() else f"no request was counted in {self._entry.requests}"
+        note = self._unlike if counts["outcome"].any() else f"no request was counted in {self._entry.requests}"
         self._grown = {}
         return Window(start, now, self._split, counts, instances, note=note)
 
@@ -237,18 +238,17 @@ class CounterWindows:
         for series, count in self._grown.items():
             if series.what != "latency" or series.kind != "ok":
                 continue  # a quick failure or refusal must not look like a quick answer
-            number = place[series.edge]
+            number = place.get(series.edge)
+            if number is None:
+                continue  # buckets are cumulative: its requests are in the next one as well
             cells = instances.setdefault(f"{series.role}-{series.instance}", np.zeros(len(self.edges), dtype=np.int64))
             for row in (table[ROLES.index(series.role)], cells):
                 row[number] += count
                 if number + 1 < len(self.edges):
-                    row[number + 1] -= count  # buckets are cumulative
-        return table, instances if self._entry.backend is None else {}
-
-
-def _described(edges: tuple[float, ...]) -> str:
-    finite = [edge for edge in edges if math.isfinite(edge)]
-    return f"{len(edges)} latency buckets" + (f" ({finite[0]:g} to {finite[-1]:g} s)" if finite else "")
+                    row[number + 1] -= count
+        # A page that was written while a request ended may have it in one bucket and not yet in the next.
+        instances = {name: np.maximum(cells, 0) for name, cells in instances.items()}
+        return np.maximum(table, 0), instances if self._entry.backend is None else {}
 
 
 def _zeros(cells: int) -> Counts:

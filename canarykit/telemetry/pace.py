@@ -38,6 +38,7 @@ class Pace:
         marks: Collection[str],
         fresh: Collection[str],
         interval: float,
+        shortest: float | None = None,
     ) -> tuple[dict[str, list[float]], list[str]]:
         """Say which scrapes to take in now.
 
@@ -52,7 +53,9 @@ class Pace:
         fresh : collection of str
             Sources that began under this weight: what they have counted is taken in at once.
         interval : float
-            Seconds between two scrapes of a source.
+            Seconds between two scrapes of a source; of the one that is scraped least often, where they differ.
+        shortest : float, optional
+            The same of the one that is scraped most often.
 
         Returns
         -------
@@ -65,7 +68,7 @@ class Pace:
             # One that comes later joins the others where they are by then.
             self._origins[source] = first - interval * math.floor((first - begun) / interval + _SLACK)
         reached = [last - self._origins[source] for source, last in newest.items() if source in self._origins]
-        most = min(reached, default=math.inf) + interval / 2
+        most = min(reached, default=math.inf) + (interval if shortest is None else shortest) / 2
         taken = {
             source: [
                 moment for moment in times if (source in firsts and source in fresh) or moment - self._origins[source] <= most

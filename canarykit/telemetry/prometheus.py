@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import base64
-import http.client
-import json
 import math
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from canarykit.errors import TelemetryError
 from canarykit.model import ROLES, Role, TrafficSplit, Window
+from canarykit.telemetry import buckets
+from canarykit.telemetry.asking import AwayError, PrometheusApi, seconds_of, selects
 from canarykit.telemetry.base import Answered
 from canarykit.telemetry.catalogue import Exposition, Labels, exported, exposition
 from canarykit.telemetry.counters import CounterWindows, Series, increases, label_names, series_of
+from canarykit.telemetry.lives import START, Life
 from canarykit.telemetry.pace import Pace
-from canarykit.wire import check_address
+from canarykit.telemetry.targets import Scrape, Scrapes, Target, Targets, target_of
 
 __all__ = ["PrometheusTelemetry", "Select", "selector"]
 
-_TIMEOUT = 10.0
 _LOOK_BACK = 300.0
+_SCRAPES_BACK = 5
+_USUAL_INTERVAL = 15.0
 _LATE = 0.5
-_AWAY = (429, 502, 503, 504)
-
-Samples = dict[str, dict[float, dict[Series, float]]]
-"""Per source and time of a scrape: the totals."""
 
 
 Select = Labels | str | Sequence[Labels | str]
@@ -53,10 +48,6 @@ def selector(labels: Labels | str) -> str:
     return "{" + ",".join(parts) + "}"
 
 
-class _AwayError(TelemetryError):
-    """Prometheus did not answer; it may the next time."""
-
-
 class PrometheusTelemetry:
     """Telemetry from a Prometheus that scrapes a gateway, or the replicas.
 
@@ -71,27 +62,48 @@ class PrometheusTelemetry:
     select : mapping of role to labels, to str, or to a list of these
         Labels of each version's series, or matchers as PromQL has them; what is in a list is added up. Labels that an
         operator's scrape renames are understood under both names: those of the first that finds anything are used.
+    token : str, optional
+        Bearer token for Prometheus. By default the environment variable ``CANARYKIT_PROMETHEUS_TOKEN`` has it, if anything.
+    token_file : path, optional
+        File with the bearer token; it is read anew for each request.
 
     Raises
     ------
     PlanError
-        Nothing is known of such metrics, or the address is none.
+        Nothing is known of such metrics, the address is none, or there are two ways to say who asks.
     """
 
-    def __init__(self, url: str, entry: str | Exposition, select: Mapping[Role, Select]) -> None:
-        check_address("the address of Prometheus", url, user=True)
-        self._url, self._authorization = _without_password(url)
+    def __init__(
+        self,
+        url: str,
+        entry: str | Exposition,
+        select: Mapping[Role, Select],
+        *,
+        token: str | None = None,
+        token_file: str | Path | None = None,
+    ) -> None:
+        self._api = PrometheusApi(url, token=token, token_file=token_file)
         self._entry = exposition(entry)
         self._windows = CounterWindows(self._entry)
+        self._select = [part for role in ROLES for part in _parts(select[role]) if not isinstance(part, str)]
         self._spelt = _spelt(self._entry, select)
         self._known: set[str] = set()
         self._before: dict[str, dict[Series, float]] = {}
         self._read_until: dict[str, float] = {}
+        self._lives: dict[str, Life] = {}
+        self._targets = Targets()
         self._pace = Pace()
         self._since = time.time()
         self._last = self._since
-        self._interval = 15.0
-        self._begun = self._blind = False
+        self._configured: dict[Target, float] | None = {}
+        self._asked_for: set[Target] = set()
+        self._interval = self._shortest = _USUAL_INTERVAL
+        self._begun = self._blind = self._measured = False
+
+    @property
+    def scrape_interval(self) -> float:
+        """Seconds between two scrapes of a source: as Prometheus is configured, else as its samples show, else 15."""
+        return self._interval
 
     @property
     def delay(self) -> float:
@@ -115,13 +127,20 @@ class PrometheusTelemetry:
 
     @property
     def sources(self) -> Mapping[str, str]:
-        """The queries, as they are asked, and what of the answers is left out."""
-        asked = {
-            f"{what} of {role}": f"{self._url}: "
+        """The queries, as they are asked; what of the answers is left out; how often is scraped; and what is scraped twice."""
+        said = {
+            f"{what} of {role}": f"{self._api.url}: "
             + " or ".join(query for queries in self._spelt for query in queries[role, what])
             for role, what in self._spelt[0]
+            if what != START
         }
-        return asked | self._entry.told(label_names(series for totals in self._before.values() for series in totals))
+        said |= self._entry.told(label_names(series for totals in self._before.values() for series in totals))
+        said["scrape interval"] = f"{self._interval:g} s"
+        twice = {name: [_described(target) for target in found] for name, found in self._targets.twice.items()}
+        if twice:
+            each = (f"{name} is scraped {_times(len(found))} ({'; '.join(found)})" for name, found in twice.items())
+            said["scraped twice"] = f"{', '.join(each)}: counted once, from the first that is named"
+        return said
 
     def begin(self, split: TrafficSplit, since: float) -> None:
         """Count from now on: what the first scrape after `since` says is where counting begins.
@@ -134,7 +153,10 @@ class PrometheusTelemetry:
         """
         try:
             # Seen once, so that its buckets, the interval of its scrapes and its sources are known.
-            self._known |= set(self._samples(since - _LOOK_BACK))
+            found = self._samples(since - self._look_back)
+            if self._look_back > _LOOK_BACK:
+                found = self._samples(since - self._look_back)
+            self._known |= set(found)
             self._blind = False
         except TelemetryError:
             if not self._begun:
@@ -152,10 +174,14 @@ class PrometheusTelemetry:
 
     def read(self, now: float) -> Window:
         """Return the window since the last read; empty, with the reason, while Prometheus has nothing new of all sources."""
+        if self._workers:
+            return self._windows.close(now, self._workers)
         try:
-            found = self._samples(min(self._last, now) - (_LOOK_BACK if self._blind else 2 * self._interval))
-        except _AwayError as error:
+            found = self._samples(min(self._last, now) - (self._look_back if self._blind else 2 * self._interval))
+        except AwayError as error:
             return self._windows.close(now, str(error))
+        if self._workers:
+            return self._windows.close(now, self._workers)
         if self._blind:
             self._known |= {source for source, scrapes in found.items() if min(scrapes) < self._since}
             self._blind = False
@@ -166,10 +192,15 @@ class PrometheusTelemetry:
         began = {source for source in unread if not self._there_before(source, found[source])}
         # Whoever missed two scrapes is waited for no longer: its pod may be gone.
         silent = now - 2 * self._interval - 2 * _LATE
-        newest = {source: max(scrapes) for source, scrapes in found.items() if max(scrapes) >= silent}
+        newest = {source: self._clear(source, scrapes) for source, scrapes in found.items() if max(scrapes) >= silent}
         marks = unread - began
-        due, waiting = self._pace.due(pending, newest, marks=marks, fresh=began, interval=self._interval)
+        due, waiting = self._pace.due(
+            pending, newest, marks=marks, fresh=began, interval=self._interval, shortest=self._shortest
+        )
         late = sorted(source for source in newest if len(pending[source]) <= (source in marks))
+        doubts = [self._lives[source].doubt for source in late if self._lives[source].doubt]
+        if doubts:
+            return self._windows.close(now, "; ".join(doubts))
         if waiting and len(late) < len(newest):
             whom = ", ".join(late or waiting)
             return self._windows.close(now, f"Prometheus has yet to scrape {whom} since the last look")
@@ -177,24 +208,43 @@ class PrometheusTelemetry:
         if not any(counted):
             return self._windows.close(now, "Prometheus has not scraped since the last look")
         held_back = [moments[len(due[source])] for source, moments in pending.items() if len(moments) > len(due[source])]
-        self._last = min([now, *held_back])
+        doubted = [self._lives[source].doubted_since for source in newest]
+        self._last = min([now, *held_back, *doubted])
         return self._windows.close(now)
+
+    @property
+    def _look_back(self) -> float:
+        """Seconds that are looked back for what there was before."""
+        return max(_LOOK_BACK, _SCRAPES_BACK * self._interval)
+
+    @property
+    def _workers(self) -> str:
+        """Why nothing can be counted: a page is one worker's of several."""
+        return "; ".join(life.proof for _, life in sorted(self._lives.items()) if life.proof)
+
+    def _clear(self, source: str, scrapes: Iterable[float]) -> float:
+        """Time of the last scrape of a source that can be counted."""
+        return max((moment for moment in scrapes if moment < self._lives[source].doubted_since), default=-math.inf)
 
     def _pending(self, source: str, scrapes: Iterable[float]) -> list[float]:
         """Times of scrapes of a source under this weight that were not taken in yet."""
-        after = self._read_until.get(source, -math.inf)
-        return [moment for moment in sorted(scrapes) if moment >= self._since and moment > after]
+        after, until = self._read_until.get(source, -math.inf), self._lives[source].doubted_since
+        return [moment for moment in sorted(scrapes) if moment >= self._since and after < moment < until]
 
-    def _take_in(self, source: str, scrapes: Mapping[float, Mapping[Series, float]], moments: Iterable[float]) -> bool:
+    def _take_in(self, source: str, scrapes: Scrapes, moments: Iterable[float]) -> bool:
         """Count what one source has grown by; return whether anything was new."""
         fresh = False
         for moment in moments:
-            totals = dict(scrapes[moment])
-            before = self._before.get(source, {})
+            totals: dict[Series, float] = dict(scrapes[moment].totals)
+            before: Mapping[Series, float] = self._before.get(source, {})
             if before:
+                anew = self._lives[source].anew.get(moment)
+                if not before.keys() & totals.keys():
+                    anew = totals  # a copy whose series have other labels took over: what it counted is no growth
+                before = before if anew is None else anew
                 self._windows.add(increases(before, totals))
                 fresh = True
-                if all(total >= before.get(series, 0.0) for series, total in totals.items()):
+                if anew is None:
                     totals = {**before, **totals}  # a series that this scrape lacks has not begun anew
             elif not self._there_before(source, scrapes):
                 self._windows.add(increases({}, totals))  # it began after the weight was in force
@@ -206,78 +256,137 @@ class PrometheusTelemetry:
         """Whether a source was known before counting began, or may have been."""
         return source in self._known or min(scrapes) < self._since + self._interval
 
-    def _samples(self, since: float) -> Samples:
-        """Raw samples of all our series since a moment."""
+    def _samples(self, since: float) -> dict[str, Scrapes]:
+        """Raw samples of all our series since a moment, by the sources that are counted."""
         # All queries are for the same moment, a little ago: a scrape is either in all of them or in none.
         until = time.time() - _LATE
         seconds = max(math.ceil(until - since), 1)
-        found: Samples = {}
+        scraped: dict[str, dict[Target, Scrapes]] = {}
         # Of two spellings one is used, so that a gateway that is stored under both is counted once.
         for queries in self._spelt:
-            found = self._found(queries, seconds, until)
-            if found:
+            scraped = self._scraped(queries, seconds, until)
+            if any(_counting(scrapes) for targets in scraped.values() for scrapes in targets.values()):
                 self._spelt = [queries, *(other for other in self._spelt if other is not queries)]
                 break
-        self._windows.learn_edges({series for scrapes in found.values() for totals in scrapes.values() for series in totals})
-        gaps = [b - a for scrapes in found.values() for a, b in pairwise(sorted(scrapes))]
-        if gaps:
-            self._interval = median(gaps)
+        self._learn_interval(scraped)
+        silent = until - 2 * self._interval - 2 * _LATE
+        found: dict[str, Scrapes] = {}
+        for source, targets in scraped.items():
+            counted = {target: kept for target, scrapes in targets.items() if (kept := _counting(scrapes))}
+            if not counted:
+                continue
+            picked, late = self._targets.pick(source, counted, silent)
+            self._known |= late  # what they have counted so far may be of any weight
+            found |= {name: _named(counted[target], name) for name, target in picked.items()}
+        self._windows.learn_edges(
+            {series for scrapes in found.values() for scrape in scrapes.values() for series in scrape.totals}
+        )
+        for source, scrapes in found.items():
+            buckets.check(scrapes[max(scrapes)].totals)
+            life = self._lives.setdefault(source, Life(source))
+            for moment in sorted(moment for moment in scrapes if moment > life.moment):
+                life.see(moment, scrapes[moment].totals, scrapes[moment].started)
+        if not self._configured:
+            self._measure_interval(found)
         return found
 
-    def _found(self, queries: Queries, seconds: int, until: float) -> Samples:
-        """Raw samples of the series that these queries find."""
-        found: Samples = {}
-        for role, query in ((role, query) for (role, _), asked in queries.items() for query in asked):
-            for matrix in self._ask(f"{query}[{seconds}s]", until):
-                labels = {key: value for key, value in matrix["metric"].items() if key != "__name__"}
-                source = labels.get("pod") or labels.get("instance") or "?"
-                series = series_of(self._entry, matrix["metric"]["__name__"], labels, role, source)
-                for moment, value in matrix["values"] if series is not None else ():
-                    assert series is not None
-                    found.setdefault(source, {}).setdefault(float(moment), {})[series] = float(value)
-        return found
+    def _scraped(self, queries: Queries, seconds: int, until: float) -> dict[str, dict[Target, Scrapes]]:
+        """Raw samples of the series that these queries find, by source and target."""
+        scraped: dict[str, dict[Target, Scrapes]] = {}
+        for (role, what), asked in queries.items():
+            for query in asked:
+                for matrix in self._api.query(f"{query}[{seconds}s]", until):
+                    self._sort_in(scraped, role, what, matrix)
+        return scraped
 
-    def _ask(self, query: str, at: float) -> list[dict[str, Any]]:
-        """Answer of Prometheus to an instant query for a range of samples."""
-        body = urllib.parse.urlencode({"query": query, "time": f"{at:.3f}"}).encode()
-        request = urllib.request.Request(f"{self._url}/api/v1/query", body)
-        if self._authorization:
-            request.add_unredirected_header("authorization", self._authorization)  # it is for this Prometheus alone
+    def _measure_interval(self, found: Mapping[str, Scrapes]) -> None:
+        """Take the interval from the samples: a scrape that was missed makes no source slower."""
+        gaps = [[b - a for a, b in pairwise(sorted(scrapes))] for scrapes in found.values()]
+        usual = [median(each) for each in gaps if len(each) > 2]
+        if not usual and not self._measured and any(gaps):
+            usual = [median(gap for each in gaps for gap in each)]
+        if usual:
+            self._measured, self._interval, self._shortest = True, max(usual), min(usual)
+
+    def _sort_in(self, scraped: dict[str, dict[Target, Scrapes]], role: Role, what: str, matrix: Mapping[str, Any]) -> None:
+        """Add the samples of one series to those of its target."""
+        labels = matrix["metric"]
+        source = labels.get("pod") or labels.get("instance") or "?"
+        target, own = target_of(labels, self._entry)
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
-                said = answer.read()
-        except urllib.error.HTTPError as error:
-            text = error.read().decode(errors="replace")[:300]
-            kind = _AwayError if error.code in _AWAY else TelemetryError
-            raise kind(f"Prometheus at {self._url} answers {error.code} to {query}: {text}") from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise _AwayError(f"Prometheus at {self._url} cannot be reached: {error}") from error
-        try:
-            found: list[dict[str, Any]] = json.loads(said)["data"]["result"]
-        except (ValueError, LookupError, TypeError) as error:
-            raise TelemetryError(f"{self._url} does not answer as a Prometheus does: {said[:100]!r}") from error
-        return found
+            series = None if what == START else series_of(self._entry, labels["__name__"], own, role, source)
+        except ValueError as error:
+            raise TelemetryError(f"{source} has a series {labels} that cannot be read: {error}") from error
+        if series is None and what != START:
+            return
+        scrapes = scraped.setdefault(source, {}).setdefault(target, {})
+        for moment, value in matrix["values"]:
+            scrape = scrapes.setdefault(float(moment), Scrape({}, []))
+            if series is None:
+                scrape.starts.append(float(value))
+            else:
+                scrape.totals[series] = float(value)
+
+    def _learn_interval(self, scraped: Mapping[str, Mapping[Target, Scrapes]]) -> None:
+        """Ask Prometheus how often it scrapes, whenever there are targets of which that is not known."""
+        targets = {target for found in scraped.values() for target in found}
+        if self._configured is None or (self._begun and targets <= self._asked_for):
+            return
+        self._asked_for |= targets
+        said = self._api.targets()
+        if said is None:
+            self._configured = None  # it does not say, so the samples have to
+            return
+        for entry in said:
+            labels, interval = entry.get("labels") or {}, seconds_of(entry.get("scrapeInterval"))
+            ours = any(_is(target, labels) for target in targets) or any(selects(wanted, labels) for wanted in self._select)
+            if interval is not None and ours:
+                self._configured[target_of(labels, self._entry)[0]] = interval
+        if self._configured:
+            self._interval, self._shortest = max(self._configured.values()), min(self._configured.values())
+
+
+def _parts(chosen: Select) -> list[Labels | str]:
+    """What is added up for one version."""
+    return [chosen] if isinstance(chosen, str | Mapping) else list(chosen)
 
 
 def _spelt(entry: Exposition, select: Mapping[Role, Select]) -> list[Queries]:
     """Queries under each spelling of the labels."""
-    plain: dict[Role, list[Labels | str]] = {
-        role: [chosen] if isinstance(chosen, str | Mapping) else list(chosen) for role, chosen in select.items()
-    }
+    plain: dict[Role, list[Labels | str]] = {role: _parts(chosen) for role, chosen in select.items()}
     renamed: dict[Role, list[Labels | str]] = {
         role: [part if isinstance(part, str) else exported(part) for part in parts] for role, parts in plain.items()
     }
+    # A gateway's processes do not carry the labels of the backends that they count.
+    names = entry.names | ({START: START} if entry.backend is None else {})
     return [
-        {(role, what): [name + selector(part) for part in parts[role]] for role in ROLES for what, name in entry.names.items()}
+        {(role, what): [name + selector(part) for part in parts[role]] for role in ROLES for what, name in names.items()}
         for parts in ([plain] if renamed == plain else [plain, renamed])
     ]
 
 
-def _without_password(url: str) -> tuple[str, str | None]:
-    """Address without what it says of the user, and that as a header."""
-    parts = urllib.parse.urlsplit(url.rstrip("/"))
-    if parts.username is None:
-        return url.rstrip("/"), None
-    said = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-    clean = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    return clean, f"Basic {base64.b64encode(said.encode()).decode()}"
+def _counting(scrapes: Scrapes) -> Scrapes:
+    """Scrapes that hold a counter of requests."""
+    return {moment: scrape for moment, scrape in scrapes.items() if scrape.totals}
+
+
+def _named(scrapes: Scrapes, name: str) -> Scrapes:
+    """The same scrapes, of a source with this name."""
+    return {
+        moment: Scrape({series._replace(instance=name): total for series, total in scrape.totals.items()}, scrape.starts)
+        for moment, scrape in scrapes.items()
+    }
+
+
+def _is(target: Target, labels: Mapping[str, str]) -> bool:
+    """Whether series with these target labels come from a target with these labels; others may have joined some."""
+    identity = {name: value for name, value in target if name in ("job", "instance")}
+    return bool(identity) and all(labels.get(name) == value for name, value in identity.items())
+
+
+def _described(target: Target) -> str:
+    return ", ".join(f"{name} {value}" for name, value in target) or "no label of a target"
+
+
+def _times(number: int) -> str:
+    return "twice" if number == 2 else f"{number} times"

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from prometheus_client.parser import text_string_to_metric_families
-
-from canarykit.errors import CanaryError, TelemetryError
+from canarykit.errors import CanaryError
 from canarykit.model import Role, TrafficSplit, Window
+from canarykit.telemetry import buckets
 from canarykit.telemetry.base import Answered
 from canarykit.telemetry.catalogue import Exposition, exposition
-from canarykit.telemetry.counters import CounterWindows, Series, increases, label_names, series_of
+from canarykit.telemetry.counters import CounterWindows, Series, increases, label_names
+from canarykit.telemetry.lives import Life
+from canarykit.telemetry.page import Known, Page, page_of, read_page
 
 __all__ = ["Replica", "ScrapeTelemetry", "read_page"]
 
@@ -36,49 +38,11 @@ class Replica:
     fetch: Callable[[], str]
 
 
-Known = dict[str, Series | None]
-"""What lines of a page count, by all of them but the number."""
+_THREADS = 64
+"""Pages that are read at the same time."""
 
-
-def read_page(text: str, entry: Exposition, role: Role, instance: str, known: Known | None = None) -> dict[Series, float]:
-    """Read the counters of a page.
-
-    Parameters
-    ----------
-    text : str
-        In Prometheus' text format.
-    entry : Exposition
-        What the counters are called.
-    role, instance : str
-        Whose page it is.
-    known : dict, optional
-        Remembers what each line counts: a histogram of 200 buckets takes the parser 5 ms each time, and a change of weight
-        waits for that.
-
-    Raises
-    ------
-    TelemetryError
-        It is none in Prometheus' text format.
-    """
-    known = {} if known is None else known
-    totals = {}
-    try:
-        for line in map(str.strip, text.splitlines()):
-            if not line or line.startswith("#"):
-                continue
-            key, _, number = line.rpartition(" ")
-            if key in known:
-                series, value = known[key], float(number)
-            else:
-                (sample,) = (sample for family in text_string_to_metric_families(line) for sample in family.samples)
-                series, value = series_of(entry, sample.name, sample.labels, role, instance), float(sample.value)
-                if key.endswith("}") or (key and " " not in key):  # else the line ends with a time, which is new each time
-                    known[key] = series
-            if series is not None:
-                totals[series] = value
-    except ValueError as error:
-        raise TelemetryError(f"the metrics page of {instance} cannot be read: {error}") from error
-    return totals
+_ROUNDS, _AT_ONCE = 3, 3
+"""How often a page is read again in a row, and how many times at once: each time another worker may answer."""
 
 
 class ScrapeTelemetry:
@@ -108,6 +72,8 @@ class ScrapeTelemetry:
         self._windows = CounterWindows(self._entry)
         self._before: dict[Series, float] = {}
         self._known: dict[str, Known] = {}
+        self._lives: dict[str, Life] = {}
+        self._workers = ""
         self._begun = self._marked = False
 
     @property
@@ -141,11 +107,14 @@ class ScrapeTelemetry:
             weight has changed already.
         """
         try:
-            self._before, problems, _ = self._read()
+            look = self._look(since)
+            self._before, problems = look.totals, look.problems
         except CanaryError as error:
             if not self._begun:
                 raise
             problems = [str(error)]
+        for life in self._lives.values():
+            life.mark()
         # What an unread replica counts until it can be read may be of an earlier weight: then counting begins later.
         self._begun, self._marked = True, not problems
         self._windows.begin(split, since)
@@ -156,40 +125,81 @@ class ScrapeTelemetry:
 
     def read(self, now: float) -> Window:
         """Return the window since the last read; empty, with the reason, while a replica cannot be read."""
-        totals, problems, gone = self._read()
-        if problems:
+        if self._workers:
+            return self._windows.close(now, self._workers)
+        look = self._look(now)
+        doubts = [life.doubt for life in self._lives.values() if life.doubt]
+        if self._workers or look.problems or doubts:
             # The counts of one version alone would look like a split that lies; they stay in the counters until all are read.
-            return self._windows.close(now, "; ".join(problems))
+            return self._windows.close(now, self._workers or "; ".join(look.problems or doubts))
         if not self._marked:
-            self._before, self._marked = totals, True
+            for life in self._lives.values():
+                life.mark()
+            self._before, self._marked = look.totals, True
             return self._windows.close(now, "a replica could not be read when the weight was changed: counting begins here")
-        before = {series: total for series, total in self._before.items() if series.instance not in gone}
-        self._windows.add(increases(before, totals))
-        self._before = totals
+        anew = {name: base for name, life in self._lives.items() if (base := life.take_anew()) is not None}
+        others = {series: total for series, total in self._before.items() if series.instance not in look.gone | anew.keys()}
+        before = others | {series: total for base in anew.values() for series, total in base.items()}
+        self._windows.add(increases(before, look.totals))
+        self._before = look.totals
         return self._windows.close(now)
 
-    def _read(self) -> tuple[dict[Series, float], list[str], set[str]]:
-        """Totals of all replicas, what could not be read, and the replicas that are gone."""
+    def _look(self, now: float) -> _Look:
+        """Read the pages of all replicas, and those again that may be one worker's of several."""
         replicas = self._replicas()
         totals: dict[Series, float] = {}
-        problems = []
-        with ThreadPoolExecutor(max(len(replicas), 1)) as pool:
-            pages = list(pool.map(_page, replicas))
-        for replica, page in zip(replicas, pages, strict=True):
+        problems: list[str] = []
+        present = {replica.name for replica in replicas}
+        self._known = {name: known for name, known in self._known.items() if name in present}
+        self._lives = {name: life for name, life in self._lives.items() if name in present}
+        for replica, page in self._pages(replicas):
             if isinstance(page, OSError):
                 said = str(page)
                 problems.append(said if said.startswith(replica.name) else f"{replica.name} cannot be read: {said}")
                 continue
-            known = self._known.setdefault(replica.name, {})
-            totals |= read_page(page, self._entry, replica.role, replica.name, known)
+            totals |= page.totals
+            self._lives.setdefault(replica.name, Life(replica.name)).see(now, page.totals, page.started)
         if totals.keys() != self._before.keys():
+            buckets.check(totals)
             self._windows.learn_edges(totals)
-        present = {replica.name for replica in replicas}
-        self._known = {name: known for name, known in self._known.items() if name in present}
-        return totals, problems, {series.instance for series in self._before} - present
+        self._read_again(replicas)
+        return _Look(totals, problems, {series.instance for series in self._before} - present)
+
+    def _read_again(self, replicas: Sequence[Replica]) -> None:
+        """Read pages a few times in a row: all of them before anything is counted, later those of new or strange replicas."""
+        strange = {name for name, life in self._lives.items() if life.strange}
+        for _ in range(_ROUNDS if strange else 0):
+            again = [replica for replica in replicas if replica.name in strange for _ in range(_AT_ONCE)]
+            found: dict[str, list[tuple[dict[Series, float], float | None]]] = {}
+            for replica, page in self._pages(again):
+                if isinstance(page, Page):
+                    found.setdefault(replica.name, []).append(page)
+            for name, pages in found.items():
+                self._lives[name].see_again(pages)
+        proofs = sorted(life.proof for life in self._lives.values() if life.proof)
+        self._workers = self._workers or "; ".join(proofs)
+
+    def _pages(self, replicas: Sequence[Replica]) -> list[tuple[Replica, Page | OSError]]:
+        with ThreadPoolExecutor(max(min(len(replicas), _THREADS), 1)) as pool:
+            texts = list(pool.map(_fetched, replicas))
+        return [
+            (replica, text if isinstance(text, OSError) else self._page_of(replica, text))
+            for replica, text in zip(replicas, texts, strict=True)
+        ]
+
+    def _page_of(self, replica: Replica, text: str) -> Page:
+        return page_of(text, self._entry, replica.role, replica.name, self._known.setdefault(replica.name, {}))
 
 
-def _page(replica: Replica) -> str | OSError:
+class _Look(NamedTuple):
+    """Totals of all replicas, what could not be read, and the replicas that are gone."""
+
+    totals: dict[Series, float]
+    problems: list[str]
+    gone: set[str]
+
+
+def _fetched(replica: Replica) -> str | OSError:
     try:
         return replica.fetch()
     except OSError as error:

@@ -16,6 +16,7 @@ class Prometheus:
 
     def __init__(self):
         self.series, self.answer, self.asked, self.authorization = {}, None, [], None
+        self.targets = (404, "")
         double = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -23,6 +24,13 @@ class Prometheus:
                 form = parse_qs(self.rfile.read(int(self.headers["content-length"])).decode())
                 double.authorization = self.headers["authorization"]
                 status, body = double.answer or (200, double.query(form["query"][0], float(form["time"][0])))
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            def do_GET(self):
+                double.authorization = self.headers["authorization"]
+                status, body = double.answer or double.targets
                 self.send_response(status)
                 self.end_headers()
                 self.wfile.write(body.encode())
@@ -39,16 +47,19 @@ class Prometheus:
         self._server.shutdown()
         self._server.server_close()
 
-    def scrape(self, at, role, ok, *, failed=None, pod=None, fast=None):
-        """One page of a pod, read at a time."""
-        labels = {"role": role, "instance": pod or f"{role}-0", "job": "pods"}
+    def scrape(self, at, role, ok, *, failed=None, pod=None, fast=None, **labels):
+        """One page of a pod, read at a time; `labels` are those of its target."""
+        labels = {"role": role, "instance": pod or f"{role}-0", "job": "pods", **({"pod": pod} if pod else {}), **labels}
         fast = ok if fast is None else fast
         samples = {(REQUESTS, "code", "200"): ok, (BUCKETS, "le", "0.1"): fast, (BUCKETS, "le", "+Inf"): ok}
         if failed is not None:
             samples[REQUESTS, "code", "500"] = failed
         for (name, label, value), total in samples.items():
-            key = json.dumps({"__name__": name, label: value, **labels}, sort_keys=True)
-            self.series.setdefault(key, []).append([at, str(total)])
+            self.add(at, name, total, **{label: value, **labels})
+
+    def add(self, at, name, total, **labels):
+        """One sample of a series with these labels."""
+        self.series.setdefault(json.dumps({"__name__": name, **labels}, sort_keys=True), []).append([at, str(total)])
 
     def query(self, query, at):
         """Answer a query for a range of samples."""

@@ -138,10 +138,11 @@ def test_no_series_is_no_data(prometheus, since):
 
 def test_the_resolved_queries_are_told(prometheus, telemetry):
     """
-    What is written down can be asked again by hand.
+    What is written down can be asked again by hand; the interval of the scrapes is told beside it.
     """
     assert telemetry.sources["requests of canary"] == f'http://{prometheus.url}: {REQUESTS}{{role="canary"}}'
-    assert len(telemetry.sources) == 4
+    assert telemetry.sources["scrape interval"] == "15 s"
+    assert len(telemetry.sources) == 5
 
 
 @pytest.mark.parametrize(
@@ -368,13 +369,16 @@ def fleet(tmp_path):
 
 
 @pytest.fixture
-def real(fleet, tmp_path):
-    """A real Prometheus that scrapes both every half second; its address."""
+def real(fleet, tmp_path, request):
+    """A real Prometheus that scrapes both every half second, or with the jobs of a test; its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     targets = [{"targets": [f"127.0.0.1:{server.port}"], "labels": {"role": role}} for role, server in fleet.items()]
-    scrape = {"job_name": "servers", "scrape_interval": "500ms", "scrape_timeout": "500ms", "static_configs": targets}
-    (tmp_path / "prometheus.yml").write_text(json.dumps({"scrape_configs": [scrape]}))
+    jobs = [
+        {"job_name": name, "scrape_interval": every, "scrape_timeout": every, "static_configs": targets}
+        for name, every in getattr(request, "param", [("servers", "500ms")])
+    ]
+    (tmp_path / "prometheus.yml").write_text(json.dumps({"scrape_configs": jobs}))
     command = ["prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log)
@@ -396,6 +400,7 @@ def test_a_real_prometheus_counts_what_was_sent_exactly(fleet, real):
         server.send(payloads[:20])
     telemetry = PrometheusTelemetry(real, "canarykit", SELECT)
     wait_for_scrapes(telemetry, real)
+    assert (telemetry.scrape_interval, telemetry.sources["scrape interval"]) == (0.5, "0.5 s")
     begun = time.time()
     telemetry.begin(TrafficSplit(40), begun)
     assert telemetry.delay < 3.0
@@ -412,12 +417,36 @@ def test_a_real_prometheus_counts_what_was_sent_exactly(fleet, real):
     assert counted["latency"].sum(axis=1).tolist() == [sent["stable"][0], sent["canary"][0]]
 
 
-def wait_for_scrapes(telemetry, url, within=30.0):
+@pytest.mark.real("prometheus")
+@pytest.mark.parametrize("real", [[("servers", "1500ms"), ("again", "1s")]], indirect=True)
+def test_a_real_prometheus_that_scrapes_twice_counts_once(fleet, real):
+    """
+    Two jobs have the same pods as targets, each with an interval of its own, as configured and not as measured.
+    """
+    payloads = [item.body for item in payloads_of("digits")]
+    for server in fleet.values():
+        server.send(payloads[:20])
+    telemetry = PrometheusTelemetry(real, "canarykit", SELECT)
+    wait_for_scrapes(telemetry, real, longest=5.0)
+    assert telemetry.scrape_interval == 1.5
+    telemetry.begin(TrafficSplit(40), time.time())
+    time.sleep(telemetry.delay)
+    sent = {role: sum(fleet[role].send(payloads[:count])) for role, count in (("stable", 60), ("canary", 40))}
+    counted = [0, 0]
+    for _ in range(2):
+        time.sleep(telemetry.delay)
+        window = telemetry.read(time.time())
+        counted = [have + more for have, more in zip(counted, window.requests, strict=True)]
+    assert counted == [sent["stable"], sent["canary"]]
+    assert telemetry.sources["scraped twice"].count("is scraped twice") == 2
+
+
+def wait_for_scrapes(telemetry, url, within=30.0, longest=3.0):
     """Wait until Prometheus knows both servers by two scrapes at least."""
     end = time.monotonic() + within
     while True:
         telemetry.begin(TrafficSplit(0), time.time())
-        if telemetry.delay < 3.0:
+        if telemetry.latency_edges and telemetry.delay < longest:
             return
         assert time.monotonic() < end, f"{url} does not scrape"
         time.sleep(0.2)

@@ -1,0 +1,293 @@
+"""Whether counters that fell were restarted, or belong to several workers of which any answers. Pure, but for its memory.
+
+A server with several worker processes and one metrics page for each answers a scrape with whichever worker is free. Its
+totals go up and down between the workers' own totals. Each fall would look like a restart, after which a whole life of
+requests would be counted again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from canarykit.telemetry.counters import Series, Totals
+
+__all__ = ["START", "Life"]
+
+START = "process_start_time_seconds"
+"""Name of the gauge that says when a process started; most client libraries write it."""
+
+_SAME_START = 1.0
+"""Seconds by which the start time of one process may be said differently: some clients compute it from a boot time."""
+
+_SKEW = 5.0
+"""Seconds by which the clock of a pod may differ from ours."""
+
+_ALWAYS_POSSIBLE = 20
+"""Requests that a restarted process may have counted by its first scrape, however few came before."""
+
+_BURST = 5.0
+"""Times the usual highest rate that may come between two scrapes."""
+
+_BACK = 0.25
+"""Part of the way back from a fall by which a counter may pass where it was: a restarted process seldom stops just there."""
+
+_DOUBTED_READS = 3
+"""Reads without a fall after which a process that counts much has been restarted all the same."""
+
+_FEW_READS, _SOME_READS = 6, 12
+"""Reads within which two falls that no restart explains, or three falls of any kind, are no restarts."""
+
+
+@dataclass(slots=True)
+class _Fall:
+    """A fall that may be a restart.
+
+    Parameters
+    ----------
+    before, after : mapping of Series to float
+        Totals at the two reads.
+    moment, since : float
+        Times of the second and the first.
+    later : set of float
+        Times of reads since, at which nothing fell.
+    counted : bool
+        Whether the requests of the new life belong to what is being counted.
+    settled : bool
+        Whether it counts as a restart; it is watched for some reads more.
+    """
+
+    before: Totals
+    after: Totals
+    moment: float
+    since: float
+    later: set[float] = field(default_factory=set)
+    counted: bool = True
+    settled: bool = False
+
+
+class Life:
+    """Follows the counters of one source.
+
+    A fall is held back until later reads say what it is. `proof` is set for good when the page is one worker's of several.
+
+    Parameters
+    ----------
+    source : str
+        Its name, for messages.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self.proof = ""
+        """Why the page is one worker's of several; empty while nothing says so."""
+        self.anew: dict[float, Totals] = {}
+        """Times of reads that showed a new process, and the totals from which to count it."""
+        self._last: dict[Series, float] | None = None
+        self._moment = -math.inf
+        self._started: float | None = None
+        self._rates: deque[float] = deque(maxlen=10)
+        self._falls: deque[tuple[int, bool]] = deque(maxlen=3)
+        self._reads, self._jumped, self._seen_again = 0, False, False
+        self._fall: _Fall | None = None
+
+    @property
+    def _rate(self) -> float | None:
+        """Requests per second that two steps at least have shown: one alone may be the way to another worker's totals."""
+        return sorted(self._rates)[-2] if len(self._rates) > 1 else None
+
+    @property
+    def strange(self) -> bool:
+        """Whether more reads right now would tell more: it is new, in doubt, or has counted more than the rate explains."""
+        return not self._seen_again or self._jumped or (self._fall is not None and not self._fall.later)
+
+    @property
+    def moment(self) -> float:
+        """Time of the last read."""
+        return self._moment
+
+    @property
+    def doubted_since(self) -> float:
+        """Time of the first read that cannot be counted yet; infinite when all can."""
+        return math.inf if self._fall is None or self._fall.settled else self._fall.moment
+
+    @property
+    def doubt(self) -> str:
+        """Why the last reads cannot be counted yet; empty when they can."""
+        if self._fall is None or self._fall.settled:
+            return ""
+        fell = _what_fell(self._fall.before, self._fall.after)
+        return f"{self._source}: {fell}; the next reads tell whether the process restarted"
+
+    def mark(self) -> None:
+        """Count from the last read on: what came before it belongs to another weight."""
+        self.anew.clear()
+        if self._fall is not None:
+            self._fall.counted = False
+
+    def take_anew(self) -> Totals | None:
+        """Return the totals from which a new process is counted, and forget it; None when the process is the same."""
+        base = self.anew[max(self.anew)] if self.anew else None
+        self.anew.clear()
+        return base
+
+    def see(self, moment: float, totals: Totals, started: float | None = None) -> None:
+        """Take note of a read.
+
+        Parameters
+        ----------
+        moment : float
+            When it was, seconds since the epoch.
+        totals : mapping of Series to float
+            What the counters said.
+        started : float, optional
+            When the process says that it started.
+        """
+        if self.proof or not _counts(totals):
+            return
+        self._reads += 1
+        if self._last is None:
+            self._accept(moment, totals, started)
+            return
+        fell = any(total < self._last.get(series, 0.0) for series, total in totals.items())
+        if self._told_by_start(moment, totals, started, fell):
+            return
+        if fell:
+            self._note_fall(moment, totals)
+        else:
+            step, seconds = _requests(totals) - _requests(self._last, totals), moment - self._moment
+            possible = _ALWAYS_POSSIBLE + _BURST * (self._rate or max(self._rates, default=0.0)) * max(seconds, 0.0)
+            self._jumped = bool(self._rates) and step > possible
+            self._weigh(moment, totals, step > possible)
+            if seconds >= 0.2:
+                self._rates.append(step / seconds)
+        self._accept(moment, totals if fell else {**self._last, **totals}, started)
+        self._settle()
+
+    def see_again(self, reads: Sequence[tuple[Totals, float | None]]) -> None:
+        """Take note of reads that came right after the last one, all at once, so that no process can have restarted.
+
+        Parameters
+        ----------
+        reads : sequence of (Totals, float or None)
+            Totals and start times, in any order.
+        """
+        if self.proof or self._last is None or not reads or not all(_counts(totals) for totals, _ in reads):
+            return
+        self._seen_again = True
+        for totals, started in reads:
+            if started is not None and self._started is not None and abs(started - self._started) > _SAME_START:
+                self._prove(f"{START} is both {self._started:,.0f} and {started:,.0f}")
+            elif any(total < self._last.get(series, 0.0) for series, total in totals.items()):
+                self._prove(f"{_what_fell(self._last, totals)} and the process did not restart")
+            else:
+                self._weigh(self._moment, totals, _requests(totals) - _requests(self._last, totals) > _ALWAYS_POSSIBLE)
+            if self.proof:
+                return
+        # A page is not written in one moment: of two that were asked for together, each may be ahead in some counters.
+        together = [self._last, *(totals for totals, _ in reads)]
+        most = {series: max(totals.get(series, 0.0) for totals in together) for totals in together for series in totals}
+        self._accept(self._moment, most, None)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Take a fall for a restart when enough reads speak for it."""
+        fall = self._fall
+        if fall is None:
+            return
+        possible = self._possible(fall)
+        enough = 0 if _to_nothing(fall) else 1 if possible else _DOUBTED_READS
+        if not fall.settled and len(fall.later) >= enough:
+            fall.settled = True
+            if fall.counted:
+                self.anew[fall.moment] = {} if possible else fall.after
+        if len(fall.later) >= _DOUBTED_READS:
+            self._fall = None
+
+    def _accept(self, moment: float, totals: Totals, started: float | None) -> None:
+        self._last, self._moment = dict(totals), max(moment, self._moment)
+        self._started = self._started if started is None else started
+
+    def _told_by_start(self, moment: float, totals: Totals, started: float | None, fell: bool) -> bool:
+        """Learn from the start time of the process; return whether that settles what this read is."""
+        assert self._last is not None
+        if started is None or self._started is None:
+            return False
+        later = started - self._started
+        if later < -_SAME_START:
+            self._prove(f"{START} went back by {-later:,.0f} s")
+        elif fell and later <= 0:
+            self._prove(f"{_what_fell(self._last, totals)} and the process did not restart")
+        elif later > _SAME_START:
+            # A process that was there while another one answered has counted requests of before: only what is new counts.
+            self.anew[moment] = {} if started >= self._moment - _SKEW else dict(totals)
+            self._fall = None
+            self._accept(moment, totals, started)
+            return True
+        return bool(self.proof)
+
+    def _note_fall(self, moment: float, totals: Totals) -> None:
+        assert self._last is not None
+        counted = self._fall is None or self._fall.counted
+        fall = _Fall(self._last, totals, moment, self._moment, counted=counted)
+        self._falls.append((self._reads, self._possible(fall)))
+        since = [possible for read, possible in self._falls if self._reads - read < _FEW_READS]
+        some = [read for read, _ in self._falls if self._reads - read < _SOME_READS]
+        if len(since) >= 2 and not all(since):
+            self._prove(f"{_what_fell(self._last, totals)} and no restart explains that")
+        elif len(some) >= 3:
+            why = f"{_what_fell(self._last, totals)}, the third fall within {_SOME_READS} reads"
+            self._prove(why, "or its process restarts again and again")
+        self._fall = fall
+
+    def _weigh(self, moment: float, totals: Totals, too_many: bool) -> None:
+        """Let a read at which nothing fell speak for a restart, or against it."""
+        if self._fall is None:
+            return
+        before = {series: total for series, total in self._fall.before.items() if series in totals}
+        back = all(totals[series] >= total for series, total in before.items())
+        from_before, from_fallen = (_requests(totals, some) - _requests(some) for some in (before, self._fall.after))
+        if back and too_many and from_before <= _BACK * from_fallen:
+            self._prove(f"{_what_fell(self._fall.before, self._fall.after)} and then came back")
+        else:
+            self._fall.later.add(moment)
+
+    def _possible(self, fall: _Fall) -> bool:
+        """Whether a process that restarted in between can have counted so many requests."""
+        requests, seconds = _requests(fall.after), fall.moment - fall.since
+        more = _requests(fall.before) / 4 if self._rate is None else _BURST * self._rate * seconds
+        return requests <= _ALWAYS_POSSIBLE + more
+
+    def _prove(self, why: str, otherwise: str = "") -> None:
+        self._fall = None
+        self.proof = (
+            f"{self._source}: its metrics page is one worker's of several ({why}){f', {otherwise}' if otherwise else ''}: "
+            "set PROMETHEUS_MULTIPROC_DIR, or run one worker per pod"
+        )
+
+
+def _counts(totals: Totals) -> bool:
+    """Whether all are counts; what is none is refused where it would be counted."""
+    return all(total >= 0 and float(total).is_integer() for total in totals.values())
+
+
+def _to_nothing(fall: _Fall) -> bool:
+    """Whether so little is left that it may be counted at once: it is no whole life, whatever it is."""
+    requests = _requests(fall.after)
+    return requests <= min(_ALWAYS_POSSIBLE, _requests(fall.before) / 4)
+
+
+def _requests(totals: Totals, among: Mapping[Series, float] | None = None) -> float:
+    return sum(total for series, total in totals.items() if series.what != "latency" and (among is None or series in among))
+
+
+def _what_fell(before: Totals, after: Totals) -> str:
+    """The counter that fell most, those of requests first."""
+    fallen = [series for series, total in after.items() if total < before.get(series, 0.0)]
+    series = max(fallen, key=lambda series: (series.what == "requests", before[series] - after[series]))
+    what = "the counter" if series.what == "requests" else f"a counter of {series.what}"
+    return f"{what} fell from {before[series]:,.0f} to {after[series]:,.0f}"
