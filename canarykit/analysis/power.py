@@ -97,7 +97,14 @@ class Need:
 
 
 def needs(
-    rate: float, weights: Sequence[float], base: float, effect: float, *, alpha: float = 0.05, both: float | None = None
+    rate: float,
+    weights: Sequence[float],
+    base: float,
+    effect: float,
+    *,
+    alpha: float = 0.05,
+    both: float | None = None,
+    interval: float = 0.0,
 ) -> list[Need]:
     """Requests and time at each weight, and with mirrored traffic.
 
@@ -115,6 +122,9 @@ def needs(
         Chance of a false alarm.
     both : float, optional
         Share of requests that both versions fail when they are mirrored; independent failures by default.
+    interval : float
+        Seconds between two readings of the counts, such as Prometheus' scrapes: the time is rounded up to whole ones, and
+        the first only says where counting begins.
 
     Returns
     -------
@@ -135,12 +145,19 @@ def needs(
         raise PlanError(f"base and base × effect must be shares between 0 and 1, not {base:g} and {bad:g}")
     if effect == 1 or not rate > 0:
         raise PlanError("an effect of 1 cannot be found, and without traffic nothing can")
+    if not 0 <= interval < math.inf:
+        raise PlanError(f"the interval of scrapes must be a number of seconds, 0 or more, not {interval}")
+
+    def time_for(requests: float) -> float:
+        seconds = requests / rate
+        return seconds if not interval else interval * (math.ceil(seconds / interval) + 1)
+
     found = []
     for weight in weights:
         if not 0 < weight < 100:
             raise PlanError(f"a weight must be above 0 and below 100 percent to compare two versions, not {weight:g}")
         total = RATE_FACTOR * bound([base, 1 - base], [bad, 1 - bad], weight / 100, alpha=alpha)
-        found.append(Need(weight, total, total * weight / 100, total / rate))
+        found.append(Need(weight, total, total * weight / 100, time_for(total)))
     joint = base * bad if both is None else both
     only_canary, only_stable = bad - joint, base - joint
     if min(only_canary, only_stable) > 0:
@@ -148,7 +165,7 @@ def needs(
         share = only_canary / discordant
         per_event = share * math.log(2 * share) + (1 - share) * math.log(2 * (1 - share))
         total = RATE_FACTOR * math.log(1 / alpha) / per_event / discordant
-        found.append(Need(100.0, total, total, total / rate, mirrored=True))
+        found.append(Need(100.0, total, total, time_for(total), mirrored=True))
     return found
 
 
@@ -198,12 +215,14 @@ class Plan:
         return f"<pre>{escape(str(self))}</pre>"
 
 
-def plan(rate: float, weights: Sequence[float], base: float, effect: float, *, alpha: float = 0.05) -> Plan:
+def plan(
+    rate: float, weights: Sequence[float], base: float, effect: float, *, alpha: float = 0.05, interval: float = 0.0
+) -> Plan:
     """Requests and time to find an effect at each weight, at the best one, and with mirrored traffic.
 
     Parameters
     ----------
-    rate, weights, base, effect, alpha
+    rate, weights, base, effect, alpha, interval
         As in `needs`.
 
     Raises
@@ -215,12 +234,13 @@ def plan(rate: float, weights: Sequence[float], base: float, effect: float, *, a
     -----
     Section 5 of docs/statistics.md.
     """
-    found = needs(rate, weights, base, effect, alpha=alpha)
-    every = [need for need in needs(rate, range(1, 100), base, effect, alpha=alpha) if not need.mirrored]
-    soonest = min(every, key=lambda need: need.seconds)
+    found = needs(rate, weights, base, effect, alpha=alpha, interval=interval)
+    every = needs(rate, range(1, 100), base, effect, alpha=alpha, interval=interval)
+    soonest = min((need for need in every if not need.mirrored), key=lambda need: (need.seconds, need.requests))
+    scraped = f", with counts that come every {duration(interval)}" if interval else ""
     question = (
         f"to show that the canary's bad requests are ×{effect:g} of stable's {100 * base:g} %, at {rate:g} requests/s "
-        f"and a chance of {100 * alpha:g} % of a false alarm:"
+        f"and a chance of {100 * alpha:g} % of a false alarm{scraped}:"
     )
     asked = tuple(need for need in found if not need.mirrored)
     return Plan(question, asked, soonest, next((need for need in found if need.mirrored), None))

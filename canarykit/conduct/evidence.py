@@ -161,7 +161,9 @@ class Evidence:
             self._judge.update(window)
             self._split_check.update(window, self._requests_take(window), self._slowest(window))
             self.judgement = self._judge.judgement
-            self.needed = tuple(seconds for _, seconds in self._judge.still_needed)
+            # What is still to come is known when the source has counted it.
+            delay = self._cluster.telemetry.delay
+            self.needed = tuple(seconds + delay for _, seconds in self._judge.still_needed)
         return window
 
     def _answers(self, load: Traffic | None) -> list[Answered]:

@@ -168,7 +168,7 @@ class CounterWindows:
                 self._labelled = True
                 self._answers[ROLES.index(answer.role), int(not answer.right)] += 1
 
-    def close(self, now: float, missing: str = "") -> Window:
+    def close(self, now: float, missing: str = "", *, waiting: bool = False) -> Window:
         """Return the window up to now, and begin the next.
 
         Parameters
@@ -177,8 +177,12 @@ class CounterWindows:
             Seconds since the epoch.
         missing : str
             Why nothing is known of this interval: then the window is empty, and what was counted stays for the next.
+        waiting : bool
+            Whether that is no fault so far: the source has nothing new yet, and the next window begins where this one does.
         """
         start = self._opened if self._opened is not None else now
+        if missing and waiting:
+            return Window(start, now, self._split, {}, note=missing, waiting=True)
         self._opened = now
         if missing:
             return Window(start, now, self._split, {}, note=missing)

@@ -203,10 +203,10 @@ class PrometheusTelemetry:
             return self._windows.close(now, "; ".join(doubts))
         if waiting and len(late) < len(newest):
             whom = ", ".join(late or waiting)
-            return self._windows.close(now, f"Prometheus has yet to scrape {whom} since the last look")
+            return self._windows.close(now, f"Prometheus has yet to scrape {whom} since the last look", waiting=True)
         counted = [] if waiting else [self._take_in(source, found[source], moments) for source, moments in due.items()]
         if not any(counted):
-            return self._windows.close(now, "Prometheus has not scraped since the last look")
+            return self._windows.close(now, "Prometheus has not scraped since the last look", waiting=True)
         held_back = [moments[len(due[source])] for source, moments in pending.items() if len(moments) > len(due[source])]
         doubted = [self._lives[source].doubted_since for source in newest]
         self._last = min([now, *held_back, *doubted])
