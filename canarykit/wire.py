@@ -48,6 +48,7 @@ LOG_FIELDS = {
     "instance": f"%UPSTREAM_METADATA({METADATA}:instance)%",
     "code": "%RESPONSE_CODE%",
     "flags": "%RESPONSE_FLAGS%",
+    "grpc": "%GRPC_STATUS_NUMBER%",
     "micros": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
     "request_id": "%REQ(X-REQUEST-ID)%",
 }
