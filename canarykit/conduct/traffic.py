@@ -40,6 +40,7 @@ class OwnTraffic:
         self._number = self._lost_before = 0
         self.load: Traffic | None = None
         """The one that sends; None when none does."""
+        self._summary: object = None
 
     @property
     def lost(self) -> int | None:
@@ -71,7 +72,9 @@ class OwnTraffic:
         return load
 
     def stop(self, look: Callable[[], object]) -> object:
-        """Send no more; return what became of all of it.
+        """Send no more; return what became of all that the last sender sent, also when it has been stopped before.
+
+        None when nothing was sent. Earlier senders are not in it: `lost` counts the lost requests of all.
 
         Parameters
         ----------
@@ -81,9 +84,9 @@ class OwnTraffic:
         with self._sending:
             load = self.load
             if load is None:
-                return None
+                return self._summary
             with self._voice.busy("waiting for the last answers"):
-                summary = load.stop()
+                self._summary = load.stop()
                 self._cluster.clock.sleep(self._cluster.telemetry.delay)
             with self._life.lock:
                 try:
@@ -91,7 +94,7 @@ class OwnTraffic:
                 finally:  # it sends no more, whether its last answers could be taken in or not
                     self.load = None
                     self._lost_before += int(load.record()["lost_total"])
-            return summary
+            return self._summary
 
     def write_down(self) -> None:
         """Record what became of it so far. Needs the lock."""
