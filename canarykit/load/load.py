@@ -226,8 +226,5 @@ class Load:
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
-                record = json.loads(line)
-                if isinstance(record, dict):
-                    self._all_sent = record["sent"]
-                else:
-                    self._tally.add(Answer(*record))
+                sent = self._tally.take(json.loads(line))
+                self._all_sent = sent if sent is not None else self._all_sent

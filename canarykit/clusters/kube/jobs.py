@@ -208,10 +208,9 @@ class JobLoad:
                 except ValueError:
                     self._strange.append(line.decode(errors="replace"))  # of a log that holds errors too
                     continue
-                if isinstance(record, dict):
-                    self._sent[pod] = record["sent"]
-                else:
-                    self._tally.add(Answer(*record))
+                sent = self._tally.take(record)
+                if sent is not None:
+                    self._sent[pod] = sent
 
     def _remove(self) -> None:
         self._client.delete("Job", self.name)
