@@ -79,10 +79,8 @@ def request_path(path: str) -> str:
     if _ADDRESS.match(path):
         raise PlanError('path= is a whole address: give only what follows the host, such as "/predict"')
     if not path.isprintable() or any(sign in path for sign in " #\\"):
-        raise PlanError(
-            f"path= holds a space, or another sign that no path holds: {path!r}; write them as %20 and the like, and leave out "
-            "what follows a #"
-        )
+        shown = path.partition("?")[0]  # a query may hold a key
+        raise PlanError(f"path= holds a space, or another sign that no path holds: {shown!r}; write %20 and the like instead")
     return path if path.startswith("/") else f"/{path}"
 
 

@@ -60,8 +60,10 @@ def specification(
     Raises
     ------
     PlanError
-        A rate, a shape or payloads that cannot be used.
+        A rate, a timeout, a shape or payloads that cannot be used.
     """
+    if not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
+        raise PlanError(f"a timeout is a number of seconds above 0, not {timeout!r}")
     if shape not in SHAPES:
         raise PlanError(f"traffic has no shape {shape!r}: choose one of {', '.join(SHAPES)}")
     read = read_payloads(payloads)
@@ -111,7 +113,7 @@ class Load:
     Raises
     ------
     PlanError
-        A rate, a path, a shape or payloads that cannot be used.
+        A rate, a timeout, a path, a shape or payloads that cannot be used.
     """
 
     def __init__(

@@ -20,7 +20,8 @@ TOO_LATE = 0.1
 """A sender that is this many seconds behind its own schedule in 1 % of requests is overloaded itself."""
 
 _SHOWN_STATUSES = 3
-_BAD: tuple[Kind, ...] = ("refused", "denied", "failed")
+_SHOWN = ("redirected", "refused", "denied", "failed")
+"""Sorts of answers that people are told of, beside how many there were in all."""
 
 _UNREAD_AT_MOST = 1_000_000
 
@@ -45,7 +46,7 @@ class Answer:
         Version that answered, as the gateway says; empty when unknown.
     right : bool or None
         Whether it agrees with the label; None when there is no label, or no version answered. An answer of a version that
-        cannot be read is not right: a refusal, an error, one that broke off, or one in another form.
+        cannot be read is not right: a refusal, a redirect, an error, one that broke off or never ended, or another form.
     lost : str or None
         Why no whole answer arrived: ``refused``, ``reset``, ``timed out``, ``broken off``, ``gateway 503``, ….
     label, said : object
@@ -124,19 +125,24 @@ class Summary:
     def __str__(self) -> str:
         causes = ", ".join(f"{count} {cause}" for cause, count in sorted(self.lost.items()))
         text = f"{self.sent:,} requests sent, {self.lost_total:,} lost{f' ({causes})' if causes else ''}"
-        text += "".join(f", {said}" for said in (self._answered_by(kind) for kind in _BAD) if said)
+        text += "".join(f", {said}" for said in map(self._answered_by, _SHOWN) if said)
         text += f", {self.unsent:,} more could not be sent" if self.unsent else ""
         text += f"; {1e3 * self.behind_p99:.1f} ms behind schedule at most in 99 %" if self.sent else ""
         return text + ("; THE SENDER WAS OVERLOADED: do not believe its latencies" if self.overloaded else "")
 
-    def _answered_by(self, kind: Kind) -> str:
-        """Answers of one kind, with their most frequent statuses; empty when there are none."""
+    def _answered_by(self, sort: str) -> str:
+        """Answers of one sort, with their most frequent statuses; empty when there are none."""
         statuses: Counter[int] = Counter()
         for counted in self.statuses.values():
-            statuses.update({status: count for status, count in counted.items() if kind_of(status) == kind})
+            statuses.update({status: count for status, count in counted.items() if _sort(status) == sort})
         shown = [f"{count:,} × {status}" for status, count in statuses.most_common(_SHOWN_STATUSES)]
         more = ["…"] if len(statuses) > _SHOWN_STATUSES else []
-        return f"{statuses.total():,} {kind} ({', '.join(shown + more)})" if statuses else ""
+        return f"{statuses.total():,} {sort} ({', '.join(shown + more)})" if statuses else ""
+
+
+def _sort(status: int) -> str:
+    """The kind of a status, or that it sends the client elsewhere."""
+    return "redirected" if 300 <= status < 400 else kind_of(status)
 
 
 class Tally:

@@ -66,6 +66,15 @@ def test_what_is_no_rate_is_refused(text):
         ck.Load("http://127.0.0.1:9", rate=text)
 
 
+@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan"), None, "10s"])
+def test_what_is_no_timeout_is_refused(timeout):
+    """
+    As many requests may be under way as come within it.
+    """
+    with pytest.raises(PlanError, match="a timeout is a number of seconds above 0"):
+        ck.Load("http://127.0.0.1:9", timeout=timeout)
+
+
 def test_an_unknown_shape_is_refused():
     """
     Shapes have names.
@@ -169,6 +178,7 @@ def test_a_path_begins_with_a_slash(path, sent_to):
         ("/predict\x00", "holds a space, or another sign"),
         ("/predict#top", "holds a space, or another sign"),
         ("\\predict", "holds a space, or another sign"),
+        ("/ask?key=hush hush", "holds a space, or another sign"),
         ("", "path of requests below"),
         (None, "path of requests below"),
     ],
@@ -180,6 +190,7 @@ def test_what_is_no_path_is_refused(path, says):
     with pytest.raises(PlanError, match=says) as caught:
         ck.Load("http://127.0.0.1:9", path=path)
     assert says != "whole address" or path.rpartition("/")[0] not in str(caught.value)
+    assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -248,10 +259,13 @@ class Server(http.server.BaseHTTPRequestHandler):
             self.send_header("x-canarykit-role", role)
         self.send_header(*(("transfer-encoding", "chunked") if chunked else ("content-length", str(len(body)))))
         self.send_header("set-cookie", "version=canary; Path=/")
+        self.send_header("location", "/right")
         self.end_headers()
         sent = body[:-5] if cut else body
         self.wfile.write(b"%x\r\n%b\r\n" % (len(sent), sent) if chunked else sent)
         self.wfile.flush()
+        if cut and words[2] == "stalled":
+            time.sleep(1.0)
         if cut and words[2] == "reset":
             time.sleep(0.02)  # so that the client has the headers
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -331,6 +345,7 @@ def test_an_answer_that_cannot_be_read_is_wrong(server):
         ("204&stable&nothing", {False}, None),
         ("422&&plain", {None}, None),
         ("500&&plain", {None}, None),
+        ("307&stable&plain", {False}, None),
     ],
 )
 def test_a_version_whose_answer_cannot_be_read_is_not_right(server, how, rights, said):
@@ -357,12 +372,29 @@ def test_an_answer_that_breaks_off_is_lost(server, form, status, role, right):
     assert (summary.answered, summary.statuses) == (0, {})
 
 
+def test_a_version_that_stalls_is_not_right(server):
+    """
+    After its headers, which say which version it is; one without headers may be any.
+    """
+    summary, answers = sent(server, "/answer?200&canary&stalled&cut", duration=0.4, timeout=0.3)
+    assert summary.lost == {"timed out": len(answers)}
+    assert {(answer.status, answer.role, answer.right) for answer in answers} == {(200, "canary", False)}
+
+
 def test_each_request_is_drawn_by_itself(server):
     """
     A gateway with sticky sessions gives a cookie: sent back, one draw would decide for all requests.
     """
     _, answers = sent(server.replace("127.0.0.1", "localhost"), "/answer?200&stable&plain")
     assert {answer.role for answer in answers} == {"stable"}
+
+
+def test_a_redirect_is_not_followed(server):
+    """
+    It would be drawn a second time, under the same id: it is an answer, and said.
+    """
+    summary, answers = sent(server, "/answer?302&stable&plain", duration=0.4)
+    assert f"{len(answers)} redirected ({len(answers)} × 302)" in str(summary)
 
 
 @pytest.mark.parametrize(
