@@ -175,7 +175,10 @@ class Experiment:
         return self._traffic.send(rate, self._course.take_in, **options)
 
     def stop_sending(self) -> object:
-        """End the traffic that `send` started; return what became of all of it. May be called again."""
+        """End the traffic that `send` started last; return what became of all of it.
+
+        May be called again, and after the traffic has ended: it returns the same then. None when nothing was sent.
+        """
         return self._course.stop_traffic()
 
     def inject(self, fault: str | None) -> None:

@@ -1,5 +1,6 @@
 """Words that the gateway, the load and the telemetry must agree on, and what is an address."""
 
+import re
 from urllib.parse import urlsplit
 
 from canarykit.errors import PlanError
@@ -16,6 +17,7 @@ __all__ = [
     "SPLIT_ROUTE",
     "VERSION_HEADER",
     "check_address",
+    "request_path",
 ]
 
 ROLE_HEADER = "x-canarykit-role"
@@ -48,10 +50,38 @@ LOG_FIELDS = {
     "instance": f"%UPSTREAM_METADATA({METADATA}:instance)%",
     "code": "%RESPONSE_CODE%",
     "flags": "%RESPONSE_FLAGS%",
+    "grpc": "%GRPC_STATUS_NUMBER%",
     "micros": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
     "request_id": "%REQ(X-REQUEST-ID)%",
 }
 """Fields of one line of the gateway's access log, separated by tabs. The id comes last: a client chose it."""
+
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://|//|[^/?]+:\d+(/|$)", re.IGNORECASE)
+"""How a path begins that is a whole address."""
+
+
+def request_path(path: str) -> str:
+    """Return the path of requests, with a slash before it where there was none.
+
+    Parameters
+    ----------
+    path : str
+        Such as ``"/predict"`` or ``"predict"``; a query may follow.
+
+    Raises
+    ------
+    PlanError
+        It is a whole address, or has signs that no path holds.
+    """
+    if not isinstance(path, str) or not path:
+        raise PlanError(f'path= is the path of requests below the service\'s address, such as "/predict", not {path!r}')
+    if _ADDRESS.match(path):
+        raise PlanError('path= is a whole address: give only what follows the host, such as "/predict"')
+    if not path.isprintable() or any(sign in path for sign in " #\\"):
+        shown = path.partition("?")[0]  # a query may hold a key
+        raise PlanError(f"path= holds a space, or another sign that no path holds: {shown!r}; write %20 and the like instead")
+    return path if path.startswith("/") else f"/{path}"
 
 
 def check_address(parameter: str, url: str, *, user: bool = False) -> None:

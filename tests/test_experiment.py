@@ -357,6 +357,30 @@ def test_a_seed_repeats_a_rollout(service):
     assert endings[0] == endings[1]
 
 
+def test_what_became_of_the_traffic_is_said_as_often_as_one_asks(experiment):
+    """
+    Also when it has been stopped before, ended by itself, or with the rollout; of several senders, of the last one.
+    """
+    exp = experiment("good", rate=None)
+    assert exp.stop_sending() is None
+    exp.send(100)
+    exp.observe("5s")
+    first = exp.stop_sending()
+    assert first.sent > 300
+    assert exp.stop_sending() == exp.stop_sending() == first
+    exp.send(200, duration=1.0)
+    exp.observe("5s")
+    second = exp.stop_sending()
+    assert 100 < second.sent < 300
+    assert exp.stop_sending() == second
+    exp.send(100)
+    exp.run()
+    assert exp.load is None
+    ended = exp.stop_sending()
+    assert ended.sent > 1000
+    assert exp.stop_sending() == ended
+
+
 def test_scenarios_have_names_and_stories():
     """
     An unknown name says which there are; one's own scenario is as good.

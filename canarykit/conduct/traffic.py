@@ -42,6 +42,7 @@ class OwnTraffic:
         self._causes_before: Counter[str] = Counter()
         self.load: Traffic | None = None
         """The one that sends; None when none does."""
+        self._summary: object = None
 
     @property
     def lost(self) -> int | None:
@@ -81,7 +82,9 @@ class OwnTraffic:
         return load
 
     def stop(self, look: Callable[[], object]) -> object:
-        """Send no more; return what became of all of it.
+        """Send no more; return what became of all that the last sender sent, also when it has been stopped before.
+
+        None when nothing was sent. Earlier senders are not in it: `lost` counts the lost requests of all.
 
         Parameters
         ----------
@@ -91,9 +94,9 @@ class OwnTraffic:
         with self._sending:
             load = self.load
             if load is None:
-                return None
+                return self._summary
             with self._voice.busy("waiting for the last answers"):
-                summary = load.stop()
+                self._summary = load.stop()
                 self._cluster.clock.sleep(self._cluster.telemetry.delay)
             with self._life.lock:
                 try:
@@ -102,7 +105,7 @@ class OwnTraffic:
                     self.load = None
                     self._lost_before += int(load.record()["lost_total"])
                     self._causes_before.update(load.record().get("lost", {}))
-            return summary
+            return self._summary
 
     def write_down(self) -> None:
         """Record what became of it so far. Needs the lock."""

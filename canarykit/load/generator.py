@@ -3,33 +3,43 @@
 It reads one JSON object from its standard input (what to send), then sends until the input says ``stop`` or closes.
 For each request it writes a JSON list to its standard output: id, time it was due, seconds from then to the last
 byte of the answer, seconds that it was sent too late, status, version that answered, whether it was right, why it was
-lost, the label and what the version said. The last line says how many were sent. As a pod of an indexed Job it reads
-a file instead, sends its share of the rate, and stops on SIGTERM.
+lost, the label and what the version said. ``{"unsent": 3}`` says that three more could not be sent, because too many were
+under way. The last line says how many were sent. As a pod of an indexed Job it reads a file instead, sends its share of
+the rate, and stops on SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
+import gc
 import json
 import os
 import secrets
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 
+from canarykit.load.limits import files_for, most_under_way
 from canarykit.load.shapes import arrivals
 from canarykit.wire import FLAGS_HEADER, REQUEST_ID_HEADER, ROLE_HEADER
 
-__all__ = ["lost_by", "main"]
+__all__ = ["BROKEN_OFF", "lost_by", "main"]
+
+BROKEN_OFF = "broken off"
+"""Why a request is lost whose answer ended after its headers and before its end."""
 
 _FLUSH = 0.05
 _PARENT_POLL = 0.2
-_CONNECTIONS = 512
+_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
+"""Why this machine, and not the service, could not open a connection."""
 
 
 def lost_by(status: int, flags: str | None, *, unsigned: bool = False) -> str | None:
@@ -50,6 +60,39 @@ def lost_by(status: int, flags: str | None, *, unsigned: bool = False) -> str | 
     return f"gateway {status}" if by_gateway else None
 
 
+@dataclass(slots=True)
+class _Departure:
+    """When a request left; connecting is the service's time, not the sender's."""
+
+    began: float
+    connecting: float = 0.0
+    left: float | None = None
+
+    def behind(self, due: float) -> float:
+        """Seconds that it left too late."""
+        return max(0.0, (self.began if self.left is None else self.left - self.connecting) - due)
+
+
+async def _connection_begins(session: aiohttp.ClientSession, context: SimpleNamespace, _: object) -> None:
+    context.trace_request_ctx.connecting -= time.perf_counter()
+
+
+async def _connection_stands(session: aiohttp.ClientSession, context: SimpleNamespace, _: object) -> None:
+    context.trace_request_ctx.connecting += time.perf_counter()
+
+
+async def _headers_left(session: aiohttp.ClientSession, context: SimpleNamespace, _: object) -> None:
+    context.trace_request_ctx.left = time.perf_counter()
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    config = aiohttp.TraceConfig()
+    config.on_connection_create_start.append(_connection_begins)
+    config.on_connection_create_end.append(_connection_stands)
+    config.on_request_headers_sent.append(_headers_left)
+    return config
+
+
 class Generator:
     """Sends requests at the times they are due.
 
@@ -64,16 +107,22 @@ class Generator:
         self._bodies = [body.encode() for body in spec["bodies"]]
         self._labels = spec["labels"]
         self._prefix = secrets.token_hex(6)
-        self._sent = 0
+        self._sent = self._unsent = 0
         self._signed = False
         self._lines: list[str] = []
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until it is time to stop, then wait for what is under way."""
         timeout = aiohttp.ClientTimeout(total=self._spec["timeout"])
-        connector = aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=30)
+        most = files_for(most_under_way(self._spec["rate"], self._spec["shape"], self._spec["timeout"]))
+        session_options: dict[str, Any] = {
+            "connector": aiohttp.TCPConnector(limit=0, keepalive_timeout=30),  # the limit is here, where it is counted
+            "timeout": timeout,
+            "trace_configs": [_tracing()],
+            "cookie_jar": aiohttp.DummyCookieJar(),  # a gateway with sticky sessions would draw once for all requests
+        }
         writing = asyncio.create_task(self._write_regularly())
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        async with aiohttp.ClientSession(**session_options) as session:
             under_way: set[asyncio.Task[None]] = set()
             start, start_epoch = time.perf_counter(), time.time()
             spec = self._spec
@@ -81,6 +130,9 @@ class Generator:
                 await self._sleep_until(start + due, stop)
                 if stop.is_set():
                     break
+                if len(under_way) >= most:
+                    self._unsent += 1
+                    continue
                 task = asyncio.create_task(self._send(session, number, start + due, start_epoch + due))
                 self._sent += 1
                 under_way.add(task)
@@ -105,27 +157,36 @@ class Generator:
             return
 
     async def _send(self, session: aiohttp.ClientSession, number: int, due: float, due_epoch: float) -> None:
-        behind = time.perf_counter() - due
+        departure = _Departure(time.perf_counter())
         request_id = f"{self._prefix}-{number}"
         which = number % len(self._bodies)
         headers = {**self._spec["headers"], REQUEST_ID_HEADER: request_id, "content-type": "application/json"}
         label, said = self._labels[which], None
-        status, role, right, lost = 0, "", None, None
+        status, role, right, lost, by_gateway = 0, "", None, None, False
+        # A redirect is not followed: the gateway would draw a version once more, under the same id, or another host be asked.
+        options: dict[str, Any] = {"headers": headers, "allow_redirects": False, "trace_request_ctx": departure}
         try:
-            async with session.post(self._spec["url"], data=self._bodies[which], headers=headers) as response:
-                body = await response.read()
+            async with session.post(self._spec["url"], data=self._bodies[which], **options) as response:
                 status, role = response.status, response.headers.get(ROLE_HEADER, "")
                 self._signed = self._signed or bool(role)
                 lost = lost_by(status, response.headers.get(FLAGS_HEADER), unsigned=self._signed and not role)
-                if status == 200 and label is not None:
-                    said = _said(body)
+                by_gateway = lost is not None
+                answer = await response.read()
+                if label is not None and lost is None and 200 <= status < 300:
+                    said = _said(answer)
                     right = said == label
         except TimeoutError:
             lost = "timed out"
-        except aiohttp.ClientConnectorError:
+        except aiohttp.ClientConnectorError as error:
+            if error.os_error.errno in _NO_ROOM:
+                self._sent, self._unsent = self._sent - 1, self._unsent + 1
+                return
             lost = "refused"
         except (aiohttp.ClientError, OSError):
-            lost = "reset"
+            lost = BROKEN_OFF if status else "reset"
+        if label is not None and role and not by_gateway and right is None:
+            right = False  # a version answered, and nobody can read what
+        behind = departure.behind(due)
         line = [request_id, due_epoch, time.perf_counter() - due, behind, status, role, right, lost, label, said]
         self._lines.append(json.dumps(line))
 
@@ -135,6 +196,9 @@ class Generator:
             self._write()
 
     def _write(self) -> None:
+        if self._unsent:
+            self._lines.insert(0, json.dumps({"unsent": self._unsent}))
+            self._unsent = 0
         if self._lines:
             text = "\n".join(self._lines) + "\n"
             self._lines.clear()
@@ -191,6 +255,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m canarykit.load.generator", description=main.__doc__)
     parser.add_argument("--spec", help="a file that says what to send; standard input by default")
     options = parser.parse_args()
+    # Thousands of requests under way are many live objects, which the collector would go through again and again.
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
     try:
         asyncio.run(_run_file(options.spec) if options.spec else _run())
     except BrokenPipeError:

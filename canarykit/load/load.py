@@ -12,14 +12,16 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from canarykit.errors import ClusterError, PlanError
 from canarykit.load.payloads import classes_of
 from canarykit.load.payloads import payloads as read_payloads
 from canarykit.load.shapes import SHAPES
 from canarykit.load.tally import Answer, Summary, Tally
+from canarykit.wire import request_path
 
-__all__ = ["Answer", "Load", "Summary", "per_second", "specification"]
+__all__ = ["Answer", "Load", "Summary", "asked", "per_second", "specification"]
 
 _STOP_WITHIN = 5.0
 
@@ -58,8 +60,10 @@ def specification(
     Raises
     ------
     PlanError
-        A rate, a shape or payloads that cannot be used.
+        A rate, a timeout, a shape or payloads that cannot be used.
     """
+    if not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
+        raise PlanError(f"a timeout is a number of seconds above 0, not {timeout!r}")
     if shape not in SHAPES:
         raise PlanError(f"traffic has no shape {shape!r}: choose one of {', '.join(SHAPES)}")
     read = read_payloads(payloads)
@@ -76,6 +80,12 @@ def specification(
     }
 
 
+def asked(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked for, of a `specification`, to be written down. The query of the path may be a secret, and is left out."""
+    path = urlsplit(spec["url"]).path or "/"
+    return {**{name: spec[name] for name in ("rate", "shape", "duration", "seed")}, "path": path}
+
+
 class Load:
     """Open-loop Poisson traffic to a URL.
 
@@ -86,7 +96,7 @@ class Load:
     rate : float or str
         Requests per second: ``150`` or ``"150/s"``.
     path : str
-        Where requests go, below `url`.
+        Where requests go, below `url`: ``"/predict"``. A slash is put before it where there is none.
     payloads : str, path or sequence of mappings
         ``"digits"``, a file of JSON lines, or mappings with ``body`` and ``label``. They are sent round and round.
     shape : {"steady", "ramp", "spike"}
@@ -103,7 +113,7 @@ class Load:
     Raises
     ------
     PlanError
-        A rate, a shape or payloads that cannot be used.
+        A rate, a timeout, a path, a shape or payloads that cannot be used.
     """
 
     def __init__(
@@ -121,7 +131,7 @@ class Load:
     ) -> None:
         self._timeout = timeout
         self._spec = specification(
-            url.rstrip("/") + path,
+            url.rstrip("/") + request_path(path),
             rate=rate, payloads=payloads, shape=shape, duration=duration, timeout=timeout, headers=headers, seed=seed,
         )  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
@@ -189,8 +199,8 @@ class Load:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What was asked for: rate, shape, duration, seed."""
-        return {name: self._spec[name] for name in ("rate", "shape", "duration", "seed")}
+        """What was asked for: rate, shape, duration, seed and path."""
+        return asked(self._spec)
 
     @property
     def classes(self) -> tuple[Any, ...]:
@@ -218,8 +228,5 @@ class Load:
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
-                record = json.loads(line)
-                if isinstance(record, dict):
-                    self._all_sent = record["sent"]
-                else:
-                    self._tally.add(Answer(*record))
+                sent = self._tally.take(json.loads(line))
+                self._all_sent = sent if sent is not None else self._all_sent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from canarykit.errors import PlanError
 __all__ = ["Payload", "classes_of", "payloads"]
 
 _MOST_CLASSES = 20
+_FORM = 'write one object on each line, such as {"body": {"prompt": "Hello"}, "label": 3}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,8 @@ def payloads(source: str | Path | Sequence[Mapping[str, Any]]) -> list[Payload]:
     Parameters
     ----------
     source : str, Path or sequence of mappings
-        ``"digits"``: the held-out handwritten digits with their labels. A path: JSON lines, each with ``body`` and
-        optionally ``label``. Or such mappings themselves.
+        ``"digits"``: the held-out handwritten digits with their labels. A path: JSON lines in UTF-8, each with ``body`` and
+        optionally ``label``; empty lines are passed over. Or such mappings themselves.
 
     Raises
     ------
@@ -48,8 +49,9 @@ def payloads(source: str | Path | Sequence[Mapping[str, Any]]) -> list[Payload]:
     if source == "digits":
         return _digits()
     if isinstance(source, str | Path):
-        source = _lines(Path(source))
-    read = [_payload(number, written) for number, written in enumerate(source, start=1)]
+        read = [_payload(where, written) for where, written in _lines(Path(source))]
+    else:
+        read = [_payload(f"payload {number}", written) for number, written in enumerate(source, start=1)]
     if not read:
         raise PlanError("there are no payloads to send")
     return read
@@ -71,21 +73,41 @@ def _digits() -> list[Payload]:
     return [Payload({"inputs": [tensor]}, int(label)) for tensor, label in zip(tensors, labels, strict=True)]
 
 
-def _lines(path: Path) -> list[Any]:
+def _lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield where each object of a file is, and the object."""
     try:
-        text = path.read_text()
+        text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f'payloads are "digits", or a file of JSON lines; {path} cannot be read: {error}') from error
-    read = []
-    for number, line in enumerate(text.splitlines(), start=1):
+        raise PlanError(f'payloads are "digits", or a file of JSON lines in UTF-8; {path} cannot be read: {error}') from error
+    # At line feeds only: `splitlines` also splits at U+2028 and others, which texts may hold.
+    lines = text.split("\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip(" \t\r"):
+            continue
+        where = f"line {number} of {path}"
         try:
-            read.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise PlanError(f"line {number} of {path} is no JSON: {error}") from error
-    return read
+            yield where, json.loads(line, strict=False, parse_constant=_no_number)
+        except ValueError as error:
+            raise PlanError(f"{where} is no JSON: {error}. {_how(text)}") from error
 
 
-def _payload(number: int, written: Any) -> Payload:
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number that JSON has")
+
+
+def _how(text: str) -> str:
+    """What to do about a file that holds no JSON lines."""
+    begin = text.lstrip()[:1]
+    if begin == "[":
+        return "The file is one JSON array: " + _FORM
+    if begin == "{":
+        return "An object must not go over several lines: " + _FORM
+    return "CSV and other formats are not read: " + _FORM
+
+
+def _payload(where: str, written: Any) -> Payload:
+    if isinstance(written, list):
+        raise PlanError(f"{where} is an array: {_FORM}")
     if not isinstance(written, Mapping) or "body" not in written or not set(written) <= {"body", "label"}:
-        raise PlanError(f'payload {number} must be an object with "body" and optionally "label"')
+        raise PlanError(f'{where} must be an object with "body" and optionally "label"')
     return Payload(written["body"], written.get("label"))

@@ -8,7 +8,7 @@ import numpy as np
 
 from canarykit.errors import PlanError
 
-__all__ = ["SHAPES", "arrivals", "relative_rate"]
+__all__ = ["SHAPES", "arrivals", "peak", "relative_rate"]
 
 _RAMP_FROM, _RAMP_SECONDS = 0.1, 60.0
 _SPIKE_TIMES, _SPIKE_EVERY, _SPIKE_SECONDS = 4.0, 20.0, 2.0
@@ -45,6 +45,17 @@ def relative_rate(shape: str, seconds: float, duration: float | None) -> float:
     return SHAPES[shape](seconds, duration)
 
 
+def peak(shape: str) -> float:
+    """How many times the stated rate is sent at most.
+
+    Parameters
+    ----------
+    shape : {"steady", "ramp", "spike"}
+        As of `relative_rate`.
+    """
+    return _SPIKE_TIMES if shape == "spike" else 1.0
+
+
 def arrivals(rate: float, shape: str, duration: float | None, seed: int) -> Iterator[float]:
     """Yield the times at which requests are due, in seconds since the beginning.
 
@@ -71,7 +82,7 @@ def arrivals(rate: float, shape: str, duration: float | None, seed: int) -> Iter
     if shape not in SHAPES:
         raise PlanError(f"traffic has no shape {shape!r}: choose one of {', '.join(SHAPES)}")
     rng = np.random.default_rng(seed)
-    most = rate * (_SPIKE_TIMES if shape == "spike" else 1.0)
+    most = rate * peak(shape)
     now = 0.0
     while True:
         now += rng.exponential(1 / most)

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from canarykit.metrics import LATENCY_EDGES, latency_cells
 from canarykit.model import ROLES, Counts, Role, TrafficSplit, Window
+from canarykit.statuses import Kind, kind_of, kind_of_grpc
 
 __all__ = ["Request", "RequestCounter"]
 
 _REMEMBERED = 200_000
 """Requests that wait for their label, and labels that wait for their request, at most."""
+
+# Envoy's response flags of an answer that ended before its end.
+_RESET = frozenset({"LR", "UC", "UF", "UPE", "UR"})
+"""The version broke it off, or its connection did."""
+_TOO_LONG = frozenset({"DT", "SI", "UMSDR", "UT"})
+"""It took too long: the gateway gave up."""
+_LEFT = frozenset({"DC", "DR"})
+"""The client left. A stalled version and an impatient client look alike."""
+
+_BAD_KIND: Mapping[str, Kind] = {"outcome": "failed", "refused": "refused", "denied": "denied"}
+"""Of each table with two cells, the kind of request that its second cell counts."""
+
+_GRPC_NEVER_ENDED = frozenset({1, 4})
+"""CANCELLED and DEADLINE_EXCEEDED."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +51,15 @@ class Request:
         From the request's first byte to the answer's last; NaN when there was no last byte.
     request_id : str
         As the client gave it.
+    flags : frozenset of str
+        Envoy's response flags: what went wrong on the way.
+    grpc : int, optional
+        The gRPC status; None when it was no gRPC request.
+
+    Notes
+    -----
+    An answer that breaks off after its headers is failed, whatever its status said. So is one whose client left after the
+    headers: the version may have stalled, and nobody waited for the end. A client that had a refusal and left is refused.
     """
 
     start: float
@@ -44,18 +68,36 @@ class Request:
     code: int
     seconds: float
     request_id: str
+    flags: frozenset[str] = frozenset()
+    grpc: int | None = None
 
     @property
-    def failed(self) -> bool:
-        """Whether the version did not answer as it should. A 4xx is the client's own doing."""
-        return self.code == 0 or self.code >= 500
+    def kind(self) -> Kind:
+        """What became of it: answered, refused, denied, or failed by the version."""
+        kind = kind_of(self.code)
+        if kind == "ok" and self.grpc is not None:
+            kind = kind_of_grpc(self.grpc)
+        has_refusal = kind in ("refused", "denied") and bool(self.flags & _LEFT)
+        return "failed" if self._cut and not has_refusal else kind
 
     @property
     def latency(self) -> float | None:
-        """Seconds, infinity for what never ended, None for a quick failure (which must not look like a quick answer)."""
-        if math.isnan(self.seconds) or self.code in (0, 504):
-            return math.inf
-        return None if self.failed else self.seconds
+        """Seconds, infinity for what never ended, None for what says nothing of how fast the version answers.
+
+        A quick failure, or a refusal, must not look like a quick answer.
+        """
+        kind = self.kind
+        if kind != "failed":
+            return self.seconds if kind == "ok" else None
+        waited = self.code in (0, 504) or self.grpc in _GRPC_NEVER_ENDED or bool(self.flags & (_TOO_LONG | _LEFT))
+        return math.inf if waited or (self._cut and not self.flags & _RESET) else None
+
+    @property
+    def _cut(self) -> bool:
+        """Whether the answer broke off after its headers."""
+        # Envoy's own refusals have flags too, and are whole.
+        flagged = kind_of(self.code) == "ok" and bool(self.flags & (_RESET | _TOO_LONG | _LEFT))
+        return math.isnan(self.seconds) or flagged
 
 
 class RequestCounter:
@@ -68,12 +110,24 @@ class RequestCounter:
         self._answers = _zeros(2)
         self._labelled = False
         self._left_out = 0
+        self._earlier = [0, 0]
         self._since = -math.inf
         self._opened: float | None = None
         self._split = TrafficSplit(0)
 
-    def begin(self, split: TrafficSplit, since: float) -> None:
-        """Count only requests that began after `since`, under this split."""
+    def begin(self, split: TrafficSplit, since: float, in_flight: tuple[int, int] | None = None) -> None:
+        """Count only requests that began after `since`, under this split.
+
+        Parameters
+        ----------
+        split : TrafficSplit
+            The weight in force.
+        since : float
+            Seconds since the epoch at which it was.
+        in_flight : tuple of int, optional
+            Requests of stable and canary that are under way now, drawn under an earlier weight.
+        """
+        self._earlier = list(in_flight or (0, 0))
         self._left_out += len(self._requests) + int(self._answers.sum())
         self._requests.clear()
         self._answers = _zeros(2)
@@ -86,6 +140,8 @@ class RequestCounter:
         if request.start < self._since:
             # Drawn under another weight: in this window it would be evidence of a lie.
             self._left_out += 1
+            index = ROLES.index(request.role)
+            self._earlier[index] = max(0, self._earlier[index] - 1)
             return
         self._requests.append(request)
         right = self._labels.pop(request.request_id, None)
@@ -104,12 +160,23 @@ class RequestCounter:
             else:
                 _remember(self._labels, request_id, right)
 
-    def close(self, now: float) -> Window:
-        """Return the window up to now, and begin the next."""
-        counts: dict[str, Counts] = {"outcome": _zeros(2), "latency": _zeros(len(LATENCY_EDGES))}
+    def close(self, now: float, in_flight: tuple[int, int] | None = None) -> Window:
+        """Return the window up to now, and begin the next.
+
+        Parameters
+        ----------
+        now : float
+            Seconds since the epoch.
+        in_flight : tuple of int, optional
+            Requests of stable and canary that are under way, whenever they began; None when that is not known.
+        """
+        counts: dict[str, Counts] = {name: _zeros(2) for name in _BAD_KIND}
+        counts["latency"] = _zeros(len(LATENCY_EDGES))
         durations: dict[tuple[Role, str], list[float]] = {}
         for request in self._requests:
-            counts["outcome"][ROLES.index(request.role), int(request.failed)] += 1
+            kind = request.kind
+            for name, bad in _BAD_KIND.items():
+                counts[name][ROLES.index(request.role), int(kind == bad)] += 1
             if request.latency is not None:
                 durations.setdefault((request.role, request.instance), []).append(request.latency)
         instances: dict[str, Counts] = {}
@@ -120,9 +187,20 @@ class RequestCounter:
         if self._labelled:
             counts["answers"] = self._answers
         start = self._opened if self._opened is not None else now
-        window = Window(start, now, self._split, counts, instances, self._left_out, self._note())
+        window = Window(
+            start, now, self._split, counts, instances, self._left_out, self._note(), in_flight=self._drawn(in_flight)
+        )
         self._requests, self._answers, self._left_out, self._opened = [], _zeros(2), 0, now
         return window
+
+    def _drawn(self, in_flight: tuple[int, int] | None) -> tuple[int, int] | None:
+        """Of the requests under way, those that were drawn under the weight in force."""
+        if in_flight is None:
+            return None
+        # At most as many as there are: those that began between the change of weight and its count are no earlier ones.
+        self._earlier = [min(earlier, now) for earlier, now in zip(self._earlier, in_flight, strict=True)]
+        stable, canary = (now - earlier for earlier, now in zip(self._earlier, in_flight, strict=True))
+        return stable, canary
 
     def _answer(self, role: Role, right: bool) -> None:
         self._answers[ROLES.index(role), int(not right)] += 1

@@ -20,11 +20,15 @@ class Behaviour:
         Median, seconds; durations are lognormal.
     wrong : float
         Share of answers that are wrong.
+    refused, denied : float
+        Share of requests, of those that do not fail, that are refused (422) or denied (429), at once.
     """
 
     errors: float = 0.002
     latency: float = 0.010
     wrong: float = 0.09
+    refused: float = 0.0
+    denied: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "same": Scenario("the same version twice, with an error now and then"),
     "bursty": Scenario("no worse on the whole, but its errors come in bursts", burst=1.0),
     "drifting": Scenario("the same version twice on a day with ups and downs", drift=0.6),
+    "refusing": Scenario("refuses one request in three, at once", _STABLE, replace(_GOOD, refused=1 / 3)),
     "no-traffic": Scenario("nobody uses the service", traffic=0.0),
     "lying-split": Scenario("the gateway sends less to the canary than it says", served=0.6),
 }

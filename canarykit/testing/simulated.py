@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs
@@ -18,7 +19,7 @@ from canarykit.metrics import CONFUSION, LATENCY_EDGES, latency_cells
 from canarykit.model import ROLES, Counts, Role, Service, TrafficSplit, Window
 from canarykit.routers.base import need_in_place
 from canarykit.telemetry.base import Answered
-from canarykit.testing.scenarios import SCENARIOS, Scenario
+from canarykit.testing.scenarios import SCENARIOS, Behaviour, Scenario
 
 __all__ = ["SimulatedClock", "SimulatedCluster", "from_address"]
 
@@ -74,6 +75,7 @@ class _Traffic:
         self.classes = classes_of(labels)
         self.labelled = any(label is not None for label in labels)
         self.sent = 0
+        self.statuses: dict[str, Counter[int]] = {role: Counter() for role in ROLES}
         self.stopped = False
         self._began = began
 
@@ -90,7 +92,8 @@ class _Traffic:
 
     @property
     def summary(self) -> Summary:
-        return Summary(answered=self.sent, behind_p50=0.0, behind_p99=0.0)
+        statuses = {role: dict(+counted) for role, counted in self.statuses.items() if counted.total()}
+        return Summary(answered=self.sent, behind_p50=0.0, behind_p99=0.0, statuses=statuses)
 
     def answers(self) -> list[Any]:
         return []  # the telemetry draws them, already counted
@@ -108,7 +111,7 @@ class _Telemetry:
 
     delay = 0.0
     latency_edges = None
-    tables = frozenset({"outcome", "latency"})
+    tables = frozenset({"outcome", "latency", "refused", "denied"})
     assigned_only = True
     sources: Mapping[str, str] = {"requests": "drawn at random"}
 
@@ -165,7 +168,7 @@ class SimulatedCluster:
         self.clock = SimulatedClock()
         self.router = _Router(self.clock)
         self.telemetry = _Telemetry(self)
-        self._rng, self._labels = np.random.default_rng(seed).spawn(2)
+        self._rng, self._labels, self._refusals = np.random.default_rng(seed).spawn(3)
         self._trouble = trouble
         self._traffic: _Traffic | None = None
         self.left = False
@@ -258,11 +261,18 @@ class SimulatedCluster:
             traffic.sent += total
         tide = 1 + story.drift * math.sin(2 * math.pi * start / 600)
         rows = [self._answers(role, n, tide) for role, n in zip(ROLES, (total - canary, canary), strict=True)]
+        unread = [row.pop("unread") for row in rows]
+        statuses = [row.pop("statuses") for row in rows]
         counts = {name: np.array([row[name] for row in rows], dtype=np.int64) for name in rows[0]}
+        if traffic is not None:
+            for role, counted in zip(ROLES, statuses, strict=True):
+                traffic.statuses[role].update(counted)
         if traffic is not None and not traffic.labelled:
             del counts["answers"]
         elif traffic is not None and traffic.classes == _DIGITS:
-            counts[CONFUSION] = np.array([self._confused(*row["answers"]) for row in rows], dtype=np.int64)
+            answers = counts["answers"].tolist()
+            confused = [self._confused(right, wrong, none) for (right, wrong), none in zip(answers, unread, strict=True)]
+            counts[CONFUSION] = np.array(confused, dtype=np.int64)
         return counts
 
     def _answers(self, role: Role, requests: int, tide: float) -> dict[str, Any]:
@@ -275,23 +285,49 @@ class SimulatedCluster:
         answered = requests - failed
         wrong = int(rng.binomial(answered, behaviour.wrong))
         durations = behaviour.latency * tide * np.exp(rng.normal(0.0, 0.5, answered))
+        refused, denied = self._turned_away(behaviour, answered)
+        unread = refused + denied
+        right = answered - wrong
+        spoiled = int(self._refusals.hypergeometric(right, wrong, unread)) if unread else 0
         return {
             "outcome": [answered, failed],
-            "latency": latency_cells(np.minimum(durations, LATENCY_EDGES[-2])),
-            "answers": [answered - wrong, wrong],
+            "refused": [requests - refused, refused],
+            "denied": [requests - denied, denied],
+            "latency": latency_cells(np.minimum(durations[unread:], LATENCY_EDGES[-2])),
+            "answers": [right - spoiled, wrong + spoiled],
+            "unread": unread,
+            "statuses": {200: answered - unread, 422: refused, 429: denied, 500: failed},
         }
 
-    def _confused(self, right: int, wrong: int) -> Counts:
-        """Spread answers over label and what was said, with ten digits that are equally frequent."""
+    def _turned_away(self, behaviour: Behaviour, answered: int) -> tuple[int, int]:
+        """Requests that are refused, and denied; other scenarios draw the same numbers as if there were none."""
+        refused = int(self._refusals.binomial(answered, behaviour.refused)) if behaviour.refused else 0
+        denied = int(self._refusals.binomial(answered - refused, behaviour.denied)) if behaviour.denied else 0
+        return refused, denied
+
+    def _confused(self, right: int, wrong: int, unread: int) -> Counts:
+        """Spread answers over label and what was said, with ten digits that are equally frequent.
+
+        Parameters
+        ----------
+        right, wrong : int
+            Answers.
+        unread : int
+            Of the wrong ones, those that say nothing.
+        """
         table = np.zeros((len(_DIGITS), len(_DIGITS) + 1), dtype=np.int64)
         for label, mistaken in enumerate(_MISTAKEN_FOR):
             table[label, mistaken] = 1
         others = 1.0 - np.eye(*table.shape)
         others[:, -1] = 0
         likely = others / others.sum() / 2 + table / table.sum() / 2
-        drawn = self._labels.multinomial(wrong, likely.ravel()) + self._labels.multinomial(
+        drawn = self._labels.multinomial(wrong - unread, likely.ravel()) + self._labels.multinomial(
             right, np.eye(*table.shape).ravel() / len(_DIGITS)
         )
+        if unread:
+            nothing = np.zeros(table.shape, dtype=np.int64)
+            nothing[:, -1] = self._refusals.multinomial(unread, np.full(len(_DIGITS), 1 / len(_DIGITS)))
+            drawn = drawn + nothing.ravel()
         return np.asarray(drawn, dtype=np.int64)
 
 

@@ -13,7 +13,7 @@ from canarykit.errors import ClusterError, PlanError
 from canarykit.metrics import CONFUSION, LATENCY_EDGES
 from canarykit.routers.base import Router
 from canarykit.telemetry.base import Telemetry
-from canarykit.testing import SCENARIOS, SimulatedCluster
+from canarykit.testing import SCENARIOS, Behaviour, Scenario, SimulatedCluster
 
 KINDS = ["simulated", pytest.param("local", marks=pytest.mark.real("envoy"))]
 
@@ -141,7 +141,8 @@ def test_before_a_deployment_it_says_what_to_do(kind):
 )
 def test_any_simulated_traffic_adds_up(name, seed, weights, rate, shape):
     """
-    Under any scenario, seed, weight and shape: answered requests are those that succeeded, each with one duration, one label.
+    Under any scenario, seed, weight and shape: each request is in each table, each one that did not fail has a label, and
+    each one that was accepted a duration.
     """
     never = ["never", "{port}"]
     service = ck.Service("digits", ck.Version("v1", command=never), ck.Version("v2", command=never))
@@ -155,8 +156,13 @@ def test_any_simulated_traffic_adds_up(name, seed, weights, rate, shape):
         cluster.clock.sleep(5.0)
         window = cluster.telemetry.read(cluster.clock.now())
         good = window.counts["outcome"][:, 0]
-        for table in ("latency", "answers", CONFUSION):
+        for table in ("answers", CONFUSION):
             assert (window.counts[table].sum(axis=1) == good).all()
+        turned_away = window.counts["refused"][:, 1] + window.counts["denied"][:, 1]
+        assert (window.counts["latency"].sum(axis=1) == good - turned_away).all()
+        assert (turned_away <= window.counts["answers"][:, 1]).all()
+        for table in cluster.telemetry.tables - {"latency"}:
+            assert tuple(window.counts[table].sum(axis=1)) == window.requests
         right = window.counts[CONFUSION].reshape(2, 10, 11).trace(axis1=1, axis2=2)
         assert (right == window.counts["answers"][:, 0]).all()
         assert (weight > 0 or window.requests[1] == 0) and (weight < 100 or window.requests[0] == 0)
@@ -179,7 +185,42 @@ def test_simulated_traffic_has_a_shape_an_end_and_only_the_labels_it_was_given(s
     assert sum(sizes[30:]) == 0
     cluster.send(100, payloads=[{"body": 1}])
     cluster.clock.sleep(1.0)
-    assert set(cluster.telemetry.read(cluster.clock.now()).counts) == {"outcome", "latency"}
+    assert set(cluster.telemetry.read(cluster.clock.now()).counts) == {"outcome", "latency", "refused", "denied"}
+
+
+def test_simulated_refusals_are_counted_and_say_nothing(service):
+    """
+    A third of the canary's requests is refused, as the window, the traffic and the answers say; stable refuses none.
+    """
+    cluster = SimulatedCluster("refusing", seed=2)
+    cluster.deploy(service)
+    traffic = cluster.send(1000)
+    cluster.router.apply(ck.TrafficSplit(50))
+    cluster.telemetry.begin(ck.TrafficSplit(50), cluster.clock.now())
+    cluster.clock.sleep(5.0)
+    window = cluster.telemetry.read(cluster.clock.now())
+    (accepted, refused) = window.counts["refused"][1]
+    assert refused / (accepted + refused) == pytest.approx(1 / 3, abs=0.05)
+    assert window.counts["refused"][0, 1] == window.counts["denied"][:, 1].sum() == 0
+    assert window.counts[CONFUSION].reshape(2, 10, 11)[:, :, -1].sum(axis=1).tolist() == [0, refused]
+    assert traffic.summary.statuses["canary"] == {200: accepted, 422: refused}
+
+
+def test_what_is_refused_and_denied_changes_no_other_number(service):
+    """
+    Failures, and how many requests there are, are drawn as without refusals; right answers become fewer.
+    """
+    windows = []
+    for canary in (Behaviour(errors=0.1), Behaviour(errors=0.1, refused=0.2, denied=0.5)):
+        cluster = SimulatedCluster(Scenario("one", canary=canary), seed=1)
+        cluster.deploy(service)
+        cluster.send(1000)
+        cluster.clock.sleep(5.0)
+        windows.append(cluster.draw(cluster.clock.now() - 5, cluster.clock.now(), ck.TrafficSplit(50)))
+    plain, refusing = windows
+    assert plain["outcome"].tolist() == refusing["outcome"].tolist()
+    assert refusing["denied"][1, 1] / refusing["outcome"][1, 0] == pytest.approx(0.4, abs=0.05)
+    assert refusing["answers"][1, 0] < 0.5 * plain["answers"][1, 0]
 
 
 def test_an_address_names_scenario_and_seed():

@@ -226,11 +226,11 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_
 """
 
 
-def own(tmp_path, text=SERVER, ready="/healthz"):
+def own(tmp_path, text=SERVER, ready="/healthz", name="own"):
     """A version with a command of one's own."""
-    script = tmp_path / "serve.py"
+    script = tmp_path / f"{name}.py"
     script.write_text(text)
-    return ck.Version("own", command=[sys.executable, str(script), "--port", "{port}"], ready=ready)
+    return ck.Version(name, command=[sys.executable, str(script), "--port", "{port}"], ready=ready)
 
 
 def test_a_server_of_ones_own_is_as_easy(tmp_path):
@@ -245,6 +245,160 @@ def test_a_server_of_ones_own_is_as_easy(tmp_path):
         assert "my own server is up" in cluster.log("stable-0")
     finally:
         cluster.teardown()
+
+
+UNFRAMED = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+        self.wfile.write(b'{"outputs": [{"data": [1]}]}')
+    do_POST = do_GET
+    def log_message(self, *args): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()
+"""
+"""In HTTP/1.0, whose answers end with the connection: that is no break."""
+
+BREAKING = """
+import http.server, itertools, sys
+numbers = itertools.count()
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        self.say(b"ok", False, False)
+    def do_POST(self):
+        number = next(numbers)
+        self.rfile.read(int(self.headers["content-length"]))
+        self.say(b'{"outputs": [{"data": [1]}]}', number % 2, number % 10 in (0, 1))
+    def say(self, body, chunked, cut):
+        self.send_response(200)
+        self.send_header(*(("transfer-encoding", "chunked") if chunked else ("content-length", str(len(body)))))
+        self.end_headers()
+        sent = body[:5] if cut else body
+        self.wfile.write(b"%x\\r\\n%b\\r\\n" % (len(sent), sent) if chunked else sent)
+        if chunked and not cut:
+            self.wfile.write(b"0\\r\\n\\r\\n")
+        self.close_connection = cut
+    def log_message(self, *args): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()
+"""
+"""Breaks one answer in five off: with a length, and in chunks."""
+
+
+def test_answers_that_break_off_are_errors(tmp_path):
+    """
+    At the gateway, where they have no duration, and in the load, where they are not right: status 200 or not.
+    """
+    cluster = LocalCluster()
+    try:
+        cluster.deploy(ck.Service("mine", own(tmp_path, UNFRAMED), own(tmp_path, BREAKING, name="breaking"), replicas=1))
+        cluster.router.apply(ck.TrafficSplit(50))
+        cluster.telemetry.begin(ck.TrafficSplit(50), time.time())
+        load = ck.Load(cluster.url, path="/", rate=150, duration=2.0, payloads=[{"body": 1, "label": 1}]).start()
+        summary, answers = load.wait(), load.answers()
+        cluster.telemetry.label(answer for answer in answers if answer.right is not None)
+        time.sleep(cluster.telemetry.delay)
+        window = cluster.telemetry.read(time.time())
+    finally:
+        cluster.teardown()
+    broken = [answer for answer in answers if answer.lost is not None]
+    assert {(answer.lost, answer.role, answer.status, answer.right) for answer in broken} == {
+        ("broken off", "canary", 200, False)
+    }
+    assert summary.lost == {"broken off": len(broken)}
+    canary = sum(answer.role == "canary" for answer in answers)
+    assert len(broken) == pytest.approx(canary / 5, abs=2)
+    assert window.counts["outcome"].tolist() == [[len(answers) - canary, 0], [canary - len(broken), len(broken)]]
+    assert window.counts["latency"].sum(axis=1).tolist() == window.counts["outcome"][:, 0].tolist()
+    assert window.counts["answers"].tolist() == window.counts["outcome"].tolist()
+
+
+SAYING = """
+import http.server, sys, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        where, _, what = self.path.partition("/says/")
+        status, _, grpc = what.partition("/")
+        time.sleep(float(self.headers.get("x-sleep", 0)))
+        self.send_response(int(status or 200))
+        if grpc:
+            self.send_header("content-type", "application/grpc"); self.send_header("grpc-status", grpc)
+        self.send_header("content-length", "2"); self.end_headers(); self.wfile.write(b"ok")
+    do_POST = do_GET
+    def log_message(self, *args): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def saying(tmp_path_factory):
+    """A cluster whose versions say what the path asks them to."""
+    made, version = LocalCluster(), own(tmp_path_factory.mktemp("saying"), SAYING)
+    made.deploy(ck.Service("mine", version, version, replicas=1))
+    yield made
+    made.teardown()
+
+
+@pytest.mark.parametrize(
+    ("path", "bad"),
+    [
+        ("/says/200", None),
+        ("/says/422", "refused"),
+        ("/says/404", "refused"),
+        ("/says/401", "denied"),
+        ("/says/429", "denied"),
+        ("/says/500", "outcome"),
+        ("/says/200/0", None),
+        ("/says/200/13", "outcome"),
+        ("/says/200/14", "outcome"),
+        ("/says/200/3", "refused"),
+        ("/says/200/8", "denied"),
+    ],
+)
+def test_the_gateway_tells_refused_from_denied_from_failed(saying, path, bad):
+    """
+    By status, and of gRPC by its own, which comes with status 200; each table counts the request once.
+    """
+    saying.router.reset()
+    saying.telemetry.begin(ck.TrafficSplit(0), time.time())
+    headers = {"content-type": "application/grpc"} if path.count("/") == 3 else {}
+    assert ask(saying, headers, path=path)[0].status == int(path.split("/")[2])
+    time.sleep(saying.telemetry.delay)
+    window = saying.telemetry.read(time.time())
+    for table in ("outcome", "refused", "denied"):
+        assert window.counts[table].tolist() == [[0, 1] if table == bad else [1, 0], [0, 0]]
+    assert window.counts["latency"].sum() == (bad is None)
+
+
+def test_windows_say_what_is_under_way(saying):
+    """
+    Of the weight in force: those of the earlier one are left out, until they have ended; nothing is, when nothing is sent.
+    """
+    saying.router.reset()
+    saying.telemetry.begin(ck.TrafficSplit(0), time.time())
+
+    def slow(count):
+        connections = []
+        for _ in range(count):
+            connection = http.client.HTTPConnection("127.0.0.1", int(saying.url.rpartition(":")[2]), timeout=10)
+            connection.request("POST", "/", b"{}", {"x-sleep": "1.5"})
+            connections.append(connection)
+        time.sleep(0.2)
+        return connections
+
+    earlier = slow(3)
+    assert saying.telemetry.read(time.time()).in_flight == (3, 0)
+    saying.router.apply(ck.TrafficSplit(100))
+    saying.telemetry.begin(ck.TrafficSplit(100), time.time())
+    later = slow(5)
+    assert saying.telemetry.read(time.time()).in_flight == (0, 5)
+    for connection in earlier + later:
+        assert connection.getresponse().read() == b"ok"
+        connection.close()
+    time.sleep(saying.telemetry.delay)
+    window = saying.telemetry.read(time.time())
+    assert (window.in_flight, window.requests, window.left_out) == ((0, 0), (0, 5), 3)
+    saying.router.reset()
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,27 @@
 """Open-loop traffic: when it is sent, what is sent, and how each loss is counted."""
 
+import asyncio
 import http.server
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 
 import canarykit as ck
 from canarykit.errors import ClusterError, PlanError
+from canarykit.load import generator
 from canarykit.load.generator import lost_by
+from canarykit.load.limits import MOST_UNDER_WAY, most_under_way
 from canarykit.load.load import per_second
 from canarykit.load.payloads import classes_of, payloads
-from canarykit.load.shapes import SHAPES, arrivals, relative_rate
+from canarykit.load.shapes import SHAPES, arrivals, peak, relative_rate
+from canarykit.load.tally import Answer, Summary, Tally
 from canarykit.metrics import confusion_cells
 
 
@@ -59,6 +66,15 @@ def test_what_is_no_rate_is_refused(text):
         ck.Load("http://127.0.0.1:9", rate=text)
 
 
+@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan"), None, "10s"])
+def test_what_is_no_timeout_is_refused(timeout):
+    """
+    As many requests may be under way as come within it.
+    """
+    with pytest.raises(PlanError, match="a timeout is a number of seconds above 0"):
+        ck.Load("http://127.0.0.1:9", timeout=timeout)
+
+
 def test_an_unknown_shape_is_refused():
     """
     Shapes have names.
@@ -79,12 +95,102 @@ def test_payloads_come_from_the_digits_from_a_file_or_from_hand(tmp_path):
     path.write_text('{"body": 1}\nnonsense\n')
     with pytest.raises(PlanError, match="line 2 of"):
         payloads(path)
+    path.write_text('\n{"body": 1}\n\n{"label": 2}\n')
+    with pytest.raises(PlanError, match=r"line 4 of .* must be an object"):
+        payloads(path)
     with pytest.raises(PlanError, match="payload 1 must be"):
         payloads([{"label": 3}])
     with pytest.raises(PlanError, match="no payloads"):
         payloads([])
     with pytest.raises(PlanError, match="cannot be read"):
         payloads(tmp_path / "missing.jsonl")
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\u2063", "ß"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_prompts_hold_any_sign(tmp_path, monkeypatch, sign, end):
+    """
+    Lines end at line feeds only; empty ones are passed over. Texts are UTF-8, whatever the locale, with a mark before or not.
+    """
+    monkeypatch.setattr("locale.getencoding", lambda: "ascii", raising=False)
+    path = tmp_path / "prompts.jsonl"
+    lines = ['{"body": {"prompt": "one' + sign + 'two"}}', "", '{"body": 2}', " \t", ""]
+    for mark in (b"", b"\xef\xbb\xbf"):
+        path.write_bytes(mark + end.join(lines).encode())
+        assert [payload.body for payload in payloads(path)] == [{"prompt": f"one{sign}two"}, 2]
+        path.write_bytes(mark + end.join([*lines, "nonsense"]).encode())
+        with pytest.raises(PlanError, match=r"line 6 of .* is no JSON"):
+            payloads(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'[{"body": 1}, {"body": 2}]', "line 1 of .* is an array: write one object on each line"),
+        (b'[\n  {"body": 1},\n  {"body": 2}\n]\n', "line 1 of .* is no JSON: .* The file is one JSON array: write one object"),
+        (b'{\n  "body": 1\n}\n', "line 1 of .* An object must not go over several lines: write one object on each line"),
+        (b"body,label\nHello,3\n", "line 1 of .* CSV and other formats are not read: write one object on each line"),
+        (b'{"body": 1}\n\n{"body": NaN}\n', "line 3 of .* NaN is no number that JSON has"),
+        ('{"body": "ü"}\n'.encode("latin-1"), "JSON lines in UTF-8; .* cannot be read"),
+        ('{"body": 1}\n'.encode("utf-16"), "JSON lines in UTF-8; .* cannot be read"),
+        (b"\n\n", "there are no payloads to send"),
+    ],
+)
+def test_other_files_say_what_they_should_be(tmp_path, content, says):
+    """
+    A JSON array, an indented object, CSV, other encodings: each with a sentence that says what to write.
+    """
+    path = tmp_path / "prompts.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(PlanError, match=says):
+        payloads(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "sent_to"),
+    [
+        ("predict", "/predict"),
+        ("/predict", "/predict"),
+        ("v1/models/iris:predict", "/v1/models/iris:predict"),
+        ("/ask?key=1", "/ask?key=1"),
+        ("/größe", "/größe"),
+        ("/", "/"),
+    ],
+)
+def test_a_path_begins_with_a_slash(path, sent_to):
+    """
+    One is put before it where there is none; what was asked for is written down without the query.
+    """
+    load = ck.Load("http://127.0.0.1:9/base/", path=path)
+    assert load._spec["url"] == f"http://127.0.0.1:9/base{sent_to}"
+    assert load.asked["path"] == urlsplit(f"/base{sent_to}").path
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("http://127.0.0.1:9/predict", "whole address"),
+        ("HTTPS://ai.example.com", "whole address"),
+        ("//ai.example.com/predict", "whole address"),
+        ("localhost:8080/predict", "whole address"),
+        ("/pre dict", "holds a space, or another sign"),
+        ("/predict\n", "holds a space, or another sign"),
+        ("/predict\x00", "holds a space, or another sign"),
+        ("/predict#top", "holds a space, or another sign"),
+        ("\\predict", "holds a space, or another sign"),
+        ("/ask?key=hush hush", "holds a space, or another sign"),
+        ("", "path of requests below"),
+        (None, "path of requests below"),
+    ],
+)
+def test_what_is_no_path_is_refused(path, says):
+    """
+    Before anything is sent; a whole address is not repeated, as it may hold a password.
+    """
+    with pytest.raises(PlanError, match=says) as caught:
+        ck.Load("http://127.0.0.1:9", path=path)
+    assert says != "whole address" or path.rpartition("/")[0] not in str(caught.value)
+    assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +235,10 @@ class Server(http.server.BaseHTTPRequestHandler):
             return
         if self.path == "/slow":
             time.sleep(1.0)
+        where, _, words = self.path.partition("?")
+        if where == "/answer":
+            self.answer(words.split("&"))
+            return
         failing = self.path == "/signed" and int(self.headers["x-request-id"].rpartition("-")[2]) > 10
         right = json.dumps({"outputs": [{"data": [json.loads(body)["x"]]}]}).encode()
         answer = right if self.path == "/right" else b"not JSON"
@@ -138,6 +248,31 @@ class Server(http.server.BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
+
+    def answer(self, words):
+        """Answer with a status, signed or not, in a form, up to a point."""
+        body = {"odd": b'{"odd": 1}', "nothing": b""}.get(words[2], b'{"outputs": [{"data": [1]}]}')
+        chunked, cut = words[2] == "chunked", words[-1] == "cut"
+        self.send_response(int(words[0]))
+        role = "canary" if "cookie" in self.headers else words[1]
+        if role:
+            self.send_header("x-canarykit-role", role)
+        self.send_header(*(("transfer-encoding", "chunked") if chunked else ("content-length", str(len(body)))))
+        self.send_header("set-cookie", "version=canary; Path=/")
+        self.send_header("location", "/right")
+        self.end_headers()
+        sent = body[:-5] if cut else body
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(sent), sent) if chunked else sent)
+        self.wfile.flush()
+        if cut and words[2] == "stalled":
+            time.sleep(1.0)
+        if cut and words[2] == "reset":
+            time.sleep(0.02)  # so that the client has the headers
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            self.connection.close()
+        elif chunked and not cut:
+            self.wfile.write(b"0\r\n\r\n")
+        self.close_connection = cut
 
     def log_message(self, *_):
         """Say nothing."""
@@ -159,7 +294,7 @@ BODIES = [{"body": {"x": 1}, "label": 1}, {"body": {"x": 2}, "label": 9}]
 
 def sent(url, path, **options):
     """What became of a second of traffic."""
-    load = ck.Load(url, path=path, rate=40, duration=1.0, payloads=BODIES, **options).start()
+    load = ck.Load(url, path=path, **{"rate": 40, "duration": 1.0, "payloads": BODIES, **options}).start()
     summary = load.wait()
     return summary, load.answers()
 
@@ -196,6 +331,73 @@ def test_an_answer_that_cannot_be_read_is_wrong(server):
 
 
 @pytest.mark.parametrize(
+    ("how", "rights", "said"),
+    [
+        ("200&stable&plain", {True, False}, 1),
+        ("201&stable&plain", {True, False}, 1),
+        ("203&&plain", {True, False}, 1),
+        ("200&stable&chunked", {True, False}, 1),
+        ("422&stable&plain", {False}, None),
+        ("404&canary&nothing", {False}, None),
+        ("429&stable&odd", {False}, None),
+        ("500&stable&plain", {False}, None),
+        ("200&stable&odd", {False}, None),
+        ("204&stable&nothing", {False}, None),
+        ("422&&plain", {None}, None),
+        ("500&&plain", {None}, None),
+        ("307&stable&plain", {False}, None),
+    ],
+)
+def test_a_version_whose_answer_cannot_be_read_is_not_right(server, how, rights, said):
+    """
+    Whatever its status: refused, failed, or in another form. Where nobody says which version it was, nobody knows.
+    """
+    summary, answers = sent(server, f"/answer?{how}", duration=0.4)
+    assert {answer.right for answer in answers} == rights
+    assert {answer.said for answer in answers} == {said}
+    status, role, _ = how.split("&")
+    assert summary.statuses == {role: {int(status): len(answers)}}
+    assert summary.lost == {}
+
+
+@pytest.mark.parametrize("form", ["plain", "chunked", "reset"])
+@pytest.mark.parametrize(("status", "role", "right"), [(200, "canary", False), (200, "", None), (422, "stable", False)])
+def test_an_answer_that_breaks_off_is_lost(server, form, status, role, right):
+    """
+    After its headers, however it does: with a cause of its own, the status and the version that the headers say.
+    """
+    summary, answers = sent(server, f"/answer?{status}&{role}&{form}&cut", duration=0.4)
+    assert summary.lost == {"broken off": len(answers)}
+    assert {(answer.status, answer.role, answer.right, answer.said) for answer in answers} == {(status, role, right, None)}
+    assert (summary.answered, summary.statuses) == (0, {})
+
+
+def test_a_version_that_stalls_is_not_right(server):
+    """
+    After its headers, which say which version it is; one without headers may be any.
+    """
+    summary, answers = sent(server, "/answer?200&canary&stalled&cut", duration=0.4, timeout=0.3)
+    assert summary.lost == {"timed out": len(answers)}
+    assert {(answer.status, answer.role, answer.right) for answer in answers} == {(200, "canary", False)}
+
+
+def test_each_request_is_drawn_by_itself(server):
+    """
+    A gateway with sticky sessions gives a cookie: sent back, one draw would decide for all requests.
+    """
+    _, answers = sent(server.replace("127.0.0.1", "localhost"), "/answer?200&stable&plain")
+    assert {answer.role for answer in answers} == {"stable"}
+
+
+def test_a_redirect_is_not_followed(server):
+    """
+    It would be drawn a second time, under the same id: it is an answer, and said.
+    """
+    summary, answers = sent(server, "/answer?302&stable&plain", duration=0.4)
+    assert f"{len(answers)} redirected ({len(answers)} × 302)" in str(summary)
+
+
+@pytest.mark.parametrize(
     ("path", "cause", "options"),
     [("/reset", "reset", {}), ("/slow", "timed out", {"timeout": 0.2}), ("/bad-gateway", "gateway 502", {})],
 )
@@ -227,6 +429,159 @@ def test_latency_counts_from_when_a_request_was_due(server):
     assert summary.behind_p99 < 0.5
     assert min(answer.seconds for answer in answers) >= 1.0
     assert max(answer.sent for answer in answers) - min(answer.sent for answer in answers) < 1.0
+
+
+class Sleepy(asyncio.Protocol):
+    """Answers each request after some seconds, however many there are."""
+
+    SECONDS = 2.0
+
+    def connection_made(self, transport):
+        """Keep the way back."""
+        self._transport, self._begun = transport, b""
+
+    def data_received(self, data):
+        """Answer once the body is whole."""
+        self._begun += data
+        if self._begun.endswith(b"}"):
+            self._begun = b""
+            answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+            asyncio.get_running_loop().call_later(self.SECONDS, self._transport.write, answer)
+
+
+@pytest.fixture
+def sleepy():
+    """A server that sleeps, and takes as many connections as there are."""
+    loop, listening = asyncio.new_event_loop(), socket.create_server(("127.0.0.1", 0), backlog=2000)
+    serving = loop.run_until_complete(loop.create_server(Sleepy, sock=listening))
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    loop.call_soon_threadsafe(serving.close)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def test_a_thousand_requests_under_way_do_not_hold_up_the_next(sleepy):
+    """
+    A slow server gets as many as are due: all are answered as late as it answers, none waits for another to end.
+    """
+    load = ck.Load(sleepy, path="/", rate=700, duration=2.0, payloads=BODIES).start()
+    summary, answers = load.wait(), load.answers()
+    assert (summary.lost, summary.unsent) == ({}, 0)
+    times = sorted([(answer.sent + answer.behind, 1) for answer in answers] + [(a.sent + a.seconds, -1) for a in answers])
+    assert max(np.cumsum([step for _, step in times])) > 1000
+    assert np.median([answer.seconds for answer in answers]) < 2 * Sleepy.SECONDS
+
+
+def test_what_cannot_be_sent_is_said(sleepy, monkeypatch, capsys):
+    """
+    With twenty under way at most, requests do not queue: they are counted, and latencies are not to be believed.
+    """
+    monkeypatch.setattr(generator, "files_for", lambda connections: 20)
+    spec = ck.Load(sleepy, path="/", rate=100, duration=1.0, payloads=BODIES)._spec
+    asyncio.run(generator.Generator(spec).run(asyncio.Event()))
+    tally = Tally()
+    *_, sent_in_all = [tally.take(json.loads(line)) for line in capsys.readouterr().out.splitlines()]
+    due = len(list(arrivals(100, "steady", 1.0, seed=0)))
+    summary = tally.summary
+    assert (sent_in_all, summary.sent, summary.unsent, summary.lost) == (20, 20, due - 20, {})
+    assert summary.overloaded
+    assert f"{due - 20} more could not be sent" in str(summary)
+    assert max(answer.behind for answer in tally.answers()) < 1.0
+
+
+def limited(soft, hard, code):
+    """What a process prints that may open so many files."""
+    begin = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}));"
+    begin += "from canarykit.load import generator; from canarykit.load.limits import files_for;"
+    return subprocess.run([sys.executable, "-c", begin + code], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+@pytest.mark.parametrize(("soft", "hard", "may"), [(100, 4000, 1000), (100, 500, 500 - 64), (4000, 4000, 1000), (64, 64, 1)])
+def test_connections_need_files(soft, hard, may):
+    """
+    The soft limit is raised as far as the hard one allows; what is left bounds the requests under way.
+    """
+    assert int(limited(soft, hard, "print(files_for(1000))")) == may
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+def test_a_machine_without_room_is_not_a_service_that_refuses(sleepy, tmp_path):
+    """
+    When no more files can be opened, requests are unsent, not lost.
+    """
+    spec = ck.Load(sleepy, path="/", rate=100, duration=1.0, payloads=BODIES)._spec
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    code = (
+        f"generator.files_for = lambda wanted: wanted; import sys; sys.argv = ['', '--spec', {str(tmp_path / 'spec.json')!r}];"
+    )
+    tally = Tally()
+    for line in limited(60, 60, code + "generator.main()").splitlines():
+        tally.take(json.loads(line))
+    summary = tally.summary
+    assert summary.lost == {}
+    assert summary.unsent > 0
+    assert summary.sent + summary.unsent == len(list(arrivals(100, "steady", 1.0, seed=0)))
+
+
+def test_how_many_may_be_under_way_follows_from_rate_and_timeout():
+    """
+    As many as come until the first is given up, at the peak of the shape, with room for chance; within a bound.
+    """
+    assert 1000 < most_under_way(100, "steady", 10) < 1300
+    assert 4000 < most_under_way(100, "spike", 10) < 4500
+    assert most_under_way(0.1, "steady", 1) >= 10
+    assert most_under_way(5000, "steady", 60) == MOST_UNDER_WAY
+    for shape in SHAPES:
+        assert peak(shape) == max(relative_rate(shape, at, 100) for at in np.linspace(0, 100, 1001))
+
+
+@pytest.mark.parametrize(
+    ("departure", "behind"),
+    [
+        ({"began": 3.5}, 0.5),
+        ({"began": 3.0, "left": 5.0}, 2.0),
+        ({"began": 3.0, "left": 5.0, "connecting": 1.5}, 0.5),
+        ({"began": 3.0, "connecting": -3.1}, 0.0),
+        ({"began": 2.9, "left": 2.95}, 0.0),
+    ],
+)
+def test_lateness_is_that_of_the_sender(departure, behind):
+    """
+    From when a request was due, at 3.0, until it left; the time to connect is the service's.
+    """
+    assert generator._Departure(**departure).behind(3.0) == pytest.approx(behind)
+
+
+def answered(status, role, number=0, lost=None):
+    """One answer."""
+    return Answer(f"r-{number}", 0.0, 0.01, 0.0, status, role, None, lost)
+
+
+def test_a_summary_says_how_the_versions_answered():
+    """
+    By version, status and kind; the most frequent statuses are named; plain data holds it too, and so does a journal.
+    """
+    tally = Tally()
+    seen = [(404, "stable")] * 40 + [(404, "canary")] * 3 + [(422, "canary"), (429, "canary"), (500, "stable"), (200, "")]
+    for number, (status, role) in enumerate(seen):
+        tally.add(answered(status, role, number))
+    tally.add(answered(200, "canary", lost="broken off"))
+    summary = tally.summary
+    assert summary.statuses == {"stable": {404: 40, 500: 1}, "canary": {404: 3, 422: 1, 429: 1}, "": {200: 1}}
+    assert summary.kinds["stable"] == {"ok": 0, "refused": 40, "denied": 0, "failed": 1}
+    assert summary.kinds["canary"] == {"ok": 0, "refused": 4, "denied": 1, "failed": 0}
+    assert sum(sum(counted.values()) for counted in summary.statuses.values()) == summary.answered
+    assert "44 refused (43 × 404, 1 × 422), 1 denied (1 × 429), 1 failed (1 × 500)" in str(summary)
+    journal = ck.Journal()
+    journal.set_load(1, summary.record())
+    (read,) = journal.loads()
+    assert read == summary.record()
+    assert read["statuses"]["canary"] == {"404": 3, "422": 1, "429": 1}
+    assert Summary().record()["statuses"] == Summary().record()["kinds"] == {}
 
 
 def test_traffic_stops_when_asked_and_counts_what_was_under_way(server):

@@ -1,20 +1,23 @@
 """From single requests to a window."""
 
 import math
+import random
 
 import numpy as np
 import pytest
 
-from canarykit.errors import TelemetryError
+from canarykit import metrics
+from canarykit.analysis import Judge
+from canarykit.errors import RoutingError, TelemetryError
 from canarykit.model import TrafficSplit
-from canarykit.telemetry.envoy import EnvoyTelemetry, parse
+from canarykit.telemetry.envoy import EnvoyTelemetry, in_flight, parse
 from canarykit.telemetry.logtail import LogTail
 from canarykit.telemetry.requests import Request, RequestCounter
 
 
-def request(number, *, role="stable", code=200, seconds=0.01, start=10.0):
+def request(number, *, role="stable", code=200, seconds=0.01, start=10.0, flags="", grpc=None):
     """One request as the gateway saw it."""
-    return Request(start, role, f"{role}-0", code, seconds, f"r-{number}")
+    return Request(start, role, f"{role}-0", code, seconds, f"r-{number}", frozenset(flags.split()), grpc)
 
 
 def counter(*requests):
@@ -28,13 +31,16 @@ def counter(*requests):
 
 def test_requests_are_counted_by_version_and_outcome():
     """
-    5xx and no answer are errors; a 4xx is the client's own doing.
+    5xx and no answer are errors; a 4xx is refused, or denied. Each table counts each request.
     """
     window = counter(
-        request(1), request(2, code=404), request(3, role="canary", code=500), request(4, role="canary", code=0)
-    ).close(20.0)
-    assert window.counts["outcome"].tolist() == [[2, 0], [0, 2]]
-    assert window.requests == (2, 2)
+        request(1), request(2, code=404), request(3, role="canary", code=500), request(4, role="canary", code=0),
+        request(5, role="canary", code=429),
+    ).close(20.0)  # fmt: skip
+    assert window.counts["outcome"].tolist() == [[2, 0], [1, 2]]
+    assert window.counts["refused"].tolist() == [[1, 1], [3, 0]]
+    assert window.counts["denied"].tolist() == [[2, 0], [2, 1]]
+    assert window.requests == (2, 3)
     assert (window.start, window.end, window.split.canary) == (0.0, 20.0, 25.0)
 
 
@@ -47,6 +53,130 @@ def test_a_quick_failure_is_no_quick_answer():
     ).close(1)
     latency = window.counts["latency"][0]
     assert (latency.sum(), latency[-1]) == (2, 2)
+
+
+NEVER = math.inf
+
+
+@pytest.mark.parametrize(
+    ("kind", "latency", "seen"),
+    [
+        ("ok", 0.01, {}),
+        ("ok", 0.01, {"code": 302}),
+        ("refused", None, {"code": 422}),
+        ("denied", None, {"code": 401}),
+        ("failed", None, {"code": 503, "flags": "UC"}),
+        ("failed", NEVER, {"code": 504, "flags": "UT"}),
+        ("failed", NEVER, {"code": 0, "flags": "DC", "seconds": math.nan}),
+        # Broken off after the headers: Envoy says UPE for a body that ends too early, UC, UR or LR for a connection.
+        ("failed", None, {"flags": "UPE", "seconds": math.nan}),
+        ("failed", None, {"flags": "UC", "seconds": math.nan}),
+        ("failed", None, {"flags": "UR"}),
+        ("failed", None, {"code": 422, "flags": "UPE", "seconds": math.nan}),
+        ("failed", None, {"code": 500, "flags": "UPE", "seconds": math.nan}),
+        ("failed", NEVER, {"flags": "UT", "seconds": math.nan}),
+        ("failed", NEVER, {"flags": "SI", "seconds": math.nan}),
+        ("failed", NEVER, {"seconds": math.nan}),
+        # A client that left: a stalled version looks alike. One that was refused has its answer.
+        ("failed", NEVER, {"flags": "DC", "seconds": math.nan}),
+        ("refused", None, {"code": 400, "flags": "DC", "seconds": math.nan}),
+        # Envoy's own words to a client that does not send its body: whole, whatever the flags.
+        ("refused", None, {"code": 408, "flags": "SI"}),
+        # gRPC: the HTTP status is 200.
+        ("ok", 0.01, {"grpc": 0}),
+        ("failed", None, {"grpc": 13}),
+        ("failed", NEVER, {"grpc": 4}),
+        ("refused", None, {"grpc": 3}),
+        ("denied", None, {"grpc": 16}),
+        ("failed", None, {"grpc": 0, "flags": "UR", "seconds": math.nan}),
+        ("failed", None, {"code": 503, "grpc": 14}),
+    ],
+)
+def test_what_became_of_a_request(kind, latency, seen):
+    """
+    Its status says so, or its gRPC status, or that its answer broke off; only whole answers have a duration.
+    """
+    read = request(1, **seen)
+    assert (read.kind, read.latency) == (kind, latency)
+
+
+@pytest.mark.parametrize(
+    ("guardrail", "seen"),
+    [
+        ("refused requests", {"code": 422, "seconds": 0.002}),
+        ("refused requests", {"grpc": 3, "seconds": 0.002}),
+        ("denied requests", {"code": 403, "seconds": 0.002}),
+        ("error rate", {"grpc": 13, "seconds": 0.002}),
+        ("error rate", {"flags": "UPE", "seconds": math.nan}),
+    ],
+)
+def test_a_canary_that_refuses_a_third_of_its_input_fails(guardrail, seen):
+    """
+    Whatever it says to them, its guardrail fails; those requests are not right, and do not make it look faster.
+    """
+    rng, counting, number = random.Random(0), RequestCounter(), 0
+    judge = Judge([metrics.error_rate(), metrics.refused(), metrics.denied(), metrics.latency(), metrics.accuracy()])
+    counting.begin(TrafficSplit(50), 0.0)
+    for second in range(60):
+        for _ in range(60):
+            number, role = number + 1, rng.choice(("stable", "canary"))
+            bad = role == "canary" and rng.random() < 1 / 3
+            counting.add(request(number, role=role, **(seen if bad else {"seconds": rng.lognormvariate(-3, 0.3)})))
+            counting.label([(f"r-{number}", not bad and rng.random() < 0.95)])
+        judge.update(counting.close(second + 1.0))
+    words = {verdict.guardrail: verdict.word for verdict in judge.judgement.verdicts}
+    assert {name for name, word in words.items() if word == "fail"} == {guardrail, "accuracy"}
+    (latency,) = (verdict.comparison for verdict in judge.judgement.verdicts if verdict.guardrail == "p95 latency")
+    assert 0.9 < latency.effect < 1.1
+
+
+def test_requests_under_way_are_those_of_the_weight_in_force():
+    """
+    Of what the gateway has under way, what was drawn under an earlier weight is left out, until it has ended.
+    """
+    counting = counter()
+    counting.begin(TrafficSplit(50), 100.0, (8, 2))
+    assert counting.close(101.0, (9, 5)).in_flight == (1, 3)
+    for number in range(3):
+        counting.add(request(number, start=99.0))
+    assert counting.close(102.0, (9, 5)).in_flight == (4, 3)
+    assert counting.close(103.0, (1, 0)).in_flight == (0, 0)
+    assert counting.close(104.0, (4, 6)).in_flight == (3, 6)  # so that a wrong guess does not last
+    assert counting.close(105.0).in_flight is None
+
+
+PAGE = """cluster.canary.upstream_rq_active: 3
+cluster.canary.upstream_rq_pending_active: 4
+cluster.stable.upstream_rq_active: 20
+cluster.stable.upstream_rq_pending_active: 0
+"""
+
+
+@pytest.mark.parametrize("page", ["", PAGE.replace("cluster.stable", "cluster.other"), PAGE.replace(": ", " = ")])
+def test_a_page_that_does_not_say_what_is_under_way(page):
+    """
+    Is no answer, not zero.
+    """
+    assert in_flight(PAGE) == (20, 7)
+    assert in_flight(page) is None
+
+
+def test_an_admin_interface_that_is_gone_hides_no_counts(tmp_path):
+    """
+    Windows are read without it, and do not say what is under way.
+    """
+
+    def gone():
+        raise RoutingError("the gateway's admin interface does not answer")
+
+    log = tmp_path / "access.log"
+    log.write_text(LINE + "\n")
+    telemetry = EnvoyTelemetry(log, reopen=lambda: None, stats=gone)
+    telemetry.begin(TrafficSplit(25), 0.0)
+    with log.open("a") as file:
+        file.write(LINE + "\n")
+    window = telemetry.read(1.0)
+    assert (window.requests, window.in_flight) == ((0, 1), None)
 
 
 def test_labels_join_by_id_in_any_order():
@@ -105,7 +235,7 @@ def test_replicas_are_counted_apart():
     }
 
 
-LINE = "1750000000.123456\tsplit\tcanary\tcanary-1\t200\t-\t4321\tabc-7"
+LINE = "1750000000.123456\tsplit\tcanary\tcanary-1\t200\t-\t-\t4321\tabc-7"
 
 
 def test_a_line_of_the_access_log_reads_as_written():
@@ -115,10 +245,13 @@ def test_a_line_of_the_access_log_reads_as_written():
     read = parse(LINE + "\twith a tab")
     assert read == Request(1750000000.123456, "canary", "canary-1", 200, 0.004321, "abc-7\twith a tab")
     assert parse(LINE.replace("split", "forced")) is None
-    assert math.isnan(parse(LINE.replace("4321", "-")).seconds)
+    cut = parse(LINE.replace("-\t-\t4321", "UF,URX\t14\t-"))
+    assert (cut.flags, cut.grpc, math.isnan(cut.seconds)) == ({"UF", "URX"}, 14, True)
 
 
-@pytest.mark.parametrize("line", ["", "one\ttwo", LINE.replace("\tcanary\t", "\tother\t")])
+@pytest.mark.parametrize(
+    "line", ["", "one\ttwo", LINE.replace("\tcanary\t", "\tother\t"), LINE.replace("4321", "soon"), LINE.replace("200", "OK")]
+)
 def test_a_strange_line_is_an_error(line):
     """
     A line that the gateway was not told to write is reported, not skipped.

@@ -28,7 +28,7 @@ class Gateway:
             for role, count in (("stable", stable), ("canary", canary)):
                 for _ in range(count):
                     self._written += 1
-                    log.write(f"{SINCE + 5:.6f}\tsplit\t{role}\t{role}-0\t200\t-\t1000\tr-{self._written}\n")
+                    log.write(f"{SINCE + 5:.6f}\tsplit\t{role}\t{role}-0\t200\t-\t-\t1000\tr-{self._written}\n")
 
     def close(self):
         """Nothing is open."""

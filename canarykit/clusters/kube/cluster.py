@@ -34,7 +34,7 @@ from canarykit.routers.gateway_api import GatewayApiRouter
 from canarykit.routers.objects import to_stable
 from canarykit.telemetry.base import Telemetry
 from canarykit.telemetry.catalogue import Exposition
-from canarykit.wire import check_address
+from canarykit.wire import check_address, request_path
 
 __all__ = ["KubeCluster"]
 
@@ -308,7 +308,7 @@ class KubeCluster:
         **options
             As in `Load`; and ``url``, the gateway's address as the pods see it, where it is another than from here.
         """
-        path = options.pop("path", f"/v2/models/{self._deployed.name}/infer")
+        path = request_path(options.pop("path", f"/v2/models/{self._deployed.name}/infer"))
         if hostname := self._bound.hostname:
             options["headers"] = {"host": hostname, **options.get("headers", {})}
         if self._bound.scales:  # a connection that stays open would stay on its pod

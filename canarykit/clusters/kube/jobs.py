@@ -14,7 +14,7 @@ from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.diagnose import diagnose, sentence
 from canarykit.clusters.kube.manifests import Workload, labels
 from canarykit.errors import ClusterError, PlanError
-from canarykit.load.load import specification
+from canarykit.load.load import asked, specification
 from canarykit.load.payloads import classes_of
 from canarykit.load.tally import Answer, Summary, Tally
 from canarykit.model import Service
@@ -134,8 +134,8 @@ class JobLoad:
 
     @property
     def asked(self) -> Mapping[str, Any]:
-        """What was asked for: rate, shape, duration, seed, and from how many pods."""
-        return {**{name: self._spec[name] for name in ("rate", "shape", "duration", "seed")}, "pods": self._pods}
+        """What was asked for: rate, shape, duration, seed and path, and from how many pods."""
+        return {**asked(self._spec), "pods": self._pods}
 
     @property
     def classes(self) -> tuple[Any, ...]:
@@ -208,10 +208,9 @@ class JobLoad:
                 except ValueError:
                     self._strange.append(line.decode(errors="replace"))  # of a log that holds errors too
                     continue
-                if isinstance(record, dict):
-                    self._sent[pod] = record["sent"]
-                else:
-                    self._tally.add(Answer(*record))
+                sent = self._tally.take(record)
+                if sent is not None:
+                    self._sent[pod] = sent
 
     def _remove(self) -> None:
         self._client.delete("Job", self.name)

@@ -22,7 +22,7 @@ from canarykit.model import ROLES, Role, Service, Version
 from canarykit.routers.envoy import EnvoyRouter
 from canarykit.serving import storage
 from canarykit.serving.knobs import FAULTS, turn
-from canarykit.telemetry.envoy import EnvoyTelemetry
+from canarykit.telemetry.envoy import IN_FLIGHT, EnvoyTelemetry
 from canarykit.wire import ROLE_HEADER
 
 __all__ = ["LocalCluster"]
@@ -98,7 +98,11 @@ class LocalCluster:
             self._replicas[role] = begun[role]
             self._envoy.set_endpoints(role, [replica.endpoint for replica in begun[role]])
         self._router = EnvoyRouter(self._envoy)
-        self._telemetry = EnvoyTelemetry(self._envoy.access_log, reopen=lambda: self._gateway.admin("POST", "/reopen_logs"))
+        self._telemetry = EnvoyTelemetry(
+            self._envoy.access_log,
+            reopen=lambda: self._gateway.admin("POST", "/reopen_logs"),
+            stats=lambda: self._gateway.admin("GET", IN_FLIGHT),
+        )
 
     @property
     def url(self) -> str:

@@ -1,11 +1,13 @@
 """Load from inside a cluster: the Job, what is refused, and how the senders' results are merged."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from kube_doubles import Namespace
 
 import canarykit as ck
+from canarykit.clusters.kube.cluster import KubeCluster
 from canarykit.clusters.kube.jobs import JobLoad, job
 from canarykit.clusters.kube.manifests import Workload
 from canarykit.errors import ClusterError, PlanError
@@ -95,7 +97,8 @@ def test_results_of_all_senders_are_merged():
     """
     cluster = Cluster([sender(5), sender(3, lost="timed out", first=5)])
     running = load(cluster).start()
-    assert running.asked == {"rate": 10.0, "shape": "steady", "duration": None, "seed": 0, "pods": 2}
+    path = "/v2/models/digits/infer"
+    assert running.asked == {"rate": 10.0, "shape": "steady", "duration": None, "seed": 0, "path": path, "pods": 2}
     (spec,) = cluster.list("ConfigMap")
     assert json.loads(spec["data"]["spec.json"])["senders"] == 2
     summary = running.stop()
@@ -104,6 +107,35 @@ def test_results_of_all_senders_are_merged():
     assert running.answers() == []
     assert cluster.list("Job") == cluster.list("ConfigMap") == []
     assert running.stop() == summary
+
+
+def test_what_senders_could_not_send_and_how_they_were_answered_is_merged():
+    """
+    As for one sender: requests that are unsent, and statuses by version.
+    """
+    refused = [["r-9", 10.0, 0.01, 0.0, 422, "canary", False, None]]
+    cluster = Cluster([[{"unsent": 3}, *sender(5)], [*refused, {"unsent": 4}, *sender(3, first=5)]])
+    summary = load(cluster).start().stop()
+    assert (summary.unsent, summary.overloaded) == (7, True)
+    assert summary.statuses == {"stable": {200: 8}, "canary": {422: 1}}
+
+
+def test_a_path_is_checked_before_anything_is_sent_from_a_cluster():
+    """
+    From inside as from here, where it is given a slash.
+    """
+    told = []
+    cluster = SimpleNamespace(
+        _deployed=SERVICE, _bound=SimpleNamespace(hostname=None, scales=False), url="http://web.ns", client=None, workload=None
+    )
+    for inside in (0, 2):
+        with pytest.raises(PlanError, match="whole address"):
+            KubeCluster.send(cluster, 10, inside=inside, path="http://web.ns/predict")
+    with pytest.MonkeyPatch.context() as patched:
+        started = SimpleNamespace(start=lambda: "started")
+        patched.setattr("canarykit.clusters.kube.cluster.JobLoad", lambda *_, url, **__: told.append(url) or started)
+        assert KubeCluster.send(cluster, 10, inside=2, path="predict") == "started"
+    assert told == ["http://web.ns/predict"]
 
 
 def test_a_sender_that_ended_by_itself_is_told():
