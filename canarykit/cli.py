@@ -16,6 +16,7 @@ import click
 
 from canarykit import __version__
 from canarykit.errors import CanaryError, PlanError
+from canarykit.masking import masked
 from canarykit.model import Guardrail, Outcome, Word
 
 __all__ = ["main"]
@@ -35,7 +36,7 @@ class _Group(click.Group):
         try:
             return super().invoke(context)
         except CanaryError as error:
-            click.echo(f"canarykit: {error}", err=True)
+            click.echo(masked(f"canarykit: {error}"), err=True)
             context.exit(2 if isinstance(error, PlanError) else 1)
 
 

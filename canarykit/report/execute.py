@@ -8,7 +8,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
@@ -30,6 +30,7 @@ from canarykit.errors import PlanError, ReportError
 from canarykit.masking import masked, secrets_of
 from canarykit.progress import METADATA, Stream
 from canarykit.report.parameters import parameters_of, value_of
+from canarykit.report.saving import saving_masked
 
 __all__ = ["checked", "execute", "known_parameters"]
 
@@ -162,10 +163,11 @@ def execute(
     target: Path,
     parameters: Mapping[str, Any],
     *,
+    known: Collection[str] = (),
     folder: Path | None = None,
     stream: Stream | None = None,
 ) -> str | None:
-    """Run a notebook, and write it down as it went.
+    """Run a notebook, and write it down as it went, without the secrets in its parameters.
 
     Parameters
     ----------
@@ -173,6 +175,8 @@ def execute(
         What is run, and the executed copy.
     parameters : mapping
         Values for its parameters.
+    known : collection of str
+        Secrets that are masked wherever they stand in what is written or returned.
     folder : Path, optional
         Where it runs; our own working directory by default.
     stream : Stream, optional
@@ -190,10 +194,10 @@ def execute(
     """
     papermill_engines.register(_ENGINE, _Engine)
     try:
-        with _private_runtime():
+        with _private_runtime(), saving_masked(target, parameters, known) as masked_target:
             papermill.execute_notebook(
                 str(notebook),
-                str(target),
+                masked_target,
                 dict(parameters),
                 engine_name=_ENGINE,
                 kernel_name="python3",
@@ -204,11 +208,11 @@ def execute(
                 cwd=None if folder is None else str(folder),
             )
     except PapermillExecutionError as error:
-        return f"cell {error.exec_count} failed: {error.ename}: {error.evalue}"
+        return masked(f"cell {error.exec_count} failed: {error.ename}: {error.evalue}", known)
     except KeyboardInterrupt:
         return "interrupted twice: the notebook was ended at once, and everything that it ran with it"
     except Exception as error:
-        raise ReportError(f"cannot run {notebook}: {type(error).__name__}: {error}") from error
+        raise ReportError(masked(f"cannot run {notebook}: {type(error).__name__}: {error}", known)) from None
     return None
 
 
