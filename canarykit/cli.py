@@ -86,6 +86,9 @@ def report_command(
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
 @click.option("--kind", type=click.Choice(KINDS), default="rate", show_default=True, help="Of a CSV file: what its cells are.")
 @click.option("--quantile", type=float, default=0.95, show_default=True, help="Of histograms: which quantile is judged.")
+@click.option(
+    "--cumulative/--not-cumulative", default=None, help="Of histograms: each bucket counts all below it [as a column le says]."
+)
 @click.option("--margin", multiple=True, metavar="[NAME=]RATIO", help="Pass only when shown no worse than this.")
 @click.option("--tolerate", multiple=True, metavar="[NAME=]RATIO", help="Fail only when shown worse than this.")
 @click.option("--ceiling", multiple=True, metavar="[NAME=]SHARE", help="Of rates: or below this share anyway.")
@@ -102,6 +105,7 @@ def judge_command(
     file: Path | None,
     kind: Kind,
     quantile: float,
+    cumulative: bool | None,
     alpha: float | None,
     split: Split,
     as_json: bool,
@@ -116,7 +120,8 @@ def judge_command(
 
     A CSV file has the columns window, version (stable or canary), cell and count, and optionally metric and weight
     (percent). Cells: of a rate, ok and error; of a histogram, the bucket's upper edge; of classes, names; of a score,
-    values from 0 to 1. With --kayenta there is no FILE. Exits with 0 pass, 10 fail, 20 inconclusive, 30 no data.
+    values from 0 to 1. Prometheus' buckets, each of which counts all below it, are read from a column le in place of cell.
+    With --kayenta there is no FILE. Exits with 0 pass, 10 fail, 20 inconclusive, 30 no data.
     """
     if kayenta is not None:
         if file is not None or stable is None or canary is None:
@@ -127,7 +132,7 @@ def judge_command(
     elif file.is_file() and file.open("rb").read(len(_SQLITE)) == _SQLITE:
         _judge_journal(file, changes, alpha, as_json)
     else:
-        _judge_counts(file, kind, quantile, changes, alpha, split, as_json)
+        _judge_counts(file, kind, quantile, cumulative, changes, alpha, split, as_json)
 
 
 def _judge_journal(file: Path, changes: Mapping[str, Sequence[str]], alpha: float | None, as_json: bool) -> None:
@@ -147,6 +152,7 @@ def _judge_counts(
     file: Path,
     kind: Kind,
     quantile: float,
+    cumulative: bool | None,
     changes: Mapping[str, Sequence[str]],
     alpha: float | None,
     split: Split,
@@ -154,7 +160,7 @@ def _judge_counts(
 ) -> None:
     from canarykit.counts import judge_counts, read_counts
 
-    tables, weights = read_counts(file, kind, quantile=quantile)
+    tables, weights = read_counts(file, kind, quantile=quantile, cumulative=cumulative)
     defaults: dict[Kind, dict[str, float]] = {
         "rate": {},
         "histogram": {"tolerate": 1.2},
