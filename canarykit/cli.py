@@ -96,9 +96,11 @@ def report_command(
 @click.option("--alpha", type=float, help="Chance of a false alarm, however often one looks [0.05].")
 @click.option("--split", type=click.Choice(SPLITS), default="realised", show_default=True, help="Of a CSV file: whose share.")
 @click.option("--json", "as_json", is_flag=True, help="Print all numbers as JSON.")
-@click.option("--kayenta", type=_FILE, help="Judge as Kayenta does, by its canary configuration (JSON).")
+@click.option("--kayenta", type=_FILE, help="Judge as Kayenta does, by its canary configuration or a request with one.")
 @click.option("--stable", type=_FILE, help="With --kayenta: CSV with the columns metric, value.")
 @click.option("--canary", type=_FILE, help="With --kayenta: the same of the canary.")
+@click.option("--pass", "pass_at", type=float, help="With --kayenta: score from which it passes [as the file says].")
+@click.option("--marginal", "marginal_at", type=float, help="With --kayenta: score from which it is marginal.")
 @click.option("--tolerance", type=float, default=0.25, show_default=True, help="With --kayenta: share of the shift.")
 @click.option("--confidence", type=float, default=0.98, show_default=True, help="With --kayenta: level of the interval.")
 def judge_command(
@@ -112,6 +114,8 @@ def judge_command(
     kayenta: Path | None,
     stable: Path | None,
     canary: Path | None,
+    pass_at: float | None,
+    marginal_at: float | None,
     tolerance: float,
     confidence: float,
     **changes: Sequence[str],
@@ -126,7 +130,8 @@ def judge_command(
     if kayenta is not None:
         if file is not None or stable is None or canary is None:
             raise PlanError("--kayenta CONFIG.json goes with --stable A.csv and --canary B.csv, and without a FILE")
-        _judge_as_kayenta(kayenta, stable, canary, tolerance, confidence, as_json)
+        numbers = {"pass_at": pass_at, "marginal_at": marginal_at, "tolerance": tolerance, "confidence": confidence}
+        _judge_as_kayenta(kayenta, stable, canary, numbers, as_json)
     elif file is None:
         raise PlanError("say what to judge: the journal of a rollout, a CSV file of counts, or --kayenta CONFIG.json")
     elif file.is_file() and file.open("rb").read(len(_SQLITE)) == _SQLITE:
@@ -172,7 +177,7 @@ def _judge_counts(
     _say(found, found.as_json(), found.judgement.word, as_json)
 
 
-def _judge_as_kayenta(config: Path, stable: Path, canary: Path, tolerance: float, confidence: float, as_json: bool) -> None:
+def _judge_as_kayenta(config: Path, stable: Path, canary: Path, numbers: Mapping[str, Any], as_json: bool) -> None:
     from canarykit.analysis import kayenta
     from canarykit.counts import read_series
 
@@ -181,7 +186,7 @@ def _judge_as_kayenta(config: Path, stable: Path, canary: Path, tolerance: float
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"the canary configuration {config} cannot be read: {error}") from error
     series = read_series(stable), read_series(canary)
-    found = kayenta.judge(written, *series, tolerance=tolerance, confidence=confidence)
+    found = kayenta.judge(written, *series, **numbers)
     words: dict[str, Word] = {"Pass": "pass", "Marginal": "inconclusive", "Fail": "fail"}
     _say(found, found.as_json(), words[found.classification], as_json)
 

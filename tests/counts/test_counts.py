@@ -441,7 +441,7 @@ def test_kayenta_on_the_command_line(tmp_path):
             {"name": "latency", "groups": ["speed"], "analysisConfigurations": {"canary": {"direction": "increase"}}},
             {"name": "errors", "groups": ["errors"], "analysisConfigurations": {"canary": {"nanStrategy": "replace"}}},
         ],
-        "classifier": {"groupWeights": {"speed": 60}},
+        "classifier": {"groupWeights": {"speed": 60}, "scoreThresholds": {"pass": 75, "marginal": 50}},
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
     for name, shift in (("stable", 0), ("canary", 50)):
@@ -460,6 +460,59 @@ def test_kayenta_on_the_command_line(tmp_path):
     (tmp_path / "stable.csv").write_text("metric,value\nlatency,fast\n")
     code, _, err = run("judge", *files)
     assert code == 1 and "line 2: a value is a number, or empty" in err
+
+
+def test_kayentas_thresholds_may_stand_beside_its_configuration(tmp_path):
+    """
+    In a request, as JSON or YAML, or on the command line, which wins; nowhere, they are asked for.
+    """
+    metrics = "metrics:\n- {name: latency, groups: [speed]}\n- {name: errors, groups: [errors]}\n"
+    classifier = "classifier: {groupWeights: {speed: 30}}\n"
+    (tmp_path / "config.yaml").write_text(metrics + classifier)
+    config = {"metrics": [{"name": "latency", "groups": ["speed"]}, {"name": "errors", "groups": ["errors"]}]}
+    request = {"canaryConfig": config | {"classifier": {"groupWeights": {"speed": 30}}}}
+    request["executionRequest"] = {"thresholds": {"pass": 95, "marginal": 75}}
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    for name, shift in (("stable", 0), ("canary", 50)):
+        rows = [f"latency,{100 + i + shift}" for i in range(20)] + [f"errors,{i % 2}" for i in range(20)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["metric,value", *rows]))
+    series = ("--stable", tmp_path / "stable.csv", "--canary", tmp_path / "canary.csv")
+    assert judged("--kayenta", tmp_path / "request.json", *series)["classification"] == "Fail"
+    assert run("judge", "--kayenta", tmp_path / "request.json", *series, "--pass", 70)[0] == 2  # below the marginal one
+    assert (
+        judged("--kayenta", tmp_path / "request.json", *series, "--pass", 80, "--marginal", 60)["classification"] == "Marginal"
+    )
+    assert judged("--kayenta", tmp_path / "config.yaml", *series, "--pass", 70, "--marginal", 60)["classification"] == "Pass"
+    code, out, err = run("judge", "--kayenta", tmp_path / "config.yaml", *series)
+    assert (code, out) == (2, "")
+    assert "say it with --pass and --marginal" in err
+
+
+@pytest.mark.parametrize(
+    ("rules", "rows", "word", "classification", "code"),
+    [
+        ({}, [], "Nodata", "Fail", 10),  # half of the metrics are silent
+        ({}, ["latency,5"], "Nodata", "Fail", 10),
+        ({"mustHaveData": True}, ["latency,5"], "NodataFailMetric", "Fail", 10),
+        ({"critical": True}, ["latency,5"], "Nodata", "Fail", 10),
+        ({"nanStrategy": "replace"}, ["latency,5"], "Pass", "Pass", 0),
+        ({"nanStrategy": "remove"}, ["latency,5", "errors,"], "Nodata", "Fail", 10),
+    ],
+)
+def test_a_version_without_rows_is_kayentas_nodata(tmp_path, rules, rows, word, classification, code):
+    """
+    Of one metric or of all: its rules for silence decide, and nothing is an error.
+    """
+    metrics = [{"name": "latency", "groups": ["a"]}, {"name": "errors", "groups": ["b"]}]
+    metrics[1]["analysisConfigurations"] = {"canary": rules}
+    (tmp_path / "config.json").write_text(json.dumps({"metrics": metrics, "classifier": {"groupWeights": {"a": 50}}}))
+    (tmp_path / "stable.csv").write_text("metric,value\nlatency,5\nerrors,1\nerrors,2\n")
+    (tmp_path / "canary.csv").write_text("\n".join(["metric,value", *rows]) + "\n")
+    files = ("--kayenta", tmp_path / "config.json", "--stable", tmp_path / "stable.csv", "--canary", tmp_path / "canary.csv")
+    found = judged(*files, "--pass", 95, "--marginal", 75)
+    assert found["metrics"]["errors"]["classification"] == word
+    assert found["classification"] == classification
+    assert run("judge", *files, "--pass", 95, "--marginal", 75)[0] == code
 
 
 def test_power_on_the_command_line():
