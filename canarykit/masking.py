@@ -39,18 +39,23 @@ _HEADER = re.compile(r"(authorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|to
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _ENCODED = re.compile(r"^(?:25)*(?:3F|26)", re.IGNORECASE)
 
-_SURE = ("password", "passwd", "passphrase", "secret", "credential", "authorization", "signature", "apikey", "accesskey",
-         "privatekey", "accountkey")  # fmt: skip
+_SURE = ("password", "passwd", "passphrase", "secret", "credential", "authorization", "apikey", "accesskey", "privatekey",
+         "accountkey", "amzsignature", "googsignature")  # fmt: skip
 _SURE_WORDS = frozenset({"pwd", "sig", "jwt", "bearer"})
 _LIKELY_WORDS = frozenset({"key", "keys", "tokens", "pass", "auth", "dsn", "sas", "pat", "cookie", "webhook"})
 _LIKELY = ("connectionstring", "connstr")
+_OF_MODELS = frozenset({
+    "first", "per", "inter", "next", "time", "max", "min", "num", "new", "limit", "batched", "output", "input", "prompt",
+    "eos", "bos", "pad", "unk", "sep", "cls", "mask", "special", "latency", "rate", "count", "seconds", "length",
+})  # fmt: skip
+"""Words beside "token" that make it one of a language model."""
 _LEAST = 3
 
 
 def looks_secret(name: str) -> bool:
     """Say whether a variable of this name is likely to hold a secret: ``API_KEY``, ``hfToken``, ``DATABASE_DSN``.
 
-    ``MAX_TOKENS`` and ``TOKENIZERS_PARALLELISM`` are none.
+    ``MAX_TOKENS``, ``pad_token`` and ``TOKENIZERS_PARALLELISM`` are none.
 
     Parameters
     ----------
@@ -58,7 +63,7 @@ def looks_secret(name: str) -> bool:
         Name of an environment variable, of a parameter, or of an option.
     """
     words = _words(name)
-    counts = {"tokens"} if {"max", "min", "num", "new", "limit", "batched"} & set(words) else set()
+    counts = {"tokens"} if _OF_MODELS & set(words) else set()
     return _surely(name) or bool(_LIKELY_WORDS & set(words) - counts) or any(part in "".join(words) for part in _LIKELY)
 
 
@@ -67,7 +72,9 @@ def _surely(name: str) -> bool:
     words = _words(name)
     joined = "".join(words)
     return (
-        any(part in joined for part in _SURE) or bool(_SURE_WORDS & set(words)) or any(word.endswith("token") for word in words)
+        any(part in joined for part in _SURE)
+        or bool(_SURE_WORDS & set(words))
+        or (any(word.endswith("token") for word in words) and not _OF_MODELS & set(words))
     )
 
 
