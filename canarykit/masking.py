@@ -29,7 +29,8 @@ _SCHEME = rf"{_COLON}{_SLASH}{_SLASH}"
 _ADDRESS = re.compile(rf"({_SCHEME})((?:(?!{_SCHEME})[^\s\"'<>`])*)({_AT})", re.IGNORECASE)
 # An address whose scheme was forgotten; an image with a digest is none.
 _BARE = re.compile(
-    rf"({_EQUALS})((?:(?!{_COLON}|{_SLASH}|{_AT})[^\s\"'<>`])+{_COLON}(?:(?!{_AND}|{_SLASH}|{_AT})[^\s\"'<>`])+)({_AT})(?!sha\d)",
+    rf"({_EQUALS})((?:(?!{_COLON}|{_SLASH}|{_AT}|{_EQUALS}|{_AND})[^\s\"'<>`]){{1,99}}{_COLON}"
+    rf"(?:(?!{_AND}|{_SLASH}|{_AT})[^\s\"'<>`]){{1,199}})({_AT})(?!sha\d)",
     re.IGNORECASE,
 )
 _OPTION = re.compile(rf"(?<![\w.-])([\w.-]+){_EQUALS}[\"']?", re.IGNORECASE)
@@ -179,8 +180,10 @@ def _options(text: str) -> Iterator[tuple[int, int]]:
     until = 0
     for option in _OPTION.finditer(text):
         encoded = text[option.start() - 1 : option.start()] == "%"  # then the sign before the name is in it: %3Ftoken
+        if option.start() < until or not _surely(_ENCODED.sub("", option[1]) if encoded else option[1]):
+            continue
         value = _VALUE.match(text, option.end())
-        if value and option.start() >= until and _surely(_ENCODED.sub("", option[1]) if encoded else option[1]):
+        if value:
             until = value.end()
             yield value.span()
 
