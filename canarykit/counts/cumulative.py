@@ -9,6 +9,7 @@ from canarykit.model import Counts
 __all__ = ["buckets_alone", "first_fall", "look_cumulative", "look_like_totals"]
 
 _MANY_BUCKETS, _LEAST_PAIRS, _MOST_BEYOND = 5, 10, 0.1
+_LEAST_MIXED, _LEAST_SHARE = 3, 0.25
 _LEAST_WINDOWS, _LEAST_STEPS = 12, 40
 
 
@@ -33,22 +34,29 @@ def buckets_alone(counts: Counts) -> Counts:
 
 
 def look_cumulative(counts: Counts) -> bool:
-    """Say whether buckets are likely to hold all below them.
+    """Say whether buckets are likely to hold all below them: those of both versions, of one, or of some windows.
 
-    No count falls along the edges, in any window and version, although many could, so that the last bucket is the largest. Of
-    few buckets that is true where most requests are slower than the last finite edge, too: then the last two must also hold
-    almost the same.
+    No count falls along the edges, although many could, so that the last bucket is the largest. Of few buckets that is true
+    where most requests are slower than the last finite edge, too: then the last two must also hold almost the same.
 
     Parameters
     ----------
     counts : (windows, 2, cells) int array
         Of buckets in the order of their edges.
     """
-    if first_fall(counts) is not None:
+    together = counts.reshape(-1, counts.shape[2])
+    if any(map(_looks_so, (together, *counts.swapaxes(0, 1)))):
+        return True
+    found = sum(_looks_so(window) for window in counts)
+    return found >= _LEAST_MIXED and found >= _LEAST_SHARE * len(counts)
+
+
+def _looks_so(rows: Counts) -> bool:
+    """Say so of all these rows of buckets together."""
+    if (np.diff(rows, axis=1) < 0).any():
         return False
-    rows = counts.reshape(-1, counts.shape[2])
     filled = (rows > 0).sum(axis=1)
-    many = counts.shape[2] >= _MANY_BUCKETS
+    many = rows.shape[1] >= _MANY_BUCKETS
     pairs = (filled[filled > (3 if many else 2)] - 1).sum()
     below, everything = rows.sum(axis=0)[-2:]
     return bool(pairs >= (1 if many else 4) * _LEAST_PAIRS and (many or everything - below <= _MOST_BEYOND * everything))

@@ -239,7 +239,7 @@ def _alone(table: Table, cumulative: bool, *, sure: bool) -> Table:
         counts = buckets_alone(counts)
     elif not sure and look_cumulative(counts):
         raise TelemetryError(
-            f"{table.metric.name}: in every window and version the counts rise along the edges, so they look like Prometheus' "
+            f"{table.metric.name}: the counts never fall along the edges, so they look like Prometheus' "
             "buckets, each of which counts all below it: if they are, name the column le, or say --cumulative (in Python "
             "cumulative=True)"
             f"{_AS_THEY_ARE}"

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import nbformat
 from papermill.iorw import papermill_io
@@ -21,7 +22,6 @@ from canarykit.progress import Stream
 
 __all__ = ["MaskedStream", "hidden_parameters", "known_secrets", "saving_masked"]
 
-_SCHEME = "canarykit-masked:"
 _PICTURES = ("image/png", "image/jpeg", "application/pdf")
 
 
@@ -76,12 +76,13 @@ def saving_masked(target: Path, parameters: Mapping[str, Any], known: Collection
     known : collection of str
         Secrets that are masked wherever they stand.
     """
-    handler = _Handler(target, parameters, known)
-    papermill_io.register(_SCHEME, handler)
+    # Notebooks may be run side by side: each has a place of its own.
+    place, handler = f"canarykit-{uuid4().hex}:", _Handler(target, parameters, known)
+    papermill_io.register(place, handler)
     try:
-        yield f"{_SCHEME}{target}"
+        yield f"{place}{target}"
     finally:
-        papermill_io._handlers.remove((_SCHEME, handler))
+        papermill_io._handlers.remove((place, handler))
 
 
 class _Handler:

@@ -291,6 +291,17 @@ def test_few_windows_and_fast_or_slow_services_are_asked_about_too(csv, windows,
     assert code == 1 and "look like Prometheus' buckets" in err
 
 
+@pytest.mark.parametrize("other", [lambda row: row[1] == "stable", lambda row: row[0] < 20])
+def test_files_put_together_from_both_forms_are_asked_about(csv, other):
+    """
+    One version exported in the one form and one in the other, or some windows: the query was changed midway.
+    """
+    alone, cumulative = list(cells(60, durations(1.0))), list(summed(cells(60, durations(1.0))))
+    rows = [theirs if other(ours) else ours for ours, theirs in zip(alone, cumulative, strict=True)]
+    code, _, err = run("judge", csv(rows), "--kind", "histogram")
+    assert code == 1 and "look like Prometheus' buckets" in err
+
+
 def test_few_buckets_are_asked_about_when_the_last_two_are_equal(csv):
     """
     Three edges of a FastAPI service, in many windows: real buckets alone would differ.
