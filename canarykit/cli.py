@@ -35,6 +35,9 @@ class _Group(click.Group):
     def invoke(self, context: click.Context) -> object:
         try:
             return super().invoke(context)
+        except click.UsageError as error:
+            # It quotes what was written.
+            raise click.UsageError(masked(error.format_message()), error.ctx) from None
         except CanaryError as error:
             click.echo(masked(f"canarykit: {error}"), err=True)
             context.exit(2 if isinstance(error, PlanError) else 1)

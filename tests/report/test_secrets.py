@@ -144,6 +144,19 @@ def test_a_value_that_is_refused_is_not_shown(tmp_path, name, text):
     assert not any(secret in done.stderr for secret in SECRETS)
 
 
+@pytest.mark.parametrize(
+    "words", [["judge", "a.csv", "http://me:s3cret-0f@host"], ["judge", "--alpha", "http://me:s3cret-0f@h"]]
+)
+def test_what_was_typed_wrongly_is_not_shown_in_full(words):
+    """
+    Messages about usage quote what was written, without the password.
+    """
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2
+    assert "http://me:***@h" in done.stderr
+    assert "s3cret" not in done.stderr
+
+
 def test_what_is_written_down_of_parameters():
     """
     Values of names that are secrets are hidden; others keep all but the password; plain ones are the same.
