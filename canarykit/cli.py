@@ -16,6 +16,7 @@ import click
 
 from canarykit import __version__
 from canarykit.errors import CanaryError, PlanError
+from canarykit.masking import masked
 from canarykit.model import Guardrail, Outcome, Word
 
 __all__ = ["main"]
@@ -34,8 +35,11 @@ class _Group(click.Group):
     def invoke(self, context: click.Context) -> object:
         try:
             return super().invoke(context)
+        except click.UsageError as error:
+            # It quotes what was written.
+            raise click.UsageError(masked(error.format_message()), error.ctx) from None
         except CanaryError as error:
-            click.echo(f"canarykit: {error}", err=True)
+            click.echo(masked(f"canarykit: {error}"), err=True)
             context.exit(2 if isinstance(error, PlanError) else 1)
 
 
@@ -85,6 +89,9 @@ def report_command(
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
 @click.option("--kind", type=click.Choice(KINDS), default="rate", show_default=True, help="Of a CSV file: what its cells are.")
 @click.option("--quantile", type=float, default=0.95, show_default=True, help="Of histograms: which quantile is judged.")
+@click.option(
+    "--cumulative/--not-cumulative", default=None, help="Of histograms: each bucket counts all below it [as a column le says]."
+)
 @click.option("--margin", multiple=True, metavar="[NAME=]RATIO", help="Pass only when shown no worse than this.")
 @click.option("--tolerate", multiple=True, metavar="[NAME=]RATIO", help="Fail only when shown worse than this.")
 @click.option("--ceiling", multiple=True, metavar="[NAME=]SHARE", help="Of rates: or below this share anyway.")
@@ -92,21 +99,26 @@ def report_command(
 @click.option("--alpha", type=float, help="Chance of a false alarm, however often one looks [0.05].")
 @click.option("--split", type=click.Choice(SPLITS), default="realised", show_default=True, help="Of a CSV file: whose share.")
 @click.option("--json", "as_json", is_flag=True, help="Print all numbers as JSON.")
-@click.option("--kayenta", type=_FILE, help="Judge as Kayenta does, by its canary configuration (JSON).")
+@click.option("--kayenta", type=_FILE, help="Judge as Kayenta does, by its canary configuration or a request with one.")
 @click.option("--stable", type=_FILE, help="With --kayenta: CSV with the columns metric, value.")
 @click.option("--canary", type=_FILE, help="With --kayenta: the same of the canary.")
+@click.option("--pass", "pass_at", type=float, help="With --kayenta: score from which it passes [as the file says].")
+@click.option("--marginal", "marginal_at", type=float, help="With --kayenta: score from which it is marginal.")
 @click.option("--tolerance", type=float, default=0.25, show_default=True, help="With --kayenta: share of the shift.")
 @click.option("--confidence", type=float, default=0.98, show_default=True, help="With --kayenta: level of the interval.")
 def judge_command(
     file: Path | None,
     kind: Kind,
     quantile: float,
+    cumulative: bool | None,
     alpha: float | None,
     split: Split,
     as_json: bool,
     kayenta: Path | None,
     stable: Path | None,
     canary: Path | None,
+    pass_at: float | None,
+    marginal_at: float | None,
     tolerance: float,
     confidence: float,
     **changes: Sequence[str],
@@ -115,18 +127,20 @@ def judge_command(
 
     A CSV file has the columns window, version (stable or canary), cell and count, and optionally metric and weight
     (percent). Cells: of a rate, ok and error; of a histogram, the bucket's upper edge; of classes, names; of a score,
-    values from 0 to 1. With --kayenta there is no FILE. Exits with 0 pass, 10 fail, 20 inconclusive, 30 no data.
+    values from 0 to 1. Prometheus' buckets, each of which counts all below it, are read from a column le in place of cell.
+    With --kayenta there is no FILE. Exits with 0 pass, 10 fail, 20 inconclusive, 30 no data.
     """
     if kayenta is not None:
         if file is not None or stable is None or canary is None:
             raise PlanError("--kayenta CONFIG.json goes with --stable A.csv and --canary B.csv, and without a FILE")
-        _judge_as_kayenta(kayenta, stable, canary, tolerance, confidence, as_json)
+        numbers = {"pass_at": pass_at, "marginal_at": marginal_at, "tolerance": tolerance, "confidence": confidence}
+        _judge_as_kayenta(kayenta, stable, canary, numbers, as_json)
     elif file is None:
         raise PlanError("say what to judge: the journal of a rollout, a CSV file of counts, or --kayenta CONFIG.json")
     elif file.is_file() and file.open("rb").read(len(_SQLITE)) == _SQLITE:
         _judge_journal(file, changes, alpha, as_json)
     else:
-        _judge_counts(file, kind, quantile, changes, alpha, split, as_json)
+        _judge_counts(file, kind, quantile, cumulative, changes, alpha, split, as_json)
 
 
 def _judge_journal(file: Path, changes: Mapping[str, Sequence[str]], alpha: float | None, as_json: bool) -> None:
@@ -146,6 +160,7 @@ def _judge_counts(
     file: Path,
     kind: Kind,
     quantile: float,
+    cumulative: bool | None,
     changes: Mapping[str, Sequence[str]],
     alpha: float | None,
     split: Split,
@@ -153,7 +168,7 @@ def _judge_counts(
 ) -> None:
     from canarykit.counts import judge_counts, read_counts
 
-    tables, weights = read_counts(file, kind, quantile=quantile)
+    tables, weights = read_counts(file, kind, quantile=quantile, cumulative=cumulative)
     defaults: dict[Kind, dict[str, float]] = {
         "rate": {},
         "histogram": {"tolerate": 1.2},
@@ -165,7 +180,7 @@ def _judge_counts(
     _say(found, found.as_json(), found.judgement.word, as_json)
 
 
-def _judge_as_kayenta(config: Path, stable: Path, canary: Path, tolerance: float, confidence: float, as_json: bool) -> None:
+def _judge_as_kayenta(config: Path, stable: Path, canary: Path, numbers: Mapping[str, Any], as_json: bool) -> None:
     from canarykit.analysis import kayenta
     from canarykit.counts import read_series
 
@@ -174,7 +189,7 @@ def _judge_as_kayenta(config: Path, stable: Path, canary: Path, tolerance: float
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"the canary configuration {config} cannot be read: {error}") from error
     series = read_series(stable), read_series(canary)
-    found = kayenta.judge(written, *series, tolerance=tolerance, confidence=confidence)
+    found = kayenta.judge(written, *series, **numbers)
     words: dict[str, Word] = {"Pass": "pass", "Marginal": "inconclusive", "Fail": "fail"}
     _say(found, found.as_json(), words[found.classification], as_json)
 

@@ -1,6 +1,7 @@
 """The journal: an append-only record of one rollout, in one SQLite file.
 
-It can be opened while it is written, and judged again later under other margins. Tables:
+It can be opened while it is written, and judged again later under other margins. Passwords and tokens in its texts are
+masked (`canarykit.masking`). Tables:
 
 ============  =========================================================================================
 ``facts``     key, value (JSON): service, versions, guardrails, plan, …
@@ -30,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from canarykit.errors import JournalError
+from canarykit.masking import masked, masked_values
 from canarykit.model import ROLES, Counts, Ending, Guardrail, Metric, TrafficSplit, Window
 
 __all__ = ["Journal"]
@@ -118,7 +120,7 @@ class Journal:
 
     def begin(self, facts: Mapping[str, Any], guardrails: Sequence[Guardrail]) -> None:
         """Record what is compared, and how."""
-        written = {**facts, "guardrails": [_written(guardrail) for guardrail in guardrails]}
+        written = {**masked_values(facts), "guardrails": [_written(guardrail) for guardrail in guardrails]}
         self._write("INSERT OR REPLACE INTO facts VALUES (?, ?)", [(key, json.dumps(value)) for key, value in written.items()])
 
     def add_window(self, window: Window) -> None:
@@ -126,7 +128,7 @@ class Journal:
         with self._errors("write"), self._lock, self._transaction():
             cursor = self._db.execute(
                 "INSERT INTO windows (start, end, weight, left_out, note, judged) VALUES (?, ?, ?, ?, ?, ?)",
-                (window.start, window.end, window.split.canary, window.left_out, window.note, window.judged),
+                (window.start, window.end, window.split.canary, window.left_out, masked(window.note), window.judged),
             )
             rows: list[tuple[int | None, str, str, str]] = [
                 (cursor.lastrowid, name, who, _sparse(cells))
@@ -143,15 +145,16 @@ class Journal:
 
     def add_event(self, time: float, kind: str, text: str) -> None:
         """Append something that happened, in words."""
-        self._write("INSERT INTO events VALUES (?, ?, ?)", [(time, kind, text)])
+        self._write("INSERT INTO events VALUES (?, ?, ?)", [(time, kind, masked(text))])
 
     def set_load(self, number: int, summary: Mapping[str, Any]) -> None:
         """Record what became of the requests of one traffic sender so far."""
-        self._write("INSERT OR REPLACE INTO loads VALUES (?, ?)", [(number, json.dumps(_plain(summary)))])
+        self._write("INSERT OR REPLACE INTO loads VALUES (?, ?)", [(number, json.dumps(_plain(masked_values(summary))))])
 
     def end(self, ending: Ending, time: float) -> None:
         """Record how it ended."""
-        self._write("INSERT OR REPLACE INTO facts VALUES ('ending', ?)", [(json.dumps({**asdict(ending), "time": time}),)])
+        written = {**masked_values(asdict(ending)), "time": time}
+        self._write("INSERT OR REPLACE INTO facts VALUES ('ending', ?)", [(json.dumps(written),)])
 
     def close(self) -> None:
         """Write no more, and leave one file that holds all. It can still be read. May be called again."""

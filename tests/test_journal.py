@@ -232,3 +232,36 @@ def test_facts_are_plain_json(window):
     journal = filled(None, window)
     for value in journal.facts.values():
         json.dumps(value, allow_nan=False)
+
+
+def test_no_password_is_written(tmp_path, window):
+    """
+    Events, facts, notes, summaries of loads and the ending hold none, whoever wrote the text.
+    """
+    path, address = tmp_path / "journal.sqlite", "http://me:s3cret@host:9090"
+    journal = ck.Journal(path)
+    journal.begin({"sources": {"requests": f"{address}: up"}, "options": {"token": "s3cret"}}, GUARDRAILS)
+    journal.add_event(0.0, "deploy", f"it is at {address}")
+    journal.add_window(replace(window(0), note=f"{address} is away"))
+    journal.set_load(1, {"url": address, "lost": {f"{address}": 1}})
+    journal.end(Ending("failed", f"cannot reach {address}"), 1.0)
+    journal.close()
+    assert b"s3cret" not in path.read_bytes()
+    read = ck.Journal.read(path)
+    assert read.ending.sentence == "cannot reach http://me:***@host:9090"
+    assert read.events()[0]["text"] == "it is at http://me:***@host:9090"
+    assert read.guardrails == GUARDRAILS
+
+
+def test_the_environment_of_a_version_is_no_fact(tmp_path):
+    """
+    What is compared is recorded by names: values of an environment are not.
+    """
+    path = tmp_path / "journal.sqlite"
+    env = {"API_KEY": "s3cret", "LOG_LEVEL": "s3cret"}
+    versions = [ck.Version(name, command=["never", "{port}"], env=env) for name in ("v1", "v2")]
+    exp = ck.Experiment(ck.Service("digits", *versions, env=env), "simulated", journal=path, tell=lambda line: None)
+    exp.deploy()
+    exp.abort()
+    exp.teardown()
+    assert b"s3cret" not in path.read_bytes()

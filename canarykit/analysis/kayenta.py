@@ -15,6 +15,7 @@ from html import escape
 from typing import Any, Literal
 
 import numpy as np
+import yaml
 
 from canarykit.analysis.bets import Array
 from canarykit.analysis.ranks import common_language_effect, mann_whitney
@@ -29,6 +30,10 @@ _SIZES = ("allowedIncrease", "allowedDecrease", "criticalIncrease", "criticalDec
 _OUTLIER_FACTOR = 3.0
 _JITTER = 1e-5
 _SILENT_SHARE = 0.5
+_CONFIGS = ("canaryConfig", "config")
+"""Where a request (or a stage) and the answer about an execution hold the configuration."""
+_REQUESTS = ("executionRequest", "canaryExecutionRequest")
+"""Where they hold what was asked for, with the thresholds; those of a stage stand beside its configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,8 @@ def judge(
     stable: Mapping[str, Sequence[float]],
     canary: Mapping[str, Sequence[float]],
     *,
+    pass_at: float | None = None,
+    marginal_at: float | None = None,
     tolerance: float = 0.25,
     confidence: float = 0.98,
 ) -> KayentaJudgement:
@@ -132,10 +139,14 @@ def judge(
     Parameters
     ----------
     config : mapping or str
-        Kayenta's canary configuration, parsed or as JSON text.
+        Kayenta's canary configuration, parsed or as text of JSON or YAML; or what holds one: a request to Kayenta, or a
+        stage of Spinnaker.
     stable, canary : mapping of str to sequence of float
         Values of each metric, one per interval; NaN where there was none. (Kayenta: baseline and experiment.) A metric
         of the configuration that is not there has no data.
+    pass_at, marginal_at : float, optional
+        Scores from which the canary passes, and from which it is marginal. By default those of the request or the stage,
+        else those of the configuration, as in Kayenta.
     tolerance : float
         Share of the estimated shift that an end of the interval must exceed; hard-coded in Kayenta.
     confidence : float
@@ -144,7 +155,7 @@ def judge(
     Raises
     ------
     PlanError
-        A configuration that is none, or series of a metric that it does not name.
+        A configuration that is none, series of a metric that it does not name, or no thresholds anywhere.
 
     Notes
     -----
@@ -152,7 +163,9 @@ def judge(
     """
     if not (tolerance >= 0 and 0 < confidence < 1):
         raise PlanError(f"tolerance must be 0 or more and confidence between 0 and 1, not {tolerance} and {confidence}")
-    parsed = _parsed(config)
+    parsed, beside = _parsed(config)
+    own = _mapping(parsed, "classifier").get("scoreThresholds")
+    thresholds = _thresholds(pass_at, marginal_at, beside or own or {})
     names = [metric["name"] for metric in parsed["metrics"]]
     unknown = sorted({*stable, *canary} - set(names))
     if unknown:
@@ -164,21 +177,65 @@ def judge(
         groups = () if rules.muted else tuple(metric.get("groups") or ())
         results[metric["name"]] = _classified(rules, x, y, groups, tolerance, confidence)
     scored = {metric["name"] for metric in parsed["metrics"] if not _rules(metric).muted}
-    return _summary(results, scored, parsed.get("classifier") or {})
+    return _summary(results, scored, _mapping(parsed, "classifier"), thresholds)
 
 
-def _parsed(config: Mapping[str, Any] | str) -> Mapping[str, Any]:
-    try:
-        parsed = json.loads(config) if isinstance(config, str) else config
-    except json.JSONDecodeError as error:
-        raise PlanError(f"the canary configuration is not JSON: {error}") from error
+def _parsed(config: Mapping[str, Any] | str) -> tuple[Mapping[str, Any], Any]:
+    """Return the configuration itself, and the thresholds that stand beside it in a request or a stage."""
+    written = _read(config) if isinstance(config, str) else config
+    request = written if isinstance(written, Mapping) else {}
+    parsed = next((request[name] for name in _CONFIGS if isinstance(request.get(name), Mapping)), written)
+    found = [_mapping(request, name).get("thresholds") for name in _REQUESTS]
+    beside = next(filter(None, [*found, parsed.get("scoreThresholds") if isinstance(parsed, Mapping) else None]), None)
     metrics = parsed.get("metrics") if isinstance(parsed, Mapping) else None
+    if metrics is None and isinstance(parsed, Mapping) and "canaryConfigId" in parsed:
+        raise PlanError(
+            f"this names the canary configuration {parsed['canaryConfigId']!r} and does not hold it: give the configuration "
+            "itself, with the score thresholds that stand here"
+        )
     if not isinstance(metrics, list) or not metrics:
         raise PlanError("the canary configuration must be an object with a list of metrics")
     for number, metric in enumerate(metrics, start=1):
         if not isinstance(metric, Mapping) or not isinstance(metric.get("name"), str):
             raise PlanError(f"metric {number} of the canary configuration has no name")
-    return parsed
+    return parsed, beside
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        pass
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise PlanError(f"the canary configuration is neither JSON nor YAML: {error}") from error
+
+
+def _mapping(parsed: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = parsed.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _thresholds(pass_at: float | None, marginal_at: float | None, stated: Any) -> tuple[float, float]:
+    """Return the scores from which a canary passes and is marginal: the verdict hangs on them, so none is assumed."""
+    if not isinstance(stated, Mapping):
+        raise PlanError(f"score thresholds must be an object with pass and marginal, not {stated!r}")
+    given = {"pass": pass_at, "marginal": marginal_at}
+    found: dict[str, Any] = {name: stated.get(name) if value is None else value for name, value in given.items()}
+    missing = [name for name, value in found.items() if value is None]
+    if missing:
+        raise PlanError(
+            f"neither the canary configuration nor the request says the score threshold {' and '.join(missing)}, on which the "
+            "verdict hangs: say it with --pass and --marginal (in Python pass_at= and marginal_at=)"
+        )
+    try:
+        enough, marginal = float(found["pass"]), float(found["marginal"])
+    except (TypeError, ValueError):
+        raise PlanError(f"score thresholds must be numbers, not {found['pass']!r} and {found['marginal']!r}") from None
+    if not 0 <= marginal <= enough <= 100:
+        raise PlanError(f"score thresholds must be 0 <= marginal <= pass <= 100, not marginal {marginal:g} and pass {enough:g}")
+    return enough, marginal
 
 
 def _rules(metric: Mapping[str, Any]) -> _Rules:
@@ -270,14 +327,15 @@ def _effect(rules: _Rules, x: Array, y: Array) -> float:
     return float(x.mean() / y.mean()) if x.mean() and y.mean() else float("nan")
 
 
-def _summary(results: Mapping[str, MetricResult], scored: set[str], classifier: Mapping[str, Any]) -> KayentaJudgement:
+def _summary(
+    results: Mapping[str, MetricResult], scored: set[str], classifier: Mapping[str, Any], thresholds: tuple[float, float]
+) -> KayentaJudgement:
     """Score groups and all: a critical failure or too much silence is 0, else the weighted sum."""
     try:
         weights = {str(name): float(weight) for name, weight in (classifier.get("groupWeights") or {}).items()}
-        thresholds = classifier.get("scoreThresholds") or {}
-        enough, marginal = float(thresholds.get("pass", 75)), float(thresholds.get("marginal", 50))
     except (TypeError, ValueError, AttributeError):
-        raise PlanError("groupWeights and scoreThresholds of the canary configuration must be numbers") from None
+        raise PlanError("groupWeights of the canary configuration must be numbers") from None
+    enough, marginal = thresholds
     tallies = _tallies(results)
     groups = {name: 100 * passed / judged if judged else 0.0 for name, (passed, judged) in tallies.items()}
     counted = {name: result for name, result in results.items() if name in scored}

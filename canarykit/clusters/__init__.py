@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from canarykit.clusters.base import Cluster
-from canarykit.errors import PlanError
+from canarykit.errors import CanaryError, PlanError
+from canarykit.masking import masked, secrets_of
 
 __all__ = ["Cluster", "connect"]
 
@@ -32,6 +33,17 @@ def connect(where: str = "local", *, scenario: str = "good") -> Cluster:
     ClusterError
         The kubeconfig has no such context.
     """
+    try:
+        return _connected(where, scenario)
+    except CanaryError as error:
+        # An address may hold a password, and errors end up in logs.
+        said = masked(str(error), secrets_of(where))
+        if said == str(error):
+            raise
+        raise type(error)(said) from None
+
+
+def _connected(where: str, scenario: str) -> Cluster:
     if where == "local":
         from canarykit.clusters.local.cluster import LocalCluster
 
@@ -44,5 +56,5 @@ def connect(where: str = "local", *, scenario: str = "good") -> Cluster:
         from canarykit.clusters.kube.address import from_address
 
         return from_address(where)
-    # Options are left out: one may hold a password, and errors end up in logs.
-    raise PlanError(f'no cluster is known as {where.partition("?")[0]!r}: use "local", "simulated" or "kube:CONTEXT/NAMESPACE"')
+    name = where.partition("?")[0]
+    raise PlanError(f'no cluster is known as {name!r}: use "local", "simulated" or "kube:CONTEXT/NAMESPACE"')

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
+from canarykit.counts.cumulative import buckets_alone, first_fall, look_cumulative, look_like_totals
 from canarykit.errors import PlanError, TelemetryError
 from canarykit.metrics import OUTCOME_CELLS
 from canarykit.model import ROLES, Counts, Metric
@@ -22,6 +23,11 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _COLUMNS = ("window", "version", "cell", "count")
 _NOTHING = ("", "nan", "none", "<na>")
+_EXTRAPOLATED = (
+    " (increase() and rate() of Prometheus extrapolate between scrapes, so that theirs are not: export the counter itself, and "
+    "write the last total of each window less the one before)"
+)
+_AS_THEY_ARE = "; if each counts its own requests alone, say --not-cumulative (in Python cumulative=False)"
 _ONE_METRIC = {"rate": "error rate", "histogram": "latency", "classes": "classes", "score": "score"}
 
 
@@ -45,7 +51,7 @@ class Table:
 
 
 def read_counts(
-    source: Path | pd.DataFrame, kind: Kind = "rate", *, quantile: float = 0.95
+    source: Path | pd.DataFrame, kind: Kind = "rate", *, quantile: float = 0.95, cumulative: bool | None = None
 ) -> tuple[list[Table], dict[str, float]]:
     """Read tidy counts: one row per window, version and outcome cell.
 
@@ -53,11 +59,15 @@ def read_counts(
     ----------
     source : Path or DataFrame
         A CSV file, or what it would hold: the columns window, version (stable or canary), cell and count, and optionally
-        metric, and weight (percent that the canary was configured to receive). Rows of the same cell add up.
+        metric, and weight (percent that the canary was configured to receive). Rows of the same cell add up. A column
+        ``le`` in place of cell holds Prometheus' buckets, each of which counts all below it.
     kind : {"rate", "histogram", "classes", "score"}
-        What cells are: ``error`` and ``ok``; upper edges of buckets, ``inf`` allowed; names; values from 0 to 1.
+        What cells are: ``error`` and ``ok``; upper edges of buckets, the last one ``inf``; names; values from 0 to 1.
     quantile : float
         Of a histogram, which one is judged.
+    cumulative : bool, optional
+        Of a histogram: whether each bucket counts all below it. By default a column ``le`` says so, and counts in a column
+        cell that look so are refused. False takes all counts as they are.
 
     Returns
     -------
@@ -74,8 +84,11 @@ def read_counts(
     if not 0 < quantile < 1:
         raise PlanError(f"the quantile must be between 0 and 1, such as 0.95, not {quantile}")
     frame = _frame(source)
-    count, cell = _numbers(frame, "count"), frame["cell"]
-    _refuse(frame, (count < 0) | (count != np.floor(count)), "count", "counts must be whole numbers, 0 or more")
+    if kind != "histogram" and (cumulative or "le" in frame.columns):
+        raise PlanError(f"only buckets of a histogram are cumulative (the column le): judge it as a histogram, not as {kind}")
+    count = _numbers(frame, "count")
+    _refuse(frame, count < 0, "count", "counts must be whole numbers, 0 or more")
+    _refuse(frame, count != np.floor(count), "count", f"counts must be whole numbers, 0 or more{_EXTRAPOLATED}")
     _refuse(frame, ~frame["version"].isin(ROLES), "version", "a version is stable or canary")
     for role in ROLES:
         if not (frame["version"] == role).any():
@@ -89,7 +102,16 @@ def read_counts(
     tables = []
     for name in frame["metric"].unique():
         rows = (frame["metric"] == name).to_numpy()
-        tables.append(_table(name, kind, quantile, order, position[rows], frame["version"][rows], cell[rows], count[rows]))
+        table = _table(name, kind, quantile, order, position[rows], frame["version"][rows], cell[rows], count[rows])
+        if kind == "histogram":
+            table = _alone(table, "le" in frame.columns if cumulative is None else cumulative, sure=cumulative is not None)
+        if cumulative is not False and look_like_totals(table.counts):
+            raise TelemetryError(
+                f"{table.metric.name}: no count ever falls from window to window, so they look like totals of a counter since "
+                "its start: write what was added in each window, its last total less the one before"
+                f"{_AS_THEY_ARE}"
+            )
+        tables.append(table)
     return tables, _weights(frame, count)
 
 
@@ -107,19 +129,20 @@ def _read(source: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 def _checked(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     frame.columns = frame.columns.str.strip()
-    missing = [column for column in columns if column not in frame.columns]
+    missing = [column for column in columns if column not in frame.columns and not (column == "cell" and "le" in frame.columns)]
     if missing:
         raise TelemetryError(
             f"missing: {', '.join(missing)}; the columns must be {', '.join(columns)}, separated by commas, "
             f"and the file has: {', '.join(map(str, frame.columns))[:120]}"
         )
-    if frame.empty:
-        raise TelemetryError("there are no rows below the header")
     return frame
 
 
 def _frame(source: Path | pd.DataFrame) -> pd.DataFrame:
     frame = _checked(source.astype(str), _COLUMNS) if isinstance(source, pd.DataFrame) else _read(source, _COLUMNS)
+    if frame.empty:
+        raise TelemetryError("there are no rows below the header")
+    frame = frame.drop(columns="le", errors="ignore") if "cell" in frame.columns else frame.assign(cell=frame["le"])
     if "metric" not in frame.columns:
         frame["metric"] = ""
     for column in (*_COLUMNS, "metric"):
@@ -132,7 +155,8 @@ def _refuse(frame: pd.DataFrame, bad: Any, column: str, rule: str) -> None:
     """Name the first bad row: line 1 of the file is the header."""
     rows = np.flatnonzero(np.asarray(bad))
     if len(rows):
-        raise TelemetryError(f"line {rows[0] + 2}: {rule}, not {frame[column].iloc[rows[0]]!r} (column {column})")
+        written = "le" if column == "cell" and "le" in frame.columns else column
+        raise TelemetryError(f"line {rows[0] + 2}: {rule}, not {frame[column].iloc[rows[0]]!r} (column {written})")
 
 
 def _numbers(frame: pd.DataFrame, column: str) -> np.ndarray:
@@ -150,7 +174,7 @@ def _cells(frame: pd.DataFrame, kind: Kind) -> pd.Series:
     # Infinity is an edge, and no score.
     numbers = pd.to_numeric(cell.str.replace(r"^\+", "", regex=True), errors="coerce")
     if kind == "histogram":
-        _refuse(frame, ~(numbers > 0), "cell", "the cell of a histogram is its bucket's upper edge, a number above 0 or inf")
+        _refuse(frame, numbers.isna(), "cell", "the cell of a histogram is its bucket's upper edge, a number or inf")
     else:
         _refuse(frame, ~numbers.between(0, 1), "cell", "the cell of a score is a number from 0 to 1")
     return numbers
@@ -195,6 +219,38 @@ def _table(
     return Table(metric, [str(order[i]) for i in present], counts)
 
 
+def _alone(table: Table, cumulative: bool, *, sure: bool) -> Table:
+    """Return a table of buckets that count what they hold alone, above 0.
+
+    An edge of 0 or below holds nothing that lasts: it is merged into the next one.
+    """
+    edges, counts, fall = table.metric.cells, table.counts, first_fall(table.counts)
+    if cumulative:
+        if fall is not None:
+            window, version, bucket = fall
+            lower, upper = counts[window, version, bucket : bucket + 2]
+            raise TelemetryError(
+                f"window {table.windows[window]}: {lower} requests of {ROLES[version]} up to {edges[bucket]:g}, and only "
+                f"{upper} up to {edges[bucket + 1]:g}: buckets that count all below them "
+                f"(le) never fall. Is a row missing, or does each hold its own requests alone? Then name the column cell"
+            )
+        if edges[-1] != math.inf:
+            raise TelemetryError(f"there is no bucket +Inf, so requests above {edges[-1]:g} are missing: export it too")
+        counts = buckets_alone(counts)
+    elif not sure and look_cumulative(counts):
+        raise TelemetryError(
+            f"{table.metric.name}: the counts never fall along the edges, so they look like Prometheus' "
+            "buckets, each of which counts all below it: if they are, name the column le, or say --cumulative (in Python "
+            "cumulative=True)"
+            f"{_AS_THEY_ARE}"
+        )
+    below = sum(edge <= 0 for edge in edges)
+    if below >= len(edges) - 1:
+        raise TelemetryError(f"{table.metric.name}: a histogram needs two buckets above 0 or more, not {edges}")
+    merged = np.concatenate([counts[..., : below + 1].sum(axis=2, keepdims=True), counts[..., below + 1 :]], axis=2)
+    return replace(table, metric=replace(table.metric, cells=edges[below:]), counts=merged)
+
+
 def _weights(frame: pd.DataFrame, count: np.ndarray) -> dict[str, float]:
     if "weight" not in frame.columns:
         return {}
@@ -224,7 +280,7 @@ def read_series(source: Path) -> dict[str, list[float]]:
     Parameters
     ----------
     source : Path
-        An empty value, or NaN, is an interval without data.
+        An empty value, or NaN, is an interval without data. Without a row of a metric there is none of it.
 
     Raises
     ------

@@ -8,30 +8,34 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from types import FrameType
 from typing import Any
 
 import papermill
-import yaml
 from nbformat.reader import NotJSONError
 from nbformat.validator import ValidationError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillException, PapermillExecutionError
+from papermill.iorw import load_notebook_node
+from papermill.utils import find_first_tagged_cell_index
 from traitlets.config import Config
 
 from canarykit.clusters.local.processes import short_temporary
 from canarykit.errors import PlanError, ReportError
+from canarykit.masking import masked, secrets_of
 from canarykit.progress import METADATA, Stream
+from canarykit.report.parameters import parameters_of, value_of
+from canarykit.report.saving import saving_masked
 
 __all__ = ["checked", "execute", "known_parameters"]
 
 _ENGINE = "canarykit"
 _RUNTIME = "canarykit-report-"
-_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]
@@ -93,19 +97,38 @@ def _handing_on_interrupts(pid: int) -> Iterator[None]:
 def known_parameters(notebook: Path) -> dict[str, dict[str, Any]]:
     """Parameters that a notebook takes: default, type and help of each.
 
+    As papermill does, of several cells tagged ``parameters`` only the first is read.
+
     Raises
     ------
     ReportError
-        There is no such notebook, or it is none.
+        There is no such notebook, it is none, or the cell of its parameters is no Python.
     """
     if not notebook.is_file():
         raise ReportError(f"there is no notebook {notebook}")
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it logs that a notebook without parameters has none
     try:
-        parameters: dict[str, dict[str, Any]] = papermill.inspect_notebook(str(notebook))
+        read = load_notebook_node(str(notebook))
+        place = find_first_tagged_cell_index(read, "parameters")
+        if _language(read) != "python":
+            parameters: dict[str, dict[str, Any]] = papermill.inspect_notebook(str(notebook))
+            return parameters
     except (PapermillException, NotJSONError, ValidationError, ValueError, AttributeError) as error:
         raise ReportError(f"{notebook} is not a notebook: {error}") from error
-    return parameters
+    try:
+        return parameters_of(read.cells[place].source) if place >= 0 else {}
+    except (SyntaxError, TokenError) as error:
+        line = f"line {error.lineno}: " if isinstance(error, SyntaxError) and error.lineno else ""
+        raise ReportError(
+            f"the cell tagged parameters of {notebook} cannot be read as Python ({line}{error.args[0]}): mend it, or move "
+            "what is no parameter to another cell"
+        ) from error
+
+
+def _language(notebook: Any) -> str:
+    """Language of a notebook; Python when it says none, because a kernel of Python runs it."""
+    kernel = notebook.metadata.get("kernelspec", {})
+    return str(notebook.metadata.get("language_info", {}).get("name") or kernel.get("language") or "python").lower()
 
 
 def checked(notebook: Path, given: Mapping[str, str]) -> dict[str, Any]:
@@ -128,11 +151,10 @@ def checked(notebook: Path, given: Mapping[str, str]) -> dict[str, Any]:
     for name, text in given.items():
         if name not in known:
             raise PlanError(f"{notebook.name} has no parameter {name!r}; it takes {', '.join(sorted(known)) or 'none'}")
-        declared = known[name]["inferred_type_name"]
-        value: Any = text if declared == "str" else yaml.safe_load(text)
-        if declared in _TYPES and (not isinstance(value, _TYPES[declared]) or (declared != "bool" and value is True)):
-            raise PlanError(f"parameter {name!r} of {notebook.name} is {declared}, and {text!r} is not")
-        values[name] = value
+        try:
+            values[name] = value_of(text, known[name]["inferred_type_name"], known[name]["default"])
+        except ValueError as error:
+            raise PlanError(masked(f"parameter {name!r} of {notebook.name} {error}", secrets_of(text, name))) from None
     return values
 
 
@@ -141,10 +163,11 @@ def execute(
     target: Path,
     parameters: Mapping[str, Any],
     *,
+    known: Collection[str] = (),
     folder: Path | None = None,
     stream: Stream | None = None,
 ) -> str | None:
-    """Run a notebook, and write it down as it went.
+    """Run a notebook, and write it down as it went, without the secrets in its parameters.
 
     Parameters
     ----------
@@ -152,6 +175,8 @@ def execute(
         What is run, and the executed copy.
     parameters : mapping
         Values for its parameters.
+    known : collection of str
+        Secrets that are masked wherever they stand in what is written or returned.
     folder : Path, optional
         Where it runs; our own working directory by default.
     stream : Stream, optional
@@ -169,24 +194,25 @@ def execute(
     """
     papermill_engines.register(_ENGINE, _Engine)
     try:
-        with _private_runtime():
+        with _private_runtime(), saving_masked(target, parameters, known) as masked_target:
             papermill.execute_notebook(
                 str(notebook),
-                str(target),
+                masked_target,
                 dict(parameters),
                 engine_name=_ENGINE,
                 kernel_name="python3",
+                language="python",
                 progress_bar=False,
                 stdout_file=stream,
                 stderr_file=stream,
                 cwd=None if folder is None else str(folder),
             )
     except PapermillExecutionError as error:
-        return f"cell {error.exec_count} failed: {error.ename}: {error.evalue}"
+        return masked(f"cell {error.exec_count} failed: {error.ename}: {error.evalue}", known)
     except KeyboardInterrupt:
         return "interrupted twice: the notebook was ended at once, and everything that it ran with it"
     except Exception as error:
-        raise ReportError(f"cannot run {notebook}: {type(error).__name__}: {error}") from error
+        raise ReportError(masked(f"cannot run {notebook}: {type(error).__name__}: {error}", known)) from None
     return None
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import glob
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from canarykit.errors import JournalError, PlanError, ReportError
 from canarykit.history import History, replay
 from canarykit.journal import Journal
+from canarykit.masking import masked, masked_values
 from canarykit.model import Ending
-from canarykit.progress import Stream
 from canarykit.report.execute import checked, execute, known_parameters
 from canarykit.report.page import page
+from canarykit.report.saving import MaskedStream, known_secrets
 from canarykit.report.verdict import junit, markdown, verdict
 
 __all__ = ["Report", "report"]
@@ -56,7 +59,8 @@ def report(
     folder : Path
         Made when it is not there; an earlier report in it is replaced.
     parameters : mapping of str to str, optional
-        As written on a command line.
+        As written on a command line. Passwords and tokens in them are in no file of the folder, and in no line that is
+        shown.
     stream : file, optional
         Where the notebook's printed lines go as they come; standard output by default.
 
@@ -73,30 +77,48 @@ def report(
             f"{notebook.name} takes no parameter 'journal', so there would be nothing to judge: give it one, and pass it to "
             "Experiment(journal=journal)"
         )
+    known = known_secrets(values) | _secrets_of_defaults(notebook)
     executed, record = folder / notebook.name, folder / "journal.sqlite"
     if executed.resolve() == notebook.resolve():
         raise ReportError(f"{folder} holds the notebook itself: choose another folder for its report")
     _make_room(folder, [executed, record])
     values["journal"] = str(record.resolve())
-    screen = Stream(stream)
+    screen = MaskedStream(stream, known)
     screen.passing(f"starting {notebook.name}")
-    problem = execute(notebook, executed, values, stream=screen)
+    problem = execute(notebook, executed, values, known=known, stream=screen)
     screen.passing("writing the report")
     history = _history(record)
-    ending = _ending(history, problem)
-    found = verdict(history, ending)
+    ending = _without_secrets(_ending(history, problem), known)
+    found = masked_values(verdict(history, ending), known)
     name = notebook.stem
     _write(folder / "verdict.json", json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     _write(folder / "junit.xml", junit(found, name))
     _write(folder / "report.html", page(executed, found))
     screen.end()
-    return Report(folder, ending, markdown(found, history))
+    return Report(folder, ending, masked(markdown(found, history), known))
+
+
+def _secrets_of_defaults(notebook: Path) -> frozenset[str]:
+    """Secrets that the notebook itself holds in its parameters."""
+    return known_secrets({name: _text(parameter["default"]) for name, parameter in known_parameters(notebook).items()})
+
+
+def _text(source: str) -> object:
+    try:
+        return ast.literal_eval(source)
+    except (ValueError, SyntaxError):
+        return None
+
+
+def _without_secrets(ending: Ending, known: Collection[str]) -> Ending:
+    return replace(ending, sentence=masked(ending.sentence, known))
 
 
 def _make_room(folder: Path, files: list[Path]) -> None:
     """Remove an earlier report, and nothing else."""
     stale = [*files, *(folder / name for name in ("report.html", "verdict.json", "junit.xml"))]
     stale += [Path(f"{file}{suffix}") for file in files for suffix in ("-wal", "-shm")]
+    stale += folder.glob(f".{glob.escape(files[0].name)}.*")  # of a run that was killed while it wrote
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for file in stale:

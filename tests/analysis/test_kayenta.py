@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 from scipy.stats import mannwhitneyu
 
 from canarykit.analysis.kayenta import judge
@@ -14,14 +15,17 @@ LOW, HIGH = [10.0, 11, 12, 13, 14, 15, 16, 17, 18, 19], [30.0, 31, 32, 33, 34, 3
 NAN = float("nan")
 
 
+THRESHOLDS = {"scoreThresholds": {"pass": 75, "marginal": 50}}
+
+
 def config(classifier=None, **metrics):
-    """A canary configuration: metric -> its rules, with `groups` among them."""
+    """A canary configuration: metric -> its rules, with `groups` among them; with thresholds of 75 and 50."""
     listed = []
     for name, rules in metrics.items():
         rules = dict(rules)
         groups = rules.pop("groups", ["all"])
         listed.append({"name": name, "groups": groups, "analysisConfigurations": {"canary": rules}})
-    return {"metrics": listed, "classifier": classifier or {}}
+    return {"metrics": listed, "classifier": THRESHOLDS | (classifier or {})}
 
 
 def one(rules, stable, canary, **options):
@@ -179,7 +183,8 @@ def test_an_error_counts_neither_way_and_muted_metrics_not_at_all():
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        ("{", "not JSON"),
+        ("{", "neither JSON nor YAML"),
+        ("hello", "list of metrics"),
         ("[]", "list of metrics"),
         ({"metrics": []}, "list of metrics"),
         ({"metrics": [{"groups": ["x"]}]}, "metric 1 .* no name"),
@@ -221,3 +226,77 @@ def test_the_interval_is_where_the_test_turns():
         p = [mannwhitneyu(x - end - nudge, y, method="asymptotic").pvalue for nudge in (-0.02, 0.02)]
         assert min(p) < 0.02 < max(p)
     assert common_language_effect(x, y) == pytest.approx(mannwhitneyu(x, y).statistic / (40 * 50))
+
+
+FIELD = {
+    "metrics": [
+        {"name": "errors", "groups": ["err"], "analysisConfigurations": {"canary": {"direction": "increase"}}},
+        {"name": "time", "groups": ["app"], "analysisConfigurations": {"canary": {"direction": "increase"}}},
+    ],
+    "classifier": {"groupWeights": {"err": 70.0, "app": 30.0}},
+}
+STABLE = {"errors": [1, 1, 2, 1, 1, 2, 1, 1], "time": [1, 2] * 4}
+SLOW = {"errors": [1, 1, 2, 1, 1, 2, 1, 1], "time": [9, 8] * 4}
+STRICT = {"pass": 95, "marginal": 75}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"canaryConfig": FIELD, "executionRequest": {"thresholds": STRICT, "scopes": {"default": {"controlScope": {}}}}},
+        {"canaryConfig": FIELD, "executionRequest": {"thresholds": {"pass": "95", "marginal": "75"}}},
+        {"type": "kayentaCanary", "canaryConfig": FIELD | {"scoreThresholds": {"pass": "95", "marginal": "75"}, "scopes": []}},
+        {"config": FIELD, "canaryExecutionRequest": {"thresholds": STRICT}, "status": "succeeded"},
+        FIELD | {"classifier": FIELD["classifier"] | {"scoreThresholds": STRICT}},
+        {
+            "canaryConfig": FIELD | {"classifier": FIELD["classifier"] | {"scoreThresholds": {"pass": 60, "marginal": 10}}},
+            "executionRequest": {"thresholds": STRICT},
+        },
+    ],
+)
+def test_thresholds_stand_where_kayenta_finds_them(request_):
+    """
+    The field's case: in the request, a stage of Spinnaker, the answer about an execution, or the configuration, in this
+    order. A score of 70 fails at 95 and 75.
+    """
+    for written in (request_, json.dumps(request_), json.dumps(request_, indent="\t"), yaml.safe_dump(request_)):
+        found = judge(written, STABLE, SLOW)
+        assert (found.score, found.classification) == (70, "Fail")
+
+
+def test_thresholds_may_be_said_and_win():
+    """
+    Whatever the file says, each for itself.
+    """
+    asked = {"canaryConfig": FIELD, "executionRequest": {"thresholds": STRICT}}
+    assert judge(FIELD, STABLE, SLOW, pass_at=95, marginal_at=70).classification == "Marginal"
+    assert judge(asked, STABLE, SLOW, pass_at=75, marginal_at=50).classification == "Marginal"
+    assert judge(asked, STABLE, SLOW, marginal_at=60).classification == "Marginal"
+    assert judge(asked, STABLE, SLOW, pass_at=75).classification == "Fail"
+
+
+@pytest.mark.parametrize(
+    ("written", "options", "said"),
+    [
+        (FIELD, {}, "score threshold pass and marginal.*--pass and --marginal"),
+        ({"canaryConfig": FIELD, "executionRequest": {"scopes": {}}}, {}, "score threshold pass and marginal"),
+        ({"canaryConfig": FIELD, "executionRequest": {"thresholds": {"pass": 95}}}, {}, "score threshold marginal"),
+        (FIELD, {"marginal_at": 50}, "score threshold pass,"),
+        (FIELD, {"pass_at": 50, "marginal_at": 75}, "0 <= marginal <= pass <= 100"),
+        (FIELD, {"pass_at": 150, "marginal_at": 75}, "0 <= marginal <= pass <= 100"),
+        (FIELD, {"pass_at": NAN, "marginal_at": 75}, "0 <= marginal <= pass <= 100"),
+        (FIELD | {"classifier": {"scoreThresholds": {"pass": "high", "marginal": 5}}}, {}, "must be numbers"),
+        (FIELD | {"classifier": {"scoreThresholds": [95, 75]}}, {}, "an object with pass and marginal"),
+        (
+            {"type": "kayentaCanary", "canaryConfig": {"canaryConfigId": "golden", "scoreThresholds": {"pass": "90"}}},
+            {},
+            "names the canary configuration 'golden' and does not hold it",
+        ),
+    ],
+)
+def test_thresholds_that_are_nowhere_are_asked_for(written, options, said):
+    """
+    None is assumed, as in Kayenta, which refuses such a request.
+    """
+    with pytest.raises(PlanError, match=said):
+        judge(written, STABLE, SLOW, **options)

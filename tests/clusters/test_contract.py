@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import canarykit as ck
 from canarykit.clusters.base import Clock, Cluster, Traffic
-from canarykit.errors import ClusterError, PlanError
+from canarykit.errors import CanaryError, ClusterError, PlanError
 from canarykit.metrics import CONFUSION, LATENCY_EDGES
 from canarykit.routers.base import Router
 from canarykit.telemetry.base import Telemetry
@@ -247,3 +247,28 @@ def test_an_address_names_scenario_and_seed():
     ):
         with pytest.raises(PlanError, match=complaint):
             ck.connect(where)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "http://me:s3cret@host",
+        "simulated?token=s3cret",
+        "simulated:http://me:s3cret@host",
+        "simulated:good?seed=1&prometheus=http%3A%2F%2Fme%3As3cret%40host",
+        "kube:/ns?http://me:s3cret@host",
+        "kube:/ns?router=http://me:s3cret@host",
+        "kube:/ns?metrics=token%3Ds3cret",
+        "kube:/ns?url=http://me:s3cret@host",
+        "kube:/ns?prometheus=me:s3cret@host:9090",
+        "kube:/ns?service_type=http%3A%2F%2Fme%3As3cret%40host",
+    ],
+)
+def test_a_password_in_an_address_is_in_no_error(where):
+    """
+    Wherever it stands by mistake: the error says what is wrong without it, and so does what stands behind the error.
+    """
+    with pytest.raises(CanaryError) as caught:
+        ck.connect(where)
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__cause__ is None or "s3cret" not in str(caught.value.__cause__)

@@ -252,6 +252,187 @@ def test_bad_input_is_named(csv, rows, header, options, said):
     assert re.search(said, err), err
 
 
+def summed(rows):
+    """Rows of buckets as Prometheus writes them: each counts all below it, and the last is +Inf."""
+    totals = {}
+    for window, version, edge, count in rows:
+        totals[window, version] = totals.get((window, version), 0) + count
+        yield window, version, "+Inf" if edge == math.inf else f"{edge:g}", totals[window, version]
+
+
+def test_cumulative_buckets_are_asked_about(csv):
+    """
+    The field's case, a canary that is twice as slow: refused with what to do, and judged rightly either way one does it.
+    """
+    alone = list(cells(60, durations(2.0)))
+    cumulative = list(summed(alone))
+    right = judged(csv(alone), "--kind", "histogram")
+    assert right["verdict"] == "fail"
+    code, out, err = run("judge", csv(cumulative), "--kind", "histogram")
+    assert (code, out) == (1, "")
+    assert re.search("look like Prometheus' buckets.*name the column le.*--cumulative.*--not-cumulative", err)
+    assert judged(csv(cumulative, "window,version,le,count"), "--kind", "histogram") == right
+    assert judged(csv(cumulative), "--kind", "histogram", "--cumulative") == right
+    taken = judged(csv(cumulative), "--kind", "histogram", "--not-cumulative")["metrics"]["latency"]["counts"]
+    assert taken["stable"]["requests"] > 2 * right["metrics"]["latency"]["counts"]["stable"]["requests"]
+
+
+@pytest.mark.parametrize(("windows", "scale"), [(1, 0.01), (1, 1.0), (2, 8.0), (20, 8.0)])
+def test_few_windows_and_fast_or_slow_services_are_asked_about_too(csv, windows, scale):
+    """
+    Cumulative buckets are known as such in one window, and wherever in them the requests are.
+    """
+
+    def draw(rng, version, requests):
+        values = scale * np.exp(0.6 * rng.standard_normal(requests * 10))
+        return dict(zip(EDGES, np.bincount(np.searchsorted(EDGES, values), minlength=len(EDGES)), strict=True))
+
+    code, _, err = run("judge", csv(summed(cells(windows, draw))), "--kind", "histogram")
+    assert code == 1 and "look like Prometheus' buckets" in err
+
+
+@pytest.mark.parametrize("other", [lambda row: row[1] == "stable", lambda row: row[0] < 20])
+def test_files_put_together_from_both_forms_are_asked_about(csv, other):
+    """
+    One version exported in the one form and one in the other, or some windows: the query was changed midway.
+    """
+    alone, cumulative = list(cells(60, durations(1.0))), list(summed(cells(60, durations(1.0))))
+    rows = [theirs if other(ours) else ours for ours, theirs in zip(alone, cumulative, strict=True)]
+    code, _, err = run("judge", csv(rows), "--kind", "histogram")
+    assert code == 1 and "look like Prometheus' buckets" in err
+
+
+def test_few_buckets_are_asked_about_when_the_last_two_are_equal(csv):
+    """
+    Three edges of a FastAPI service, in many windows: real buckets alone would differ.
+    """
+    edges = (0.1, 0.5, 1, math.inf)
+
+    def draw(rng, version, requests):
+        values = 0.1 * np.exp(0.6 * rng.standard_normal(requests))
+        return dict(zip(edges, np.bincount(np.searchsorted(edges, values), minlength=len(edges)), strict=True))
+
+    code, _, err = run("judge", csv(summed(cells(20, draw))), "--kind", "histogram")
+    assert code == 1 and "look like Prometheus' buckets" in err
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {0.1: 2, 0.5: 10, 1: 20, math.inf: 68},  # few edges, and a service that is slower than all of them
+        dict.fromkeys(EDGES, 0) | {10: 400, math.inf: 600},  # most requests beyond the last edge
+        dict.fromkeys(EDGES, 0) | {0.1: 1, 0.25: 1, 0.5: 2},  # one request here and there
+        dict.fromkeys(EDGES, 0) | {math.inf: 30},  # nothing but timeouts: the same in both ways of counting
+        dict.fromkeys(EDGES, 0) | {0.5: 5, 1: 10, 2.5: 20, 5: 40, 10: 80},  # exponential edges below the slowest
+    ],
+)
+def test_buckets_that_count_alone_are_not_asked_about(csv, row):
+    """
+    Few edges, small counts and slow services rise along the edges, too, and are no sums.
+    """
+    rows = [(window, version, *cell) for window in range(20) for version in ("stable", "canary") for cell in row.items()]
+    assert run("judge", csv(rows), "--kind", "histogram")[0] in (0, 10, 20, 30)
+
+
+@pytest.mark.parametrize("infinity", ["inf", "+Inf", "Inf", "+inf", "Infinity", "+Infinity", "INF"])
+def test_infinity_has_many_names(csv, infinity):
+    """
+    Those of Prometheus, Python and Grafana are the same edge, also within one file.
+    """
+    rows = list(cells(20, durations(1.0)))
+    named = [(w, v, infinity if e == math.inf and w % 2 else e, n) for w, v, e, n in rows]
+    assert judged(csv(named), "--kind", "histogram") == judged(csv(rows), "--kind", "histogram")
+
+
+@pytest.mark.parametrize("edges", [["0.0"], ["0"], ["-1", "0"], ["-Inf", "0"], ["-0.5"]])
+@pytest.mark.parametrize("header", ["cell", "le"])
+def test_an_edge_of_zero_is_merged_into_the_next(csv, edges, header):
+    """
+    The field's case, OpenTelemetry's first boundary, and negative ones: nothing lasts that long, and the verdict is the same.
+    """
+    rows = list(cells(40, durations(2.0)))
+    made = summed(rows) if header == "le" else rows
+    zeros = [(w, v, edge, 0) for w in range(40) for v in ("stable", "canary") for edge in edges]
+    header = f"window,version,{header},count"
+    found = judged(csv([*zeros, *made], header), "--kind", "histogram")
+    assert found == judged(csv(rows), "--kind", "histogram")
+
+
+def test_what_was_counted_at_zero_is_not_lost(csv):
+    """
+    A duration of 0 s is in the first bucket above.
+    """
+    rows = list(cells(40, durations(1.0)))
+    first = EDGES[0]
+    at_zero = [(w, v, edge, n + 3 if edge == first else n) for w, v, edge, n in rows]
+    apart = [*rows, *((w, v, "0.0", 3) for w in range(40) for v in ("stable", "canary"))]
+    assert judged(csv(apart), "--kind", "histogram") == judged(csv(at_zero), "--kind", "histogram")
+
+
+BUCKETS = [(1, v, e, n) for v in ("stable", "canary") for e, n in ((0.1, 5), (0.5, 9), (1, 9), ("+Inf", 12))]
+
+
+@pytest.mark.parametrize(
+    ("rows", "column", "options", "said"),
+    [
+        ([*BUCKETS, (1, "canary", 0.5, -6)], "le", (), "line 10: counts must be whole numbers"),
+        ([row if row[2] != 0.5 or row[1] == "stable" else (*row[:3], 4) for row in BUCKETS], "le", (),
+         "window 1: 5 requests of canary up to 0.1, and only 4 up to 0.5: .*never fall"),
+        ([row for row in BUCKETS if row[1:3] != ("canary", 1)], "le", (), "9 requests of canary up to 0.5, and only 0 up to 1"),
+        ([row for row in BUCKETS if row[2] != "+Inf"], "le", (), r"no bucket \+Inf, so requests above 1 are missing"),
+        ([row for row in BUCKETS if row[2] != "+Inf"], "cell", ("--cumulative",), r"no bucket \+Inf"),
+        (BUCKETS, "le", ("--kind", "rate"), "judge it as a histogram, not as rate"),
+        (GOOD, "cell", ("--kind", "rate", "--cumulative"), "judge it as a histogram, not as rate"),
+        ([(*row[:2], "fast", row[3]) for row in BUCKETS], "le", (), r"line 2: .*not 'fast' \(column le\)"),
+        ([*BUCKETS, (2, "stable", 0.1, 17.03)], "le", (), r"line 10: .*increase\(\) .* extrapolate.*not '17.03'"),
+        ([(1, v, e, 5) for v in ("stable", "canary") for e in (-1, 0, "inf")], "cell", (), "needs two buckets above 0"),
+    ],
+)  # fmt: skip
+def test_bad_buckets_are_named(csv, rows, column, options, said):
+    """
+    What falls, what is missing, what Prometheus has extrapolated: where, and what to do.
+    """
+    code, out, err = run("judge", csv(rows, f"window,version,{column},count"), "--kind", "histogram", *options)
+    assert code in (1, 2) and out == ""
+    assert re.search(said, err), err
+
+
+def test_totals_since_the_start_of_a_server_are_asked_about(csv):
+    """
+    Raw counters, which never fall, would count each request once in every window after it.
+    """
+    totals, rows = {}, []
+    for window, version, cell, count in rates(30, 0.05, 0.05):
+        totals[version, cell] = totals.get((version, cell), 0) + count
+        rows.append((window, version, cell, totals[version, cell]))
+    code, out, err = run("judge", csv(rows))
+    assert (code, out) == (1, "")
+    assert "look like totals of a counter since its start" in err
+    assert judged(csv(rows), "--not-cumulative")["windows"] == 30
+    buckets, totals = [], {}
+    for window, version, edge, count in summed(cells(30, durations(1.0))):
+        totals[version, edge] = totals.get((version, edge), 0) + count
+        buckets.append((window, version, edge, totals[version, edge]))
+    code, _, err = run("judge", csv(buckets, "window,version,le,count"), "--kind", "histogram")
+    assert code == 1 and "totals of a counter" in err
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [100] * 40,  # an example that somebody wrote by hand
+        [10 * (window + 1) for window in range(8)],  # a rollout that is given more and more traffic
+        [100 + 7 * (window % 5) for window in range(40)],
+    ],
+)
+def test_windows_that_count_alone_are_not_asked_about(csv, counts):
+    """
+    Equal windows, a few that rise, and ups and downs are no totals.
+    """
+    rows = [(w, v, c, n) for w, n in enumerate(counts) for v in ("stable", "canary") for c in ("ok", "error")]
+    assert run("judge", csv(rows))[0] in (0, 10, 20, 30)
+
+
 def test_a_binary_file_is_no_counts(tmp_path):
     """
     A file of bytes is refused in a sentence.
@@ -271,7 +452,7 @@ def test_kayenta_on_the_command_line(tmp_path):
             {"name": "latency", "groups": ["speed"], "analysisConfigurations": {"canary": {"direction": "increase"}}},
             {"name": "errors", "groups": ["errors"], "analysisConfigurations": {"canary": {"nanStrategy": "replace"}}},
         ],
-        "classifier": {"groupWeights": {"speed": 60}},
+        "classifier": {"groupWeights": {"speed": 60}, "scoreThresholds": {"pass": 75, "marginal": 50}},
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
     for name, shift in (("stable", 0), ("canary", 50)):
@@ -290,6 +471,59 @@ def test_kayenta_on_the_command_line(tmp_path):
     (tmp_path / "stable.csv").write_text("metric,value\nlatency,fast\n")
     code, _, err = run("judge", *files)
     assert code == 1 and "line 2: a value is a number, or empty" in err
+
+
+def test_kayentas_thresholds_may_stand_beside_its_configuration(tmp_path):
+    """
+    In a request, as JSON or YAML, or on the command line, which wins; nowhere, they are asked for.
+    """
+    metrics = "metrics:\n- {name: latency, groups: [speed]}\n- {name: errors, groups: [errors]}\n"
+    classifier = "classifier: {groupWeights: {speed: 30}}\n"
+    (tmp_path / "config.yaml").write_text(metrics + classifier)
+    config = {"metrics": [{"name": "latency", "groups": ["speed"]}, {"name": "errors", "groups": ["errors"]}]}
+    request = {"canaryConfig": config | {"classifier": {"groupWeights": {"speed": 30}}}}
+    request["executionRequest"] = {"thresholds": {"pass": 95, "marginal": 75}}
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    for name, shift in (("stable", 0), ("canary", 50)):
+        rows = [f"latency,{100 + i + shift}" for i in range(20)] + [f"errors,{i % 2}" for i in range(20)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["metric,value", *rows]))
+    series = ("--stable", tmp_path / "stable.csv", "--canary", tmp_path / "canary.csv")
+    assert judged("--kayenta", tmp_path / "request.json", *series)["classification"] == "Fail"
+    assert run("judge", "--kayenta", tmp_path / "request.json", *series, "--pass", 70)[0] == 2  # below the marginal one
+    assert (
+        judged("--kayenta", tmp_path / "request.json", *series, "--pass", 80, "--marginal", 60)["classification"] == "Marginal"
+    )
+    assert judged("--kayenta", tmp_path / "config.yaml", *series, "--pass", 70, "--marginal", 60)["classification"] == "Pass"
+    code, out, err = run("judge", "--kayenta", tmp_path / "config.yaml", *series)
+    assert (code, out) == (2, "")
+    assert "say it with --pass and --marginal" in err
+
+
+@pytest.mark.parametrize(
+    ("rules", "rows", "word", "classification", "code"),
+    [
+        ({}, [], "Nodata", "Fail", 10),  # half of the metrics are silent
+        ({}, ["latency,5"], "Nodata", "Fail", 10),
+        ({"mustHaveData": True}, ["latency,5"], "NodataFailMetric", "Fail", 10),
+        ({"critical": True}, ["latency,5"], "Nodata", "Fail", 10),
+        ({"nanStrategy": "replace"}, ["latency,5"], "Pass", "Pass", 0),
+        ({"nanStrategy": "remove"}, ["latency,5", "errors,"], "Nodata", "Fail", 10),
+    ],
+)
+def test_a_version_without_rows_is_kayentas_nodata(tmp_path, rules, rows, word, classification, code):
+    """
+    Of one metric or of all: its rules for silence decide, and nothing is an error.
+    """
+    metrics = [{"name": "latency", "groups": ["a"]}, {"name": "errors", "groups": ["b"]}]
+    metrics[1]["analysisConfigurations"] = {"canary": rules}
+    (tmp_path / "config.json").write_text(json.dumps({"metrics": metrics, "classifier": {"groupWeights": {"a": 50}}}))
+    (tmp_path / "stable.csv").write_text("metric,value\nlatency,5\nerrors,1\nerrors,2\n")
+    (tmp_path / "canary.csv").write_text("\n".join(["metric,value", *rows]) + "\n")
+    files = ("--kayenta", tmp_path / "config.json", "--stable", tmp_path / "stable.csv", "--canary", tmp_path / "canary.csv")
+    found = judged(*files, "--pass", 95, "--marginal", 75)
+    assert found["metrics"]["errors"]["classification"] == word
+    assert found["classification"] == classification
+    assert run("judge", *files, "--pass", 95, "--marginal", 75)[0] == code
 
 
 def test_power_on_the_command_line():

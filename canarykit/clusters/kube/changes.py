@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Literal
 
+from canarykit.masking import HIDDEN, looks_secret, masked
+
 __all__ = ["Change", "Changes", "difference"]
 
 _NOT_OURS = ("status", "metadata.managedFields", "metadata.resourceVersion", "metadata.generation", "metadata.uid",
              "metadata.creationTimestamp")  # fmt: skip
 _LONGEST = 60
+_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""Annotation that repeats the whole object, with all values of its environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class Change:
     action : {"create", "change", "leave"}
         What would be done.
     fields : tuple of str
-        ``"spec.replicas: 2 → 3"``, one per field that would change.
+        ``"spec.replicas: 2 → 3"``, one per field that would change. Values that look like secrets are hidden.
     """
 
     kind: str
@@ -55,8 +59,9 @@ def difference(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> Ch
     if before is None:
         return Change(kind, name, "create")
     old, new = dict(_leaves(before)), dict(_leaves(after))
+    hidden = _hidden(before) | _hidden(after)
     fields = tuple(
-        f"{path}: {_short(old.get(path))} → {_short(new.get(path))}"
+        _field(path, old.get(path), new.get(path), path in hidden)
         for path in sorted(old.keys() | new.keys())
         if old.get(path) != new.get(path)
     )
@@ -77,6 +82,35 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def _short(value: Any) -> str:
-    text = "nothing" if value is None else str(value)
+def _hidden(value: Any, path: str = "") -> frozenset[str]:
+    """Paths of values that must not be shown: of what has a secret's name, or follows a secret's flag."""
+    found: set[str] = set()
+    if isinstance(value, Mapping):
+        if "name" in value and "value" in value and looks_secret(str(value["name"])):
+            found.add(f"{path}.value")
+        secret = value.get("kind") == "Secret"
+        for key, inside in value.items():
+            place = f"{path}.{key}" if path else str(key)
+            found |= _hidden(inside, place) | ({place} if key == _APPLIED else set())
+            if secret and key in ("data", "stringData"):
+                found |= {leaf for leaf, _ in _leaves(inside, key)}
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for number, inside in enumerate(value):
+            before = value[number - 1] if number else None
+            if isinstance(before, str) and before.startswith("-") and "=" not in before and looks_secret(before):
+                found.add(f"{path}[{number}]")
+            named = inside.get("name", number) if isinstance(inside, Mapping) else number
+            found |= _hidden(inside, f"{path}[{named}]")
+    return frozenset(found)
+
+
+def _field(path: str, old: Any, new: Any, hidden: bool) -> str:
+    before, after = _said(old, hidden), _said(new, hidden)
+    return f"{path}: {before} → {after}{' (what differs is not shown)' if before == after else ''}"
+
+
+def _said(value: Any, hidden: bool) -> str:
+    if value is None:
+        return "nothing"
+    text = HIDDEN if hidden else masked(str(value))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -65,3 +65,60 @@ def test_in_words():
         f"    {IMAGE}: a:1 → <b>",
     ]
     assert "&lt;b&gt;" in changes._repr_html_()
+
+
+def env(**values):
+    """Environment of a container: plain values."""
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (
+            {"env": env(API_KEY="s3cret1")},
+            {"env": env(API_KEY="s3cret2")},
+            "env[API_KEY].value: *** → *** (what differs is not shown)",
+        ),
+        ({}, {"env": env(HF_TOKEN="s3cret")}, "env[HF_TOKEN].value: nothing → ***"),
+        ({"env": env(PGPASSWORD="s3cret")}, {}, "env[PGPASSWORD].value: *** → nothing"),
+        (
+            {"env": env(DATABASE_URL="postgres://app:s3cret1@db/x")},
+            {"env": env(DATABASE_URL="postgres://app:s3cret2@db/y")},
+            "env[DATABASE_URL].value: postgres://app:***@db/x → postgres://app:***@db/y",
+        ),
+        (
+            {"env": env(DATABASE_URL="postgres://app:s3cret1@db/x")},
+            {"env": env(DATABASE_URL="postgres://app:s3cret2@db/x")},
+            "env[DATABASE_URL].value: postgres://app:***@db/x → postgres://app:***@db/x (what differs is not shown)",
+        ),
+        ({}, {"args": ["serve", "--api-key", "s3cret", "--port", "80"]}, "args[2]: nothing → ***"),
+        ({}, {"args": ["serve", "--api-key=s3cret"]}, "args[1]: nothing → --api-key=***"),
+        ({}, {"command": ["sh", "-c", "TOKEN=s3cret serve"]}, "command[2]: nothing → TOKEN=*** serve"),
+        (
+            {},
+            {"readinessProbe": {"httpGet": {"httpHeaders": env(Authorization="Bearer s3cret")}}},
+            "readinessProbe.httpGet.httpHeaders[Authorization].value: nothing → ***",
+        ),
+        ({"env": env(MAX_TOKENS="512")}, {"env": env(MAX_TOKENS="1024")}, "env[MAX_TOKENS].value: 512 → 1024"),
+    ],
+)  # fmt: skip
+def test_a_secret_in_the_environment_is_not_shown(before, after, said):
+    """
+    That a value changes is said; the value is not, when its name or its form is that of a secret.
+    """
+    change = difference(deployment(**before), deployment(**after))
+    assert change.action == "change"
+    assert f"{IMAGE[:-5]}{said}" in change.fields
+    assert "s3cret" not in str(change)
+
+
+def test_copies_of_an_object_and_secrets_are_not_shown():
+    """
+    kubectl's annotation repeats the whole object; of a Secret nothing but the keys is said.
+    """
+    before, after = deployment(), deployment(image="a:2")
+    after["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": '{"value":"s3cret"}'}
+    assert "s3cret" not in str(difference(before, after))
+    was, becomes = ({"kind": "Secret", "metadata": {"name": "s"}, "data": {"user": text}} for text in ("czNjcmV0", "b3RoZXI="))
+    assert difference(was, becomes).fields == ("data.user: *** → *** (what differs is not shown)",)

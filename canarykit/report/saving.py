@@ -1,0 +1,132 @@
+"""What papermill saves after each cell, without the secrets that the notebook was given.
+
+The kernel has the real values; no file ever has them, however the run ends.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import nbformat
+from papermill.iorw import papermill_io
+from papermill.translators import PythonTranslator
+
+from canarykit.masking import HIDDEN, looks_secret, masked, masked_values, secrets_of
+from canarykit.progress import Stream
+
+__all__ = ["MaskedStream", "hidden_parameters", "known_secrets", "saving_masked"]
+
+_PICTURES = ("image/png", "image/jpeg", "application/pdf")
+
+
+class MaskedStream(Stream):
+    """A stream that masks what it shows.
+
+    Parameters
+    ----------
+    stream : file, optional
+        As in `Stream`.
+    known : collection of str
+        Secrets that are masked wherever they stand.
+    """
+
+    def __init__(self, stream: Any = None, known: Collection[str] = ()) -> None:
+        super().__init__(stream)
+        self._known = known
+
+    def write(self, text: str) -> int:
+        """Write what is left of a text without secrets."""
+        super().write(masked(text, self._known))
+        return len(text)
+
+    def passing(self, text: str) -> None:
+        """Show a line that the next one replaces, without secrets."""
+        super().passing(masked(text, self._known))
+
+
+def known_secrets(parameters: Mapping[str, Any]) -> frozenset[str]:
+    """Secrets in the parameters of a notebook: passwords and tokens of addresses, and all of what is called one."""
+    return frozenset().union(*(secrets_of(value, name) for name, value in parameters.items()))
+
+
+def hidden_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters as they may be written down."""
+    return {
+        name: HIDDEN if isinstance(value, str) and value and looks_secret(name) else masked_values(value, secrets_of(value))
+        for name, value in parameters.items()
+    }
+
+
+@contextmanager
+def saving_masked(target: Path, parameters: Mapping[str, Any], known: Collection[str]) -> Iterator[str]:
+    """Yield the path that papermill must be given, so that each save of the executed notebook is masked.
+
+    Parameters
+    ----------
+    target : Path
+        Where the notebook is written, readable by its owner alone.
+    parameters : mapping
+        As the notebook is given them.
+    known : collection of str
+        Secrets that are masked wherever they stand.
+    """
+    # Notebooks may be run side by side: each has a place of its own.
+    place, handler = f"canarykit-{uuid4().hex}:", _Handler(target, parameters, known)
+    papermill_io.register(place, handler)
+    try:
+        yield f"{place}{target}"
+    finally:
+        papermill_io._handlers.remove((place, handler))
+
+
+class _Handler:
+    """A place of papermill's where notebooks are written."""
+
+    def __init__(self, target: Path, parameters: Mapping[str, Any], known: Collection[str]) -> None:
+        self._target, self._parameters, self._known = target.absolute(), parameters, known
+
+    def write(self, text: str, path: str) -> None:
+        notebook = _without_secrets(nbformat.reads(text, as_version=4), self._parameters, self._known)
+        notebook.metadata.papermill["output_path"] = str(self._target)
+        _replace(self._target, nbformat.writes(notebook))
+
+    def pretty_path(self, path: str) -> str:
+        return str(self._target)
+
+
+def _without_secrets(notebook: Any, parameters: Mapping[str, Any], known: Collection[str]) -> Any:
+    """Return the notebook with all texts masked, and the parameters as they may be written down."""
+    hidden = hidden_parameters(parameters)
+    plain = nbformat.from_dict(_masked(notebook, known))
+    plain.metadata.papermill["parameters"] = hidden
+    if hidden != dict(parameters):
+        for cell in plain.cells:
+            if "injected-parameters" in cell.metadata.get("tags", ()):
+                cell.source = PythonTranslator.codify(hidden).rstrip("\n")
+    return plain
+
+
+def _masked(value: Any, known: Collection[str]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: inside if key in _PICTURES else _masked(inside, known) for key, inside in value.items()}
+    if isinstance(value, list):
+        return [_masked(inside, known) for inside in value]
+    return masked(value, known) if isinstance(value, str) else value
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a whole file or nothing: whoever is killed meanwhile leaves the one before."""
+    number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(number, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,165 @@
+"""Passwords and tokens in the parameters of a notebook: in no file of the report, and in nothing that is shown."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from click.testing import CliRunner
+from nbformat.v4 import new_code_cell, new_notebook
+
+from canarykit.cli import main
+from canarykit.report.saving import hidden_parameters
+
+pytestmark = pytest.mark.real("jupyter")
+
+SECRETS = ("s3cret-0f", "s3cret%2D0f", "d3fault-0f", "k3y-0f", "bWU6czNjcmV0LTBm")
+PARAMETERS = """\
+where: str = "kube:/ns?prometheus=http://me:d3fault-0f@host:9090"  # Where it runs
+api_key: str = ""  # For the service
+targets: list[str] = []  # Addresses
+journal: str | None = None  # File for the record
+"""
+SHOW = """\
+import base64, sys
+print(where, api_key, targets)
+print(where.partition("me:")[2].partition("@")[0], file=sys.stderr)
+{"where": where, "user": base64.b64encode(b"me:" + where[30:39].encode())}
+"""
+ROLLOUT = """\
+import canarykit as ck
+service = ck.Service("s", ck.Version("v1", command=["x", "{port}"]), ck.Version("v2", command=["x", "{port}"]))
+exp = ck.Experiment(service, "simulated", journal=journal)
+exp.deploy()
+exp.abort(f"nobody answers at {where}")
+"""
+WAIT = "import time; print('waiting now', where, flush=True); time.sleep(60)"
+
+
+def notebook(folder, *cells):
+    """Write a notebook that takes secrets; return its path."""
+    path = folder / "nb.ipynb"
+    first = new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
+    nbformat.write(new_notebook(cells=[first, *map(new_code_cell, cells)]), path)
+    return path
+
+
+def words(path, out):
+    """Words of the command line, with a secret in each of its parameters."""
+    given = {
+        "where": "kube:/ns?prometheus=http://me:s3cret-0f@host:9090&router=istio",
+        "api_key": "k3y-0f",
+        "targets": "[http%3A%2F%2Fme%3As3cret-0f%40host]",
+    }
+    return ["report", str(path), "--out", str(out), *(word for name in given for word in ("-p", name, given[name]))]
+
+
+def none_in(out, *shown):
+    """Assert that no file below a folder, and nothing that was shown, has a secret in it."""
+    files = [path for path in Path(out).rglob("*") if path.is_file()]
+    assert files
+    for text in [*(path.read_bytes() for path in files), *(each.encode() for each in shown)]:
+        for secret in SECRETS:
+            assert secret.encode() not in text
+    assert all(path.stat().st_mode & 0o077 == 0 for path in files)
+
+
+def executed(out):
+    """Sources and outputs of the executed notebook, as text."""
+    return nbformat.writes(nbformat.read(Path(out) / "nb.ipynb", as_version=4))
+
+
+def test_a_run_leaves_no_secret(tmp_path):
+    """
+    Journal, verdict, JUnit, page, executed notebook with its metadata and outputs, the summary for CI and the terminal; the
+    notebook itself had the real values.
+    """
+    out, summary = tmp_path / "out", tmp_path / "summary.md"
+    path = notebook(tmp_path, "assert api_key == 'k3' + 'y-0f' and where[30:39] == 's3cret-' + '0f'", SHOW, ROLLOUT)
+    done = CliRunner().invoke(main, words(path, out), env={"GITHUB_STEP_SUMMARY": str(summary)})
+    assert done.exit_code == 10, done.stdout + done.stderr
+    none_in(out, done.stdout, done.stderr, summary.read_text())
+    assert "nobody answers at kube:/ns?prometheus=http://me:***@host:9090&router=istio" in done.stdout
+    text = executed(out)
+    assert "prometheus=http://me:***@host:9090&router=istio" in text
+    assert "http%3A%2F%2Fme%3A***%40host" in text
+    assert nbformat.reads(text, as_version=4).metadata.papermill["parameters"]["api_key"] == "***"
+
+
+def test_a_cell_that_fails_leaves_no_secret(tmp_path):
+    """
+    Neither its message nor its traceback, which stands in the executed notebook and in the verdict.
+    """
+    out = tmp_path / "out"
+    path = notebook(tmp_path, "raise RuntimeError(f'cannot reach {where} with {api_key}: ' + where[30:39])")
+    done = CliRunner().invoke(main, words(path, out))
+    assert done.exit_code == 1
+    none_in(out, done.stdout, done.stderr)
+    assert "cannot reach kube:/ns?prometheus=http://me:***@host:9090&router=istio with ***: ***" in done.stdout
+    assert "papermill-error-cell" in executed(out)
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGINT,), (signal.SIGINT, signal.SIGINT), (signal.SIGKILL,)])
+def test_an_interrupted_run_leaves_no_secret(tmp_path, signals):
+    """
+    Interrupted once, twice, or killed while a cell runs: what papermill had saved until then has none.
+    """
+    out, path = tmp_path / "out", notebook(tmp_path, SHOW, WAIT)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "canarykit.cli", *words(path, out), "--die-with-parent"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    shown = ""
+    for line in process.stdout:
+        shown += line
+        if "waiting now" in line:
+            break
+    for number in signals:
+        os.kill(process.pid, number)
+        time.sleep(0.3)
+    shown += process.communicate(timeout=60)[0]
+    none_in(out, shown)
+    assert "waiting now kube:/ns?prometheus=http://me:***@host:9090" in shown
+    assert "http://me:***@host:9090" in executed(out)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("api_key", "k3y-0f"), ("limit", "http://me:s3cret-0f@host"), ("limit", "http%3A%2F%2Fme%3As3cret-0f%40h")],
+)
+def test_a_value_that_is_refused_is_not_shown(tmp_path, name, text):
+    """
+    The error names the parameter, and masks what was written.
+    """
+    path = tmp_path / "nb.ipynb"
+    cell = new_code_cell("api_key: int = 5\nlimit: int = 5\njournal = ''", metadata={"tags": ["parameters"]})
+    nbformat.write(new_notebook(cells=[cell]), path)
+    done = CliRunner().invoke(main, ["report", str(path), "--out", str(tmp_path / "out"), "-p", name, text])
+    assert done.exit_code == 2
+    assert f"parameter '{name}' of nb.ipynb is int, and" in done.stderr
+    assert not any(secret in done.stderr for secret in SECRETS)
+
+
+@pytest.mark.parametrize(
+    "words", [["judge", "a.csv", "http://me:s3cret-0f@host"], ["judge", "--alpha", "http://me:s3cret-0f@h"]]
+)
+def test_what_was_typed_wrongly_is_not_shown_in_full(words):
+    """
+    Messages about usage quote what was written, without the password.
+    """
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2
+    assert "http://me:***@h" in done.stderr
+    assert "s3cret" not in done.stderr
+
+
+def test_what_is_written_down_of_parameters():
+    """
+    Values of names that are secrets are hidden; others keep all but the password; plain ones are the same.
+    """
+    given = {"hf_token": "abc", "where": "kube:a?prometheus=http://u:abc@h", "rate": 5.0, "weights": [5, 25], "journal": None}
+    assert hidden_parameters(given) == given | {"hf_token": "***", "where": "kube:a?prometheus=http://u:***@h"}
