@@ -329,7 +329,7 @@ class Experiment:
 
     def snapshot(self) -> Snapshot:
         """Say where everything stands: at once, from any thread, whatever is being done."""
-        load = self.load
+        load, (judgement, needed) = self.load, self._evidence.judged
         return Snapshot(
             service=self.service.name,
             versions=(self.service.stable.name, self.service.canary.name),
@@ -339,8 +339,8 @@ class Experiment:
             standing=self._course.standing,
             rollout=self._course.rollout,
             running=self._course.running,
-            judgement=self._evidence.judgement,
-            needed=self._evidence.needed,
+            judgement=judgement,
+            needed=needed,
             ending=self.ending,
             traffic=None if load is None else load.asked,
             lost=self._traffic.lost,

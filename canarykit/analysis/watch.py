@@ -192,6 +192,8 @@ class Watch:
         stable, canary = self.totals.sum(axis=1)
         if not canary and self._canary_alone:
             return f"in no window did both versions serve: {self.uninformative:,} requests compare nothing"
+        # A request that failed or was refused has no duration: that one reached the version is not known here.
+        what = "no answered request of {} was counted" if self.metric.kind == "quantile" else "no request reached {}"
         if not canary:
-            return "no request reached the canary"
-        return self._question.no_reference(self.totals[0]) if stable else "no request reached stable"
+            return what.format("the canary")
+        return self._question.no_reference(self.totals[0]) if stable else what.format("stable")

@@ -65,5 +65,7 @@ def _named(answer: Answered) -> str:
     """What went wrong, in a word or two; empty when nothing did."""
     if answer.lost is not None:
         return f"lost ({answer.lost})"
+    if 300 <= answer.status < 400:
+        return f"redirected ({answer.status})"
     kind = kind_of(answer.status)
     return "" if kind == "ok" else f"{kind} ({answer.status})"

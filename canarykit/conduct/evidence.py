@@ -31,7 +31,7 @@ is small; one that serves nine tenths of the weight is found some seconds later 
 class Evidence:
     """Takes in windows, and judges them.
 
-    What changes it needs the experiment's lock; `judgement`, `needed` and `guardrails` may be read without.
+    What changes it needs the experiment's lock; `judged`, `judgement` and `guardrails` may be read without.
 
     Parameters
     ----------
@@ -68,9 +68,17 @@ class Evidence:
         self._latency: Counts = np.zeros(1, dtype=np.int64)
         self.guardrails = tuple(guardrails)
         self._judge = Judge(self.guardrails, **self._how)
-        self.judgement: Judgement = self._judge.judgement
-        self.needed = (float("nan"),) * len(self.guardrails)
-        """Seconds until each guardrail is likely to be decided; NaN when unknown."""
+        self.judged: tuple[Judgement, tuple[float, ...]] = self._judge.judgement, self._unknown
+        """What the evidence says, and seconds until each guardrail is likely to be decided (NaN when unknown): replaced whole."""
+
+    @property
+    def _unknown(self) -> tuple[float, ...]:
+        return (float("nan"),) * len(self.guardrails)
+
+    @property
+    def judgement(self) -> Judgement:
+        """What the evidence says."""
+        return self.judged[0]
 
     @property
     def requests(self) -> tuple[int, int]:
@@ -116,7 +124,7 @@ class Evidence:
     def _judge_by(self, guardrails: tuple[Guardrail, ...]) -> None:
         self.guardrails = guardrails
         self._judge = Judge(guardrails, **self._how)
-        self.judgement = self._judge.judgement
+        self.judged = self._judge.judgement, self._unknown
         self._record.begin({}, guardrails)
 
     def use_classes(self, classes: Sequence[Any]) -> None:
@@ -160,10 +168,9 @@ class Evidence:
         if judged and not window.waiting:
             self._judge.update(window)
             self._split_check.update(window, self._requests_take(window), self._slowest(window))
-            self.judgement = self._judge.judgement
             # What is still to come is known when the source has counted it.
             delay = self._cluster.telemetry.delay
-            self.needed = tuple(seconds + delay for _, seconds in self._judge.still_needed)
+            self.judged = self._judge.judgement, tuple(seconds + delay for _, seconds in self._judge.still_needed)
         return window
 
     def _answers(self, load: Traffic | None) -> list[Answered]:

@@ -33,6 +33,7 @@ def taken(*answers):
         (Answer(422), "20 × refused (422)"),
         (Answer(401), "20 × denied (401)"),
         (Answer(429), "20 × denied (429)"),
+        (Answer(302), "20 × redirected (302)"),
         (Answer(500), "20 × failed (500)"),
         (Answer(0, role="", lost="refused"), "20 × lost (refused)"),
         (Answer(503, role="", lost="gateway 503"), "20 × lost (gateway 503)"),
