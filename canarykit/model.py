@@ -133,7 +133,7 @@ class Version:
     command: Sequence[str] | None = None
     image: str | None = None
     ready: str = "/v2/health/ready"
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     trusted: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -175,7 +175,7 @@ class Service:
     stable: Version
     canary: Version
     replicas: int = 2
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if not self.name or not all(c.isalnum() or c in "-_." for c in self.name):

@@ -42,6 +42,7 @@ ALLOWED = {
         "clusters",
         "interrupts",
         "journal",
+        "masking",
         "metrics",
         "plan",
         "progress",

@@ -40,6 +40,10 @@ class Blunt(_Telemetry):
 
     tables = frozenset({"outcome", "latency"})
 
+    def read(self, now):
+        window = super().read(now)
+        return replace(window, counts={name: table for name, table in window.counts.items() if name in self.tables})
+
 
 @pytest.mark.parametrize("every", [15.0, 30.0, 60.0])
 def test_a_default_rollout_is_promoted_whatever_the_interval_of_scrapes(simulated, every):

@@ -13,8 +13,8 @@ _GRID: Array = np.array([1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0])
 
 _PRIOR: Array = np.log(np.array([0.6, *[0.4 / 7] * 7]))
 
-_EVENTS = 1.0
-"""Bad requests, or expected ones, that make a block of windows large enough to be compared with the next."""
+_EVENTS = 0.7
+"""Expected bad requests that make a block of windows large enough to be compared with the next."""
 
 
 class _Blocks:

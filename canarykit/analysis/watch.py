@@ -16,7 +16,7 @@ __all__ = ["Watch"]
 
 _MERGE_REQUESTS, _MERGE_CANARY = 20, 3
 
-_CAUTIOUS, _LIKELY = 0.85, 0.5
+_CAUTIOUS, _LIKELY = 0.9, 0.5
 """Quantiles of the posterior of φ: to blame a canary takes more caution than to clear it, which takes many requests anyway."""
 
 

@@ -69,7 +69,7 @@ class Evidence:
         self.guardrails = tuple(guardrails)
         self._judge = Judge(self.guardrails, **self._how)
         self.judged: tuple[Judgement, tuple[float, ...]] = self._judge.judgement, self._unknown
-        """What the evidence says, and seconds until each guardrail is likely to be decided (NaN when unknown): replaced whole."""
+        """What the evidence says, and seconds until each guardrail is likely to be decided; replaced whole."""
 
     @property
     def _unknown(self) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from canarykit.clusters.base import Clock
 from canarykit.conduct.record import Record
 from canarykit.errors import CanaryError
+from canarykit.masking import masked
 from canarykit.progress import Progress
 
 __all__ = ["Voice"]
@@ -58,18 +59,18 @@ class Voice:
 
     def say(self, text: str) -> None:
         """Say a line that stays."""
-        self.said = text
+        self.said = text = masked(text)
         if not _QUIET.get():
             self._show(self._progress.say, self._timed(text))
 
     def progress(self, text: str) -> None:
         """Say a line that the next one replaces."""
         if not _QUIET.get():
-            self._show(self._progress.passing, self._timed(text))
+            self._show(self._progress.passing, self._timed(masked(text)))
 
     def waiting(self, text: str) -> None:
         """Say what a cluster waits for, in its own words."""
-        self._show(self._progress.passing, text)
+        self._show(self._progress.passing, masked(text))
 
     @contextmanager
     def busy(self, doing: str) -> Iterator[None]:

@@ -58,7 +58,7 @@ def test_guardrails_are_rows_with_word_and_symbol(snapshot):
     """
     state = panel_state(snapshot)
     assert state.columns[:4] == ("guardrail", "stable", "canary", "effect, 95 %")
-    assert [row[0] for row in state.rows] == ["error rate", "p95 latency"]
+    assert [row[0] for row in state.rows] == ["error rate", "p95 latency", "refused requests", "denied requests"]
     assert all(row[-1] == "– no data" and "of 20" in row[-2] for row in state.rows)
 
 
@@ -69,7 +69,7 @@ def test_a_guardrail_that_is_not_decided_says_how_long_it_takes(experiment):
     exp = experiment("same")
     exp.shift(25)
     exp.observe("60s")
-    error_rate, latency = panel_state(exp.snapshot()).rows
+    error_rate, latency, *_ = panel_state(exp.snapshot()).rows
     assert error_rate[-1].startswith("? inconclusive, about ") and error_rate[-1].endswith(" more")
     assert latency[-1] == "✓ pass"
     exp.abort()
