@@ -95,9 +95,11 @@ def report_command(
 @click.option("--margin", multiple=True, metavar="[NAME=]RATIO", help="Pass only when shown no worse than this.")
 @click.option("--tolerate", multiple=True, metavar="[NAME=]RATIO", help="Fail only when shown worse than this.")
 @click.option("--ceiling", multiple=True, metavar="[NAME=]SHARE", help="Of rates: or below this share anyway.")
+@click.option("--limit", multiple=True, metavar="[NAME=]SHARE", help="Of rates: above this share stable is no reference [0.1].")
 @click.option("--mde", multiple=True, metavar="[NAME=]RATIO", help="The ratio one wants to find: fewer requests.")
 @click.option("--alpha", type=float, help="Chance of a false alarm, however often one looks [0.05].")
 @click.option("--split", type=click.Choice(SPLITS), default="realised", show_default=True, help="Of a CSV file: whose share.")
+@click.option("--dispersion", help="Of a CSV file: how much counts vary beyond chance, or 'estimated' [1].")
 @click.option("--json", "as_json", is_flag=True, help="Print all numbers as JSON.")
 @click.option("--kayenta", type=_FILE, help="Judge as Kayenta does, by its canary configuration or a request with one.")
 @click.option("--stable", type=_FILE, help="With --kayenta: CSV with the columns metric, value.")
@@ -113,6 +115,7 @@ def judge_command(
     cumulative: bool | None,
     alpha: float | None,
     split: Split,
+    dispersion: str | None,
     as_json: bool,
     kayenta: Path | None,
     stable: Path | None,
@@ -140,7 +143,8 @@ def judge_command(
     elif file.is_file() and file.open("rb").read(len(_SQLITE)) == _SQLITE:
         _judge_journal(file, changes, alpha, as_json)
     else:
-        _judge_counts(file, kind, quantile, cumulative, changes, alpha, split, as_json)
+        how = {"alpha": 0.05 if alpha is None else alpha, "split": split, "dispersion": _dispersion(dispersion)}
+        _judge_counts(file, kind, quantile, cumulative, changes, how, as_json)
 
 
 def _judge_journal(file: Path, changes: Mapping[str, Sequence[str]], alpha: float | None, as_json: bool) -> None:
@@ -162,22 +166,33 @@ def _judge_counts(
     quantile: float,
     cumulative: bool | None,
     changes: Mapping[str, Sequence[str]],
-    alpha: float | None,
-    split: Split,
+    how: Mapping[str, Any],
     as_json: bool,
 ) -> None:
     from canarykit.counts import judge_counts, read_counts
 
     tables, weights = read_counts(file, kind, quantile=quantile, cumulative=cumulative)
     defaults: dict[Kind, dict[str, float]] = {
-        "rate": {},
+        "rate": {"limit": 0.1},
         "histogram": {"tolerate": 1.2},
         "classes": {"tolerate": 0.0, "margin": 0.05},
         "score": {"tolerate": 0.0, "margin": 0.05},
     }
     guardrails = _changed([Guardrail(table.metric, **defaults[kind]) for table in tables], changes)
-    found = judge_counts(tables, guardrails, weights, alpha=0.05 if alpha is None else alpha, split=split)
+    found = judge_counts(tables, guardrails, weights, **how)
     _say(found, found.as_json(), found.judgement.word, as_json)
+
+
+def _dispersion(text: str | None) -> float | None:
+    """A number; None to have it estimated. A file of few windows says too little about it, so that 1 is the default."""
+    if text is None:
+        return 1.0
+    if text == "estimated":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise PlanError(f"--dispersion takes a number of 1 or more, or estimated, not {text!r}") from None
 
 
 def _judge_as_kayenta(config: Path, stable: Path, canary: Path, numbers: Mapping[str, Any], as_json: bool) -> None:
@@ -212,7 +227,9 @@ def _changed(guardrails: Sequence[Guardrail], changes: Mapping[str, Sequence[str
             if name and name not in asked:
                 raise PlanError(f"--{field}: there is no guardrail {name!r}, only {', '.join(asked)}")
             for guardrail in guardrails:
-                if guardrail.name == name or (not name and (field != "ceiling" or guardrail.metric.kind == "rate")):
+                if guardrail.name == name or (
+                    not name and (field not in ("ceiling", "limit") or guardrail.metric.kind == "rate")
+                ):
                     asked[guardrail.name][field] = value
     return [replace(guardrail, **asked[guardrail.name]) for guardrail in guardrails]
 
@@ -223,14 +240,41 @@ def _changed(guardrails: Sequence[Guardrail], changes: Mapping[str, Sequence[str
 @click.option("--base", required=True, type=float, help="Stable's share of bad requests: 0.01 is 1 %.")
 @click.option("--effect", required=True, type=float, help="Ratio of bad requests that is to be found.")
 @click.option("--alpha", type=float, default=0.05, show_default=True, help="Chance of a false alarm.")
+@click.option("--scrape-interval", metavar="N[s|min]", help="Time between two scrapes, when counts come from Prometheus.")
+@click.option("--prometheus", metavar="URL", help="Read the scrape interval from this Prometheus.")
 @click.option("--json", "as_json", is_flag=True, help="Print all numbers as JSON.")
-def power_command(rate: str, weights: Sequence[float], base: float, effect: float, alpha: float, as_json: bool) -> None:
+def power_command(
+    rate: str,
+    weights: Sequence[float],
+    base: float,
+    effect: float,
+    alpha: float,
+    scrape_interval: str | None,
+    prometheus: str | None,
+    as_json: bool,
+) -> None:
     """Say how many requests, and how long, it takes to find an effect: before a rollout starts."""
     from canarykit.analysis.power import plan
     from canarykit.load.load import per_second
+    from canarykit.plan import seconds
 
-    found = plan(per_second(rate), weights or (5.0,), base, effect, alpha=alpha)
+    if scrape_interval is not None and prometheus is not None:
+        raise click.UsageError("--scrape-interval says what --prometheus would be asked for: give one of them")
+    interval = seconds(scrape_interval) if scrape_interval is not None else 0.0
+    if prometheus is not None:
+        interval = _scrape_interval(prometheus)
+    found = plan(per_second(rate), weights or (5.0,), base, effect, alpha=alpha, interval=interval)
     click.echo(json.dumps(found.as_json(), indent=1, allow_nan=False) if as_json else str(found))
+
+
+def _scrape_interval(prometheus: str) -> float:
+    """Interval at which a Prometheus scrapes most of its targets, in seconds."""
+    from canarykit.telemetry.asking import PrometheusApi
+
+    interval = PrometheusApi(prometheus).usual_interval()
+    if interval is None:
+        raise click.ClickException("this Prometheus does not say how often it scrapes: give --scrape-interval instead")
+    return interval
 
 
 def _end_with_parent() -> None:

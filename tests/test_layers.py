@@ -54,7 +54,7 @@ ALLOWED = {
     "experiment": {"charts", "clusters", "conduct", "history", "journal", "metrics", "plan", "rollout", "snapshot"},
     "panel": {"charts", "clusters", "experiment", "history", "load", "rollout", "snapshot", "words"},
     "report": {"clusters", "history", "journal", "masking", "progress"},
-    "cli": {"analysis", "clusters", "counts", "history", "journal", "load", "masking", "report"},
+    "cli": {"analysis", "clusters", "counts", "history", "journal", "load", "masking", "plan", "report", "telemetry"},
 }
 FOREIGN = {
     "ipywidgets": {"panel"},

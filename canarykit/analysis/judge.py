@@ -183,8 +183,9 @@ class Judge:
         metric = watch.metric
         failure = self._failures.get(metric.name)
         if failure is not None:
-            cells = words.cells(failure.comparison, metric)
-            return Verdict(metric.name, "fail", failure.sentence, failure.comparison, cells)
+            # Evidence that has shrunk since does not clear a canary: then the numbers are those of the alarm.
+            shown = watch.comparison(self.alpha, failed=True) if watch.log_e >= math.log(self._alarm_at) else failure.comparison
+            return Verdict(metric.name, "fail", failure.sentence, shown, words.cells(shown, metric))
         comparison = watch.comparison(self.alpha)
         word: Word = "inconclusive"
         missing = watch.missing()

@@ -86,6 +86,7 @@ def judge_counts(
     *,
     alpha: float = 0.05,
     split: Split = "realised",
+    dispersion: float | None = 1.0,
 ) -> Findings:
     """Judge counts window by window, as a rollout does.
 
@@ -97,6 +98,8 @@ def judge_counts(
         One per table, in the same order.
     alpha, split
         As in `Judge`.
+    dispersion : float, optional
+        As in `Judge`; None has it estimated from window to window, which takes a file of some dozen windows.
 
     Raises
     ------
@@ -107,7 +110,7 @@ def judge_counts(
         raise PlanError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
     if split == "known" and not weights:
         raise PlanError("a known split needs the column weight: percent that the canary was configured to receive")
-    judge = Judge(guardrails, alpha=alpha, split=split)
+    judge = Judge(guardrails, alpha=alpha, split=split, dispersion=dispersion)
     seen = idle = 0
     for window, both_served in _windows(tables, weights or {}):
         seen += 1

@@ -12,6 +12,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import multimode
 from typing import Any
 
 from canarykit.errors import PlanError, TelemetryError
@@ -91,10 +92,11 @@ class PrometheusApi:
             return None
         return [target for target in found if isinstance(target, dict)] if isinstance(found, list) else None
 
-    def longest_interval(self) -> float | None:
-        """Seconds between two scrapes of the target that is scraped least often; None when it does not say."""
+    def usual_interval(self) -> float | None:
+        """Seconds between two scrapes of most targets; the longer of two that are as frequent. None when it does not say."""
         told = [seconds_of(target.get("scrapeInterval")) for target in self.targets() or ()]
-        return max((seconds for seconds in told if seconds is not None), default=None)
+        frequent = multimode(seconds for seconds in told if seconds is not None)
+        return max(frequent, default=None)
 
     def _answer(self, path: str, body: bytes | None, what: str) -> bytes:
         request = urllib.request.Request(f"{self.url}{path}", body)

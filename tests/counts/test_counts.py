@@ -540,3 +540,20 @@ def test_power_on_the_command_line():
         options = {"--rate": "2/s", "--weight": 5, "--base": 0.01, "--effect": 2} | dict([bad])
         code, _, err = run("power", *[part for option in options.items() for part in option])
         assert code == 2 and err.startswith("canarykit: ")
+
+
+def test_dispersion_and_limit_are_options(csv):
+    """
+    Evidence of a file is taken to the power of 1/φ when φ is said or estimated; a broken stable is no reference.
+    """
+    worse = csv(rates(60, 0.01, 0.02, share=0.5))
+    plain, halved = judged(worse), judged(worse, "--dispersion", 2)
+    assert halved["metrics"]["error rate"]["log_e"] == pytest.approx(plain["metrics"]["error rate"]["log_e"] / 2)
+    estimated = judged(worse, "--dispersion", "estimated")
+    assert 0 < estimated["metrics"]["error rate"]["log_e"] <= plain["metrics"]["error rate"]["log_e"]
+    assert run("judge", worse, "--dispersion", "much")[0] == 2
+    broken = csv(rates(300, 0.4, 0.4, share=0.5))
+    found = judged(broken)
+    assert found["verdict"] == "no data"
+    assert "stable is bad in 4" in found["sentence"]
+    assert judged(broken, "--limit", 0.6)["verdict"] == "pass"

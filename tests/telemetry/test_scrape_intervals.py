@@ -150,3 +150,42 @@ def test_durations_are_read_as_prometheus_writes_them(text, seconds):
     Numbers with units, one after the other; anything else is unknown.
     """
     assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize(("interval", "seconds"), [("15s", 15), ("30s", 30), ("1m", 60)])
+def test_power_rounds_up_to_scrapes(prometheus, interval, seconds):
+    """
+    What a question costs comes in whole scrapes, after the one that says where counting begins. Prometheus says how long.
+    """
+    from click.testing import CliRunner
+
+    from canarykit.cli import main
+
+    prometheus.targets = targets(stable=interval, canary=interval)
+    asked = ["power", "--rate", "1000/s", "--weight", "50", "--base", "0.01", "--effect", "2", "--json"]
+    plain, by_hand, read = (
+        CliRunner().invoke(main, [*asked, *more])
+        for more in ([], ["--scrape-interval", f"{seconds}s"], ["--prometheus", f"http://{prometheus.url}"])
+    )
+    at_once = json.loads(plain.output)["steps"][0]["seconds"]
+    assert 0 < at_once < 15
+    assert json.loads(by_hand.output)["steps"][0]["seconds"] == 2 * seconds
+    assert json.loads(read.output) == json.loads(by_hand.output)
+    assert f"every {seconds} s" in json.loads(read.output)["question"]
+
+
+def test_power_asks_for_the_interval_that_a_prometheus_does_not_tell(prometheus):
+    """
+    Thanos and Mimir do not say how often they are fed: the option is named, and two answers to one question are refused.
+    """
+    from click.testing import CliRunner
+
+    from canarykit.cli import main
+
+    asked = ["power", "--rate", "10/s", "--base", "0.01", "--effect", "2", "--prometheus", f"http://{prometheus.url}"]
+    untold = CliRunner().invoke(main, asked)
+    assert untold.exit_code != 0
+    assert "--scrape-interval" in untold.output
+    twice = CliRunner().invoke(main, [*asked, "--scrape-interval", "30s"])
+    assert twice.exit_code == 2
+    assert "give one of them" in twice.output
