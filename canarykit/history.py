@@ -124,6 +124,11 @@ class History:
         """Whether a sender was too slow for its own schedule."""
         return any(load.get("overloaded") for load in self.loads)
 
+    @property
+    def unsent(self) -> int:
+        """Requests that were due and never sent, because as many were under way as the sender's machine takes."""
+        return sum(int(load.get("unsent", 0)) for load in self.loads)
+
     def remarks(self) -> list[str]:
         """What must be known before a difference in latency is believed."""
         latency = next((g.metric for g in self.guardrails if g.metric.table == "latency"), None)

@@ -62,7 +62,8 @@ def _head(title: str, found: dict[str, Any]) -> str:
     if found["duration_s"] is not None:
         facts["duration"] = f"{found['duration_s']:.0f} s"
     if found["sender_overloaded"]:
-        facts["warning"] = "the sender of the traffic fell behind its own schedule: do not believe latencies"
+        unsent = f" and could not send {found['unsent']:,} requests" if found["unsent"] else ""
+        facts["warning"] = f"the sender of the traffic fell behind its own schedule{unsent}: do not believe latencies"
     rows = "".join(f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd></div>" for k, v in facts.items())
     sentence, _, rest = found["sentence"].partition("\n")
     quoted = f"<pre>{html.escape(rest)}</pre>" if rest else ""

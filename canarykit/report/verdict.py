@@ -25,19 +25,20 @@ def verdict(history: History | None, ending: Ending) -> dict[str, Any]:
     Returns
     -------
     dict
-        outcome, sentence, exit_code, requests (per version), lost, lost_by_cause, sender_overloaded, duration_s,
+        outcome, sentence, exit_code, requests (per version), lost, lost_by_cause, unsent, sender_overloaded, duration_s,
         simulated, versions, alpha, steps, guardrails. Unknown numbers are null.
     """
     found: dict[str, Any] = {"outcome": ending.outcome, "sentence": ending.sentence, "exit_code": ending.exit_code}
     if history is None:
         return found | {
-            "requests": dict.fromkeys(ROLES, 0), "lost": 0, "lost_by_cause": {}, "sender_overloaded": False,
+            "requests": dict.fromkeys(ROLES, 0), "lost": 0, "lost_by_cause": {}, "unsent": 0, "sender_overloaded": False,
             "duration_s": None, "simulated": False, "versions": {}, "alpha": None, "steps": [], "guardrails": [],
         }  # fmt: skip
     return found | {
         "requests": dict(zip(ROLES, history.requests, strict=True)),
         "lost": sum(history.lost.values()),
         "lost_by_cause": history.lost,
+        "unsent": history.unsent,
         "sender_overloaded": history.overloaded,
         "duration_s": _number(history.ended - history.began, 3),
         "simulated": history.simulated,
