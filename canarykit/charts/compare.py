@@ -12,6 +12,7 @@ from canarykit.words import effect, levels
 
 if TYPE_CHECKING:
     from canarykit.history import History
+    from canarykit.model import Guardrail
 
 __all__ = ["compare", "finding"]
 
@@ -37,7 +38,9 @@ def _counted(requests: tuple[int, int]) -> str:
 
 
 def compare(history: History) -> Chart:
-    """Draw levels, effect and evidence of every guardrail, with the canary's weight on top.
+    """Draw levels, effect and evidence of the guardrails, with the canary's weight on top.
+
+    Refused and denied requests are left out where there were none: the table of guardrails says so in fewer words.
 
     Parameters
     ----------
@@ -46,7 +49,8 @@ def compare(history: History) -> Chart:
     """
     from matplotlib.ticker import MaxNLocator
 
-    rows = len(history.guardrails)
+    drawn = _drawn(history)
+    rows = len(drawn)
     figure = sheet(_WIDTH, _HEAD + _ROW * rows)
     axes = figure.subplots(
         rows + 1, 3, sharex=True, squeeze=False, height_ratios=[0.45] + [1] * rows, width_ratios=[1.5, 1.1, 0.9]
@@ -60,7 +64,7 @@ def compare(history: History) -> Chart:
         ax.axis("off")
         ax.text(0, 0, note, transform=ax.transAxes, fontsize=9, color=GREY, va="bottom")
     table, effects = history.levels(), history.effects()
-    for row, guardrail in zip(axes[1:], history.guardrails, strict=True):
+    for row, guardrail in zip(axes[1:], drawn, strict=True):
         draw_levels(row[0], table, metric=guardrail.metric)
         draw_effect(row[1], effects, guardrail=guardrail)
         draw_evidence(row[2], effects, metric=guardrail.metric, alarm_at=1 / float(history.facts.get("alpha", 0.05)))
@@ -71,6 +75,13 @@ def compare(history: History) -> Chart:
     for ax in axes[-1]:
         ax.set_xlabel("seconds", fontsize=8.5, color=INK)
     return finished(figure, history, finding(history), _shows(history))
+
+
+def _drawn(history: History) -> list[Guardrail]:
+    """Guardrails that have something to draw."""
+    pairs = zip(history.guardrails, history.judgement.verdicts, strict=True)
+    drawn = [g for g, verdict in pairs if g.metric.table not in ("refused", "denied") or any(verdict.comparison.events)]
+    return drawn or list(history.guardrails)
 
 
 def _shows(history: History) -> str:

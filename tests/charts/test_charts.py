@@ -156,3 +156,17 @@ def test_a_picture_is_saved(history, tmp_path):
     In the format that the name says.
     """
     assert compare(history).save(tmp_path / "rollout.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize(("scenario", "rows"), [("good", 2), ("refusing", 3)])
+def test_refusals_are_drawn_where_there_were_any(simulated, scenario, rows):
+    """
+    Of the default guardrails those about refusals and denials take a row only when something was refused or denied.
+    """
+    exp = simulated(scenario)
+    exp.shift(50)
+    exp.observe("20s")
+    chart = compare(exp.history())
+    assert len(chart.figure.axes) == 3 * (rows + 1)
+    titles = " ".join(ax.get_title(loc="left") for ax in chart.figure.axes)
+    assert ("refused requests" in titles) == (scenario == "refusing")
