@@ -148,9 +148,9 @@ class Experiment:
             self.cluster.deploy(self.service)
         with self._life.lock:
             self._life.begin()
-            self._record.begin({"sources": dict(self.cluster.telemetry.sources)}, self.guardrails)
             left_out = self._evidence.begin(self._optional)
             self._course.begin()
+            self._evidence.record_sources()
             took = self.cluster.clock.now() - start
             name = f"{self.service.name} (simulated)" if self.cluster.simulated else self.service.name
             self._voice.note("deploy", f"{name}: both versions ready in {took:.1f} s at {self.cluster.url}")

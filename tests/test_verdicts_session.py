@@ -32,7 +32,8 @@ class Late(_Telemetry):
         if now < self._due:
             return Window(now, now, self._split, {}, note="Prometheus has yet to scrape", waiting=True)
         self._due += self._every
-        return super().read(now)
+        window = super().read(now)
+        return replace(window, counts={name: table for name, table in window.counts.items() if name != "confusion"})
 
 
 class Blunt(_Telemetry):
@@ -156,3 +157,29 @@ def test_an_ending_without_losses_says_nothing_of_them(simulated):
     assert ending.outcome == "promoted"
     assert "lost" not in ending.sentence
     assert "after the end" not in ending.sentence
+
+
+def test_the_journal_knows_where_counts_come_from_as_soon_as_the_source_does(simulated):
+    """
+    What a source learns while it is read, such as a pod that is scraped twice, is recorded then.
+    """
+    exp = simulated()
+    exp.shift(50)
+    exp.cluster.telemetry.sources = {"requests": "drawn at random", "scraped twice": "chat-0"}
+    exp.observe("2s")
+    assert exp.journal.facts["sources"]["scraped twice"] == "chat-0"
+
+
+def test_labelled_answers_between_two_scrapes_are_not_lost(simulated):
+    """
+    Answers that come while the source waits are in the confusion of the next window that is kept.
+    """
+    cluster = SimulatedCluster("good")
+    cluster.telemetry = Late(cluster, 15.0)
+    exp = simulated(cluster=cluster)
+    batches = [[Answer(f"r-{n}", 1e12, 0.01, 0.0, 200, "canary", True, None, 3, 3)] for n in range(40)]
+    exp.shift(50)
+    exp.load.answers = lambda: batches.pop() if batches else []
+    exp.observe("75s")
+    counted = sum(int(w.counts["confusion"][1].sum()) for w in exp.journal.windows() if "confusion" in w.counts)
+    assert counted == 40

@@ -132,8 +132,12 @@ class SplitCheck:
 
     @property
     def log_e(self) -> float:
-        """Evidence, natural log, that the served share is not the configured one."""
-        return mixture(self._wealth + self._waiting, self._prior)
+        """Evidence, natural log, that the served share is not the configured one.
+
+        It has to show with requests in flight and without: the former end a queue's difference, and the latter one that
+        requests make which were forced to a version and are in flight.
+        """
+        return min(mixture(self._wealth + self._waiting, self._prior), mixture(self._wealth, self._prior))
 
     def update(self, window: Window, requests_take: float = 0.0, slowest: float = 0.0) -> None:
         """Take in one window.

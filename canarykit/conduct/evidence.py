@@ -63,6 +63,8 @@ class Evidence:
         self._split_check = SplitCheck(alpha=min(alpha, _SPLIT_ALPHA))
         self._sender: Traffic | None = None
         self._own = OwnAnswers()
+        self._held: list[Answered] = []
+        self._sources: dict[str, str] = {}
         self.waiting = ""
         """What the source waits for, when it had nothing new."""
         self._latency: Counts = np.zeros(1, dtype=np.int64)
@@ -121,6 +123,13 @@ class Evidence:
             self._judge_by(tuple(g for g in self.guardrails if g not in missing))
         return tuple(guardrail.name for guardrail in missing)
 
+    def record_sources(self) -> None:
+        """Record where counts come from, when that has become known more exactly."""
+        sources = dict(self._cluster.telemetry.sources)
+        if sources != self._sources:
+            self._sources = sources
+            self._record.begin({"sources": sources}, self.guardrails)
+
     def _judge_by(self, guardrails: tuple[Guardrail, ...]) -> None:
         self.guardrails = guardrails
         self._judge = Judge(guardrails, **self._how)
@@ -161,9 +170,13 @@ class Evidence:
             self._cluster.telemetry.label(said)
         window = replace(self._cluster.telemetry.read(self._cluster.clock.now()), judged=judged)
         window = self._without_unread(window)
-        if load is not None and said and self._classes == tuple(load.classes):
+        said = [*self._held, *said]
+        self._held = said if window.waiting else []  # such a window is not kept: its answers are in the next one
+        if load is not None and said and not window.waiting and self._classes == tuple(load.classes):
             window = self._with_confusion(window, said, since)
         self.use_buckets()
+        if window.counts:
+            self.record_sources()
         self.waiting = window.note if window.waiting else ""
         if judged and not window.waiting:
             self._judge.update(window)

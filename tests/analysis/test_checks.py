@@ -138,6 +138,18 @@ def test_a_lie_during_a_queue_is_found(rng):
     assert "the gateway gave the canary" in check.alarm
 
 
+def test_forced_requests_in_flight_are_no_lie(rng):
+    """
+    Fifty streams that a tester's header sent to the canary stay open: they are in flight, and say nothing about the router.
+    """
+    check = SplitCheck(alpha=0.001)
+    for at in range(120):
+        canary = int(rng.binomial(40, 0.05))
+        counts = {"outcome": np.array([[40 - canary, 0], [canary, 0]])}
+        check.update(Window(at, at + 1.0, TrafficSplit(5), counts, in_flight=(1, 50)))
+    assert check.alarm is None
+
+
 def test_requests_that_the_router_did_not_assign_are_not_its_fault(window):
     """
     Where pods count what is sent to them directly as well, the sentence says so and blames nobody.
