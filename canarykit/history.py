@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["History", "Look", "replay"]
 
+_SHARES = {"realised": "the split that each really had", "known": "the weight in force"}
+
 _LOOKS = 150
 """A longer history is drawn with about this many looks; its evidence still comes from every window."""
 
@@ -36,7 +39,7 @@ class Look:
     comparisons : tuple of Comparison
         One per guardrail.
     log_e : float
-        Evidence of the family, natural log.
+        Strongest adjusted evidence of a guardrail, natural log.
     """
 
     time: float
@@ -206,12 +209,12 @@ class History:
             numbers = f"alarm when shown above ×{guardrail.tolerate:g}, pass when shown below ×{guardrail.margin:g}"
             ceiling = "" if guardrail.ceiling is None else f" or under {100 * guardrail.ceiling:g} %"
             limit = "" if guardrail.limit is None else f"; no reference when stable is above {100 * guardrail.limit:g} %"
-            phi = verdict.comparison.dispersion
-            varies = "" if phi == 1 else f"; counts vary {phi:g} times as much as chance does (φ, {how})"
-            rows.append((guardrail.name, numbers + ceiling + limit + varies))
+            rows.append((guardrail.name, numbers + ceiling + limit))
+            if guardrail.metric.kind == "rate":
+                rows.append((f"variation of {guardrail.name}", _variation(verdict.comparison, how)))
         steps = self.facts.get("plan", {}).get("steps", [])
         rows.append(("steps", ", ".join(f"{step['weight']:g} % for {step['hold']:g} s" for step in steps)))
-        rows.append(("windows", f"{self.windows:,}, compared by the split that each really had"))
+        rows.append(("windows", f"{self.windows:,}, compared by {_SHARES[self.facts.get('split', 'realised')]}"))
         rows += [(name, str(version)) for name, version in self.facts.get("software", {}).items()]
         rows += [("traffic", _listed(load["asked"])) for load in self.loads if "asked" in load]
         return pd.DataFrame(rows, columns=["what", "value"])
@@ -222,6 +225,14 @@ class History:
 
         rows = [{"at": f"{e['time'] - self.began:.1f} s", "what": e["kind"], "why": e["text"]} for e in self.events]
         return pd.DataFrame(rows, columns=["at", "what", "why"])
+
+
+def _variation(comparison: Comparison, how: str) -> str:
+    """How much counts vary from window to window, as multiples of chance."""
+    used = f"an alarm takes it as {comparison.dispersion:g}"
+    if math.isnan(comparison.likely_dispersion):
+        return f"φ is not known without bad requests; {used}"
+    return f"φ = {comparison.likely_dispersion:g} times that of chance ({how}); {used}"
 
 
 def _listed(asked: Mapping[str, Any]) -> str:

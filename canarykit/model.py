@@ -370,7 +370,9 @@ class Comparison:
     alpha : float
         Error budget: the interval misses at most in this share of rollouts.
     dispersion : float
-        How much more the counts vary from window to window than those of independent requests (φ); 1 when they do not.
+        How much more the counts vary from window to window than those of independent requests (φ), as an alarm takes it.
+    likely_dispersion : float
+        The same as it most likely is; NaN when it is estimated and nothing is known yet.
     """
 
     metric: str
@@ -385,6 +387,7 @@ class Comparison:
     log_e_any: float = 0.0
     alpha: float = 0.05
     dispersion: float = 1.0
+    likely_dispersion: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,7 +457,7 @@ class Judgement:
     verdicts : tuple of Verdict
         One per guardrail, in the order given.
     log_e : float
-        Evidence of the family (weighted mean of the guardrails' e-values), natural log.
+        Strongest evidence of a guardrail, adjusted for asking all of them, natural log.
     alarm : Alarm, optional
         Set once, kept for good.
     """

@@ -154,7 +154,8 @@ def _at_step(rollout: Rollout, step: Step, judgement: Judgement | None, now: flo
     if too_long and (judgement.suspects or (rollout.ahead is None and judgement.word != "pass")):
         return Decision("stop", f"not shown to be safe within {held:.0f} s: {judgement.sentence}", outcome="inconclusive")
     if judgement.suspects:
-        return Decision("hold", "; ".join(verdict.sentence for verdict in judgement.suspects))
+        suspicion = "; ".join(verdict.sentence for verdict in judgement.suspects)
+        return Decision("hold", f"the weight does not rise from {step.weight:g} %: {suspicion}")
     if rollout.requests < step.min_requests:
         if too_long:
             reason = f"only {rollout.requests} of {step.min_requests} canary requests in {held:.0f} s at {step.weight:g} %"

@@ -117,7 +117,7 @@ def suspected(comparison: Comparison, metric: Metric, guardrails: int) -> str:
     evidence = odds(comparison.log_e, comparison.alarm_at)
     return (
         f"{metric.name} {levels(comparison, metric)}: evidence that the canary is worse is {evidence}, enough for one "
-        f"guardrail but not yet for {guardrails} together; the weight does not rise meanwhile"
+        f"guardrail but not yet for {guardrails} together"
     )
 
 

@@ -144,7 +144,7 @@ def test_an_ending_tells_what_was_lost_in_a_promotion_and_after(simulated, tmp_p
     ending = exp.run(PLAN)
     assert ending.outcome == "promoted"
     assert "10 of the requests that the kit sent were lost (3 refused, 7 timed out)" in ending.sentence
-    assert "requests failed during the promotion or after the end" in ending.sentence
+    assert "requests failed during the promotion and after it" in ending.sentence
     assert exp.journal.ending == ending
     assert exp.ending == ending
 
@@ -156,7 +156,7 @@ def test_an_ending_without_losses_says_nothing_of_them(simulated):
     ending = simulated().run(PLAN)
     assert ending.outcome == "promoted"
     assert "lost" not in ending.sentence
-    assert "after the end" not in ending.sentence
+    assert "after it" not in ending.sentence
 
 
 def test_the_journal_knows_where_counts_come_from_as_soon_as_the_source_does(simulated):

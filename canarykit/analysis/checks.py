@@ -125,7 +125,7 @@ class SplitCheck:
         self._prior = raw - np.logaddexp.reduce(raw)
         self._wealth = np.zeros_like(self._bets)
         self._waiting = np.zeros_like(self._bets)
-        self._asked = self._served = 0.0
+        self._asked = self._served = self._asked_in_flight = self._served_in_flight = 0.0
         self._split: TrafficSplit | None = None
         self._since, self._suspected, self._slowest = -math.inf, math.inf, 0.0
         self.alarm: str | None = None
@@ -138,6 +138,15 @@ class SplitCheck:
         requests make which were forced to a version and are in flight.
         """
         return min(mixture(self._wealth + self._waiting, self._prior), mixture(self._wealth, self._prior))
+
+    def begin(self) -> None:
+        """Count anew, under another weight or the same: what is in flight was assigned under the one before."""
+        self._wealth = self._wealth + self._waiting
+        self._waiting = np.zeros_like(self._bets)
+        self._asked += self._asked_in_flight
+        self._served += self._served_in_flight
+        self._asked_in_flight = self._served_in_flight = 0.0
+        self._split = None
 
     def update(self, window: Window, requests_take: float = 0.0, slowest: float = 0.0) -> None:
         """Take in one window.
@@ -169,9 +178,10 @@ class SplitCheck:
         self._served += canary
         in_flight = window.in_flight or (0, 0)
         self._waiting = log_wealth(in_flight[1], sum(in_flight), share, self._bets)
-        self._sound(window, max(requests_take, slowest), in_flight)
+        self._asked_in_flight, self._served_in_flight = sum(in_flight) * share, in_flight[1]
+        self._sound(window, max(requests_take, slowest))
 
-    def _sound(self, window: Window, requests_take: float, in_flight: tuple[int, int]) -> None:
+    def _sound(self, window: Window, requests_take: float) -> None:
         """Alarm when the difference is there, and is no queue."""
         if self.log_e < self._line:
             self._suspected, self._slowest = math.inf, 0.0
@@ -181,8 +191,7 @@ class SplitCheck:
         self._suspected = min(self._suspected, window.start if is_long else window.end)
         lasts = window.end - self._suspected
         if self.alarm is None and (window.in_flight is not None or lasts >= _QUEUES * self._slowest):
-            served, asked = self._served + in_flight[1], self._asked + sum(in_flight) * window.split.share
-            self.alarm = self._sentence(served, asked)
+            self.alarm = self._sentence(self._served + self._served_in_flight, self._asked + self._asked_in_flight)
 
     def _sentence(self, served: float, asked: float) -> str:
         counted = f"{served:,.0f} requests where the configured weights ask for {asked:,.0f}"

@@ -10,13 +10,15 @@ import numpy as np
 
 from canarykit import words
 from canarykit.analysis.bets import Array
-from canarykit.analysis.families import closure, family
+from canarykit.analysis.families import closure
 from canarykit.analysis.questions import SPLITS, Split
 from canarykit.analysis.watch import Watch
 from canarykit.errors import PlanError
 from canarykit.model import Alarm, Comparison, Guardrail, Judgement, Verdict, Window, Word
 
 __all__ = ["Judge"]
+
+_LEAST = 1e-300
 
 _LARGEST = 600.0
 """Natural logarithm of an e-value beyond which it is not told apart from larger ones."""
@@ -112,7 +114,7 @@ class Judge:
         log_e = [watch.log_e for watch in self._watches]
         if max(log_e) < line:  # an adjusted e-value is no larger than its own: most looks end here
             return
-        adjusted = closure(np.exp(np.minimum(log_e, _LARGEST)), self._weights)
+        adjusted = self._adjusted()
         for number in np.argsort(-np.array(log_e), kind="stable"):
             watch = self._watches[number]
             if adjusted[number] < self._alarm_at or watch.metric.name in self._failures:
@@ -153,8 +155,12 @@ class Judge:
 
     @property
     def log_e(self) -> float:
-        """Evidence of the family: the weighted mean of its e-values, natural log."""
-        return family([watch.log_e for watch in self._watches], self._weights)
+        """Strongest evidence of a guardrail, adjusted for asking all of them, natural log."""
+        return float(np.log(max(self._adjusted().max(), _LEAST)))
+
+    def _adjusted(self) -> Array:
+        """E-values of the guardrails, adjusted by the closed test of the family."""
+        return closure(np.exp(np.minimum([watch.log_e for watch in self._watches], _LARGEST)), self._weights)
 
     @property
     def judgement(self) -> Judgement:
@@ -194,7 +200,7 @@ class Judge:
             word, sentence = "no data", missing
         elif suspect:
             sentence = words.suspected(comparison, metric, len(self._watches))
-        elif watch.log_e_safe >= math.log(1 / self.beta):
+        elif watch.clearable and watch.log_e_safe >= math.log(1 / self.beta):
             word, sentence = "pass", words.passed(comparison, metric, watch.guardrail.margin, watch.guardrail.ceiling)
         else:
             sentence = words.undecided(comparison, metric, watch.guardrail.margin, *watch.still_needed())

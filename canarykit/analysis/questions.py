@@ -63,16 +63,36 @@ class Question(Protocol):
         """Level of one version with these counts."""
         ...
 
-    def needed(self, totals: Counts, levels: tuple[float, float]) -> float:
-        """Further requests until it is likely to be decided; NaN when that cannot be said."""
+    def needed(self, totals: Counts, levels: tuple[float, float], dispersion: float) -> float:
+        """Further requests until it is likely to be decided, at φ = 1; NaN when that cannot be said.
+
+        Evidence so far counts by as much as it does at this dispersion.
+        """
         ...
 
     def shown_worse(self, log_line: float, interval: tuple[float, float]) -> tuple[float, float]:
         """Interval of a guardrail that fails at a line (natural log): what it rejects is not in it, or nothing is known."""
         ...
 
-    def no_reference(self, stable: Array) -> str | None:
-        """Say why stable, with these counts, is nothing to compare with; None when it is."""
+    def apart(self, row: Array) -> tuple[float, float]:
+        """Requests of one version that are as they should be, and those that make it no reference when they are many."""
+        ...
+
+    def no_reference(self, good: float, bad: float, *, surely: bool = False) -> str | None:
+        """Say why stable, with such counts, is nothing to compare with; None when it is.
+
+        Parameters
+        ----------
+        good, bad : float
+            As of `apart`.
+        surely : bool
+            Whether it must be above the limit by more than chance does: by three standard deviations.
+        """
+        ...
+
+    @property
+    def needed_of_stable(self) -> int:
+        """Requests of stable from which on its level is taken for what it is; nothing passes before."""
         ...
 
     @property
@@ -91,7 +111,9 @@ _CEILING_MASS = {"bad": 0.5, "good": 0.1}
 class _Rate:
     def __init__(self, guardrail: Guardrail, split: Split) -> None:
         self._good_first = guardrail.metric.shown == "good"
-        self._margin, self._tolerate, self._limit = guardrail.margin, guardrail.tolerate, guardrail.limit
+        self._margin, self._tolerate = guardrail.margin, guardrail.tolerate
+        # Of a pair only the discordant ones are counted: half of them are bad however good stable is.
+        self._limit = guardrail.limit if split != "mirrored" else None
         self._ceiling_at, self._ceiling_mass = guardrail.ceiling, _CEILING_MASS[guardrail.metric.shown]
         self._metric = guardrail.metric
         # Wrong answers are not rare: the right ones are evidence, too; not of a pair, where one tells the other.
@@ -133,26 +155,34 @@ class _Rate:
     def level(self, row: Array) -> float:
         return float(row[0 if self._good_first else 1] / row.sum())
 
-    def needed(self, totals: Counts, levels: tuple[float, float]) -> float:
+    def needed(self, totals: Counts, levels: tuple[float, float], dispersion: float) -> float:
         bad = (1 - levels[0], 1 - levels[1]) if self._good_first else levels
         stable, canary = (int(n) for n in totals.sum(axis=1))
-        by_ratio = still_needed(bad, (stable, canary), self._margin, log_e_safe=self.log_e_safe)
+        by_ratio = still_needed(bad, (stable, canary), self._margin, log_e_safe=self.log_e_safe / dispersion)
         if self._ceiling_at is None:
             return by_ratio
-        gained = self.log_e_safe + math.log(1 / self._ceiling_mass)
+        assert self._ceiling is not None
+        gained = self._ceiling.log_e / dispersion
         below = still_needed_below(bad[1], (stable, canary), self._ceiling_at, mass=self._ceiling_mass, log_e_safe=gained)
-        return float(np.nanmin([by_ratio, below])) if not math.isnan(by_ratio) or not math.isnan(below) else float("nan")
+        known = [requests for requests in (by_ratio, below) if not math.isnan(requests)]
+        return min(known, default=float("nan"))
 
     def shown_worse(self, log_line: float, interval: tuple[float, float]) -> tuple[float, float]:
         low = max(interval[0], self._rate.shown_above(log_line), math.nextafter(self._tolerate, math.inf))
         return low, max(interval[1], low)
 
-    def no_reference(self, stable: Array) -> str | None:
-        requests = float(stable.sum())
-        if self._limit is None or requests < _ENOUGH_FOR_A_LEVEL or stable[1] / requests <= self._limit:
+    def apart(self, row: Array) -> tuple[float, float]:
+        return float(row[0]), float(row[1])
+
+    @property
+    def needed_of_stable(self) -> int:
+        return 0 if self._limit is None else _ENOUGH_FOR_A_LEVEL
+
+    def no_reference(self, good: float, bad: float, *, surely: bool = False) -> str | None:
+        if self._limit is None or not _above(self._limit, good, bad, self.needed_of_stable, surely):
             return None
         return (
-            f"stable {_doing(self._metric)} {100 * stable[1] / requests:.3g} % of requests, so it is no reference "
+            f"stable {_doing(self._metric)} {100 * bad / (good + bad):.3g} % of requests, so it is no reference "
             f"(limit: {100 * self._limit:g} %)"
         )
 
@@ -208,14 +238,14 @@ class _Quantile:
     def level(self, row: Array) -> float:
         return quantile_of(row, self._edges, self._p)
 
-    def needed(self, totals: Counts, levels: tuple[float, float]) -> float:
+    def needed(self, totals: Counts, levels: tuple[float, float], dispersion: float) -> float:
         stable, canary = (int(n) for n in totals.sum(axis=1))
         if not stable or not canary or not math.isfinite(levels[0]):
             return float("nan")
         # A canary slower by the margin passes stable's quantile as often as stable passes quantile / margin.
         slow = float(totals[0][np.asarray(self._edges) > levels[0] / self._margin].sum()) / stable
         base = 1 - self._p
-        return still_needed((base, base), (stable, canary), max(slow / base, 1.01), log_e_safe=self.log_e_safe) * (
+        return still_needed((base, base), (stable, canary), max(slow / base, 1.01), log_e_safe=self.log_e_safe / dispersion) * (
             HISTOGRAM_FACTOR / RATE_FACTOR
         )
 
@@ -225,15 +255,19 @@ class _Quantile:
         low = max(interval[0], math.nextafter(self._tolerate, math.inf))
         return low, max(interval[1], low)
 
-    def no_reference(self, stable: Array) -> str | None:
-        requests = int(stable.sum())
-        if not requests or math.isfinite(quantile_of(stable, self._edges, self._p)):
+    def apart(self, row: Array) -> tuple[float, float]:
+        beyond = float(row[-1]) if math.isinf(self._edges[-1]) else 0.0
+        return float(row.sum()) - beyond, beyond
+
+    needed_of_stable = 1
+
+    def no_reference(self, good: float, bad: float, *, surely: bool = False) -> str | None:
+        if not _above(1 - self._p, good, bad, self.needed_of_stable, surely):
             return None
         largest = max((edge for edge in self._edges if math.isfinite(edge)), default=0.0)
-        how_many = "all" if stable[-1] == requests else "too many"
         return (
-            f"{how_many} of stable's {requests:,} durations are above the largest bucket ({largest:g} {self._unit}), so its "
-            f"p{100 * self._p:g} is not known"
+            f"{'too many' if good else 'all'} of stable's {good + bad:,.0f} durations are above the largest bucket "
+            f"({largest:g} {self._unit}), so its p{100 * self._p:g} is not known"
         )
 
     varies = False
@@ -293,16 +327,28 @@ class _Means:
         values = self._columns[self._differences.index(self._largest)]
         return moments_of(row, values)[0]
 
-    def needed(self, totals: Counts, levels: tuple[float, float]) -> float:
+    def needed(self, totals: Counts, levels: tuple[float, float], dispersion: float) -> float:
         return float("nan")
 
     def shown_worse(self, log_line: float, interval: tuple[float, float]) -> tuple[float, float]:
         return (-math.inf, math.inf) if interval[0] <= 0 <= interval[1] else interval
 
-    def no_reference(self, stable: Array) -> str | None:
+    def apart(self, row: Array) -> tuple[float, float]:
+        return float(row.sum()), 0.0
+
+    needed_of_stable = 1
+
+    def no_reference(self, good: float, bad: float, *, surely: bool = False) -> str | None:
         return None
 
     varies = False
+
+
+def _above(limit: float, good: float, bad: float, enough: int, surely: bool) -> bool:
+    """Whether a share is above a limit; surely: by more than three standard deviations of chance."""
+    requests = good + bad
+    slack = 3 * math.sqrt(limit * (1 - limit) * requests) if surely else 0.0
+    return requests >= enough and bad > limit * requests + slack
 
 
 def _doing(metric: Metric) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 
 import numpy as np
 
@@ -16,8 +17,13 @@ __all__ = ["Watch"]
 
 _MERGE_REQUESTS, _MERGE_CANARY = 20, 3
 
-_CAUTIOUS, _LIKELY = 0.9, 0.5
-"""Quantiles of the posterior of φ: to blame a canary takes more caution than to clear it, which takes many requests anyway."""
+_LEAST = 1e-300
+"""Error budget of an interval, at least: a larger φ asks for no more."""
+
+_RECENT_REQUESTS, _RECENT_WINDOWS = 30, 10
+"""What stable did last: so many of its requests and windows, at least."""
+
+_RECENT_AT_MOST = 3600
 
 
 class Watch:
@@ -50,6 +56,7 @@ class Watch:
         self._pending = np.zeros_like(self.totals)
         self._pending_split: TrafficSplit | None = None
         self._events = np.zeros(2, dtype=np.int64)
+        self._recent: deque[tuple[float, float]] = deque()
         self._question = question_of(guardrail, split)
         self._estimate = DispersionEstimate() if dispersion is None and self._question.varies and split != "mirrored" else None
         self.dispersion = self._safe_dispersion = max(dispersion or 1.0, 1.0)
@@ -81,6 +88,7 @@ class Watch:
             self.silent_because = window.note or f"no source counts {self.metric.table!r}"
             return
         self.silent_because = ""
+        self._remember(counts)
         if self._split == "mirrored":
             self._seconds += window.end - window.start
             self._take(counts, 0.5)
@@ -110,6 +118,15 @@ class Watch:
             self._bet(self._pending, canary / (stable + canary))
             self._pending = np.zeros_like(counts)
 
+    def _remember(self, counts: Counts) -> None:
+        """Keep what stable did last: a version that was a reference may have ceased to be one."""
+        self._recent.append(self._question.apart(counts[0]))
+        requests = sum(map(sum, self._recent))
+        while len(self._recent) > _RECENT_WINDOWS and requests - sum(self._recent[0]) >= _RECENT_REQUESTS:
+            requests -= sum(self._recent.popleft())
+        if len(self._recent) > _RECENT_AT_MOST:
+            self._recent.popleft()
+
     def _take(self, counts: Counts, share: float) -> None:
         stable, canary = (int(n) for n in counts.sum(axis=1))
         self.totals += counts
@@ -120,8 +137,7 @@ class Watch:
     def _bet(self, counts: Counts, share: float) -> None:
         """Judge a window by what was known before it, and learn from it after."""
         if self._estimate is not None:
-            self.dispersion = self._estimate.quantile(_CAUTIOUS)
-            self._safe_dispersion = self._estimate.quantile(_LIKELY)
+            self.dispersion, self._safe_dispersion = self._estimate.cautious, self._estimate.likely
         self._events += self._question.update(counts, share)
         self._learn(counts)
 
@@ -152,7 +168,7 @@ class Watch:
         """
         stable, canary = (int(n) for n in self.totals.sum(axis=1))
         levels = self._levels()
-        interval = self._question.interval(alpha**self.dispersion)
+        interval = self._question.interval(max(alpha**self.dispersion, _LEAST))
         if failed:
             interval = self._question.shown_worse(math.log(self.alarm_at) * self.dispersion, interval)
         return Comparison(
@@ -168,11 +184,12 @@ class Watch:
             self._question.log_e_any / self.dispersion,
             alpha,
             self.dispersion,
+            self._safe_dispersion if self._estimate is None or self._estimate.known else math.nan,
         )
 
     def still_needed(self) -> tuple[float, float]:
         """Further requests until it is likely to be decided, and the seconds that they take at the traffic so far."""
-        requests = self._question.needed(self.totals, self._levels()) * self._safe_dispersion
+        requests = self._question.needed(self.totals, self._levels(), self._safe_dispersion) * self._safe_dispersion
         total = int(self.totals.sum())
         return requests, (requests * self._seconds / total if total and self._seconds else float("nan"))
 
@@ -196,4 +213,20 @@ class Watch:
         what = "no answered request of {} was counted" if self.metric.kind == "quantile" else "no request reached {}"
         if not canary:
             return what.format("the canary")
-        return self._question.no_reference(self.totals[0]) if stable else what.format("stable")
+        return self._no_reference() if stable else what.format("stable")
+
+    def _no_reference(self) -> str | None:
+        """Say why stable is nothing to compare with: by what is shown, by all that was counted, or by what it did last."""
+        for row in (self.compared[0], self.totals[0]):
+            good, bad = self._question.apart(row)
+            if self.totals[0].sum() >= self._question.needed_of_stable and (why := self._question.no_reference(good, bad)):
+                return why
+        good, bad = (sum(part) for part in zip(*self._recent, strict=True))
+        why = self._question.no_reference(good, bad, surely=True)
+        return why and f"of late, {why}"
+
+    @property
+    def clearable(self) -> bool:
+        """Whether the levels of both versions are known: without them nothing passes."""
+        enough = int(self.totals[0].sum()) >= self._question.needed_of_stable
+        return enough and all(map(math.isfinite, self._levels()))

@@ -70,7 +70,8 @@ class Course:
         self._counting = True
         self._useless: str | None = None
         self._uncompared = np.zeros(2, dtype=np.int64)
-        """Requests that ended well, and that failed, while one version had all traffic after the other, or after the end."""
+        """Requests that ended well, and that failed, from the beginning of a promotion on."""
+        self._promoting = False
         self._verdict: Ending | None = None
 
     @property
@@ -139,12 +140,13 @@ class Course:
         if window.judged:
             heard = self.evidence.heard(window)
             self.rollout = observe(self.rollout, self.evidence.judgement, canary_requests=canary, now=window.end, heard=heard)
-        if ("outcome" in window.counts) and (window.split.share == 1 or not window.judged):
+        if self._promoting and "outcome" in window.counts:
             self._uncompared = self._uncompared + window.counts["outcome"].sum(axis=0)
         if not window.waiting:
             self._record.window(window)
         self.traffic.write_down()
         self._tell_useless_traffic()
+        self._amend()
 
     def _tell_useless_traffic(self) -> None:
         """Say once that nothing can be learned from the kit's own traffic."""
@@ -204,6 +206,7 @@ class Course:
     def _count(self, now: float) -> None:
         """Begin to count under the weight in force; the next look tries again when it fails."""
         self._counting = False
+        self.evidence.count_anew()
         self._cluster.telemetry.begin(self.split, now)
         self._counting = True
 
@@ -218,10 +221,15 @@ class Course:
 
     def stop_traffic(self) -> object:
         """End the kit's own traffic, with a last look; return what became of it. Takes the locks itself."""
-        summary = self.traffic.stop(self.take_in)
-        with self._life.lock:
-            self._amend()
-        return summary
+        try:
+            return self.traffic.stop(self.take_in)
+        finally:
+            with self._life.lock:
+                self._amend()
+
+    def promoting(self) -> None:
+        """A promotion begins: what fails from now on is told in the ending, because no verdict comes after it."""
+        self._promoting, self._uncompared = True, np.zeros(2, dtype=np.int64)
 
     def _amend(self) -> None:
         """Add to the ending what was lost since it was written. Needs the lock."""
@@ -239,9 +247,9 @@ class Course:
         if self.traffic.lost:
             causes = ", ".join(f"{count:,} {cause}" for cause, count in sorted(self.traffic.causes.items()))
             told.append(f"{self.traffic.lost:,} of the requests that the kit sent were lost ({causes})")
-        _, failed = (int(count) for count in self._uncompared)
+        failed = int(self._uncompared[1])
         if failed:
-            told.append(f"{failed:,} of {int(self._uncompared.sum()):,} requests failed during the promotion or after the end")
+            told.append(f"{failed:,} of {int(self._uncompared.sum()):,} requests failed during the promotion and after it")
         return replace(ending, sentence="; ".join(told))
 
     def end(self, ending: Ending) -> None:

@@ -123,6 +123,10 @@ class Evidence:
             self._judge_by(tuple(g for g in self.guardrails if g not in missing))
         return tuple(guardrail.name for guardrail in missing)
 
+    def count_anew(self) -> None:
+        """Another weight is in force, or the same one again."""
+        self._split_check.begin()
+
     def record_sources(self) -> None:
         """Record where counts come from, when that has become known more exactly."""
         sources = dict(self._cluster.telemetry.sources)

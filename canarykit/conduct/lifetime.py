@@ -53,12 +53,12 @@ class Lifetime:
     def need_no_end_since(self, ending: Ending | None) -> None:
         """Check, with the lock, that the rollout has not ended since."""
         self.need_deployment()
-        if self.ending is not ending:
+        if (self.ending is None) != (ending is None):  # an ending stays, and only what it tells may be amended
             raise Overtaken(f"the rollout has ended meanwhile, so nothing was changed: {self.ending}")
 
     def goes_on(self, ending: Ending | None) -> bool:
         """Whether neither the rollout has ended since, nor the experiment."""
-        return self.ending is ending and self.deployed
+        return (self.ending is None) == (ending is None) and self.deployed
 
     def wait(self, seconds: float, ending: Ending | None) -> None:
         """Let time pass, without the lock, but not beyond the end of the rollout."""

@@ -43,6 +43,8 @@ class Pilot:
     def __init__(self, clock: Clock, life: Lifetime, course: Course, steering: Steering, record: Record, voice: Voice) -> None:
         self._clock, self._life, self._course, self._steering = clock, life, course, steering
         self._record, self._voice = record, voice
+        self._suspects: tuple[str, ...] = ()
+        """Guardrails past their own line, as they were told last."""
 
     def watch(self, duration: float) -> None:
         """Look again and again for so many seconds."""
@@ -88,10 +90,19 @@ class Pilot:
 
     def _carry_out(self) -> None:
         while self._life.goes_on(None):
-            if self._advance().action == "hold":
+            decision = self._advance()
+            if decision.action == "hold":
+                self._tell_hold(decision)
                 plan, step = self._course.rollout.plan, self._course.rollout.step + 1
                 self._course.tell(f"step {step} of {len(plan.steps)}" if step else "before the first step")
                 self._life.wait(plan.interval, None)
+
+    def _tell_hold(self, decision: Decision) -> None:
+        """Say once why the weight is held beside a guardrail that is past its own line."""
+        suspects = tuple(verdict.guardrail for verdict in self._course.evidence.judgement.suspects)
+        if suspects and suspects != self._suspects:
+            self._voice.note("hold", decision.reason)
+        self._suspects = suspects
 
     def _need_free_hands(self) -> None:
         if self._course.running:
@@ -140,9 +151,8 @@ class Pilot:
 
     def _see_out(self) -> None:
         """Watch the last split being served for a moment, then end the traffic."""
-        if self._course.traffic.load is not None:
-            self._life.wait(_SEE_OUT, self._life.ending)
-            self._look_once_more()
+        self._life.wait(_SEE_OUT, self._life.ending)
+        self._look_once_more()
         self._course.stop_traffic()
 
     def _look_once_more(self) -> None:

@@ -79,6 +79,7 @@ class Steering:
                 self._life.need_no_end_since(None)
                 self._need_no_alarm()
                 over = over if step is None else self._course.split
+                self._course.promoting()
                 self._course.in_force(TrafficSplit(100), self._write(TrafficSplit(100), over))
                 return self._replace_stable()
 
@@ -178,12 +179,18 @@ class Steering:
         ahead = self._course.rollout.ahead
         if step is not None and (ahead is None or ahead.weight != split.canary):
             raise Overtaken(f"the plan stands elsewhere by now, and {split} is not its next step")
-        alarm, before = self._course.evidence.judgement.alarm, self._course.split
-        if alarm is not None and split.canary > before.canary:
+        judgement, before = self._course.evidence.judgement, self._course.split
+        if split.canary <= before.canary:
+            return
+        if judgement.alarm is not None:
             raise Overtaken(
-                f"{alarm.guardrail} has alarmed, so the canary's weight does not rise from {before} to {split}: "
+                f"{judgement.alarm.guardrail} has alarmed, so the canary's weight does not rise from {before} to {split}: "
                 "abort(), or begin a new experiment"
             )
+        if judgement.suspects and step is not None:
+            raise Overtaken(f"the weight does not rise from {before} to {split}: {judgement.suspects[0].sentence}")
+        if judgement.suspects:
+            self._voice.note("problem", f"{split} is given by hand although {judgement.suspects[0].sentence}")
 
     def _need_no_alarm(self) -> None:
         """Check, with the lock, that no guardrail has alarmed."""

@@ -76,7 +76,7 @@ def _guardrails(history: History) -> list[dict[str, Any]]:
                 "log_e": _number(comparison.log_e),
                 "log_e_safe": _number(comparison.log_e_safe),
                 "alarm_at": comparison.alarm_at,
-                "dispersion": comparison.dispersion,
+                "dispersion": {"likely": _number(comparison.likely_dispersion), "of_alarm": comparison.dispersion},
                 "tolerate": guardrail.tolerate,
                 "margin": guardrail.margin,
                 "ceiling": guardrail.ceiling,

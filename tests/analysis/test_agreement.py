@@ -97,7 +97,7 @@ def test_one_guardrail_past_its_own_line_holds_and_says_so():
     rollout = Rollout(PLAN, "progressing", 0, requests=100)
     decision = decide(rollout, judgement, now=1.0)
     assert decision.action == "hold"
-    assert decision.reason == suspect.sentence
+    assert decision.reason == f"the weight does not rise from 5 %: {suspect.sentence}"
     assert decide(rollout, judgement, now=4000.0, delay=1000.0).action == "hold"
     late = decide(Rollout(PLAN, "progressing", 0, requests=100, data_since=4000.0), judgement, now=4000.0)
     assert (late.action, late.outcome) == ("stop", "inconclusive")

@@ -138,6 +138,27 @@ def test_a_lie_during_a_queue_is_found(rng):
     assert "the gateway gave the canary" in check.alarm
 
 
+@pytest.mark.parametrize("weights", [(5, 25, 50), (25, 25, 25)], ids=["rising", "written again"])
+def test_a_slow_canary_is_no_lie_when_the_weight_changes(rng, weights):
+    """
+    What is in flight at a change of weight is counted nowhere later: it counts as assigned under the weight before.
+    """
+    check, took = SplitCheck(alpha=0.001), (2, 20)
+    for step, weight in enumerate(weights):
+        check.begin()
+        began, sent = 60 * step, []
+        for second in range(60):
+            drawn = int(rng.binomial(20, weight / 100))
+            sent.append((20 - drawn, drawn))
+            ended = [sent[second - t][role] if second >= t else 0 for role, t in enumerate(took)]
+            under_way = tuple(sum(row[role] for row in sent[max(0, second - t + 1) :]) for role, t in enumerate(took))
+            counts = {"outcome": np.array([[ended[0], 0], [ended[1], 0]])}
+            check.update(
+                Window(began + second, began + second + 1.0, TrafficSplit(weight), counts, in_flight=under_way), 5.0, 20.0
+            )
+    assert check.alarm is None
+
+
 def test_forced_requests_in_flight_are_no_lie(rng):
     """
     Fifty streams that a tester's header sent to the canary stay open: they are in flight, and say nothing about the router.
