@@ -41,6 +41,8 @@ class World:
         What requests and bad requests of both versions are multiplied by in a burst.
     lone : float
         What bad requests of one version alone are multiplied by in a burst of its own.
+    looks : int
+        How often one looks within ten seconds; rates stay as they are for ten seconds.
     known_limit : bool
         Whether the limit is not claimed to hold.
     """
@@ -50,12 +52,14 @@ class World:
     tide: float = 0.0
     burst: float = 1.0
     lone: float = 1.0
+    looks: int = 1
     known_limit: bool = False
 
 
 WORLDS = (
     World("independent requests"),
     World("φ = 3", phi=3.0),
+    World("φ = 3, a look every second", phi=3.0, looks=10, known_limit=True),
     World("day curve ±80 %", tide=0.8),
     World("day curve and φ = 3", phi=3.0, tide=0.8),
     World("bursts of both versions", burst=3.0),
@@ -69,13 +73,13 @@ def bursts(rng, chance=0.02, windows=3):
     return np.array([begins[max(0, at - windows + 1) : at + 1].any() for at in range(WINDOWS)])
 
 
-def bad(rng, requests, share, phi):
-    """Bad requests of one version in one window."""
+def share_of(rng, requests, share, phi):
+    """Share of bad requests of one version for ten seconds."""
     share = min(share, 0.95)
     if phi > 1 and requests > 1:
         within = min((phi - 1) / (requests - 1), 0.95)
         share = rng.beta(share * (1 / within - 1), (1 - share) * (1 / within - 1))
-    return int(rng.binomial(requests, share))
+    return share
 
 
 def windows_of(world, base, rng):
@@ -84,18 +88,22 @@ def windows_of(world, base, rng):
     alone = [bursts(rng), bursts(rng)]
     for at in range(WINDOWS):
         tide = 1 + world.tide * math.sin(2 * math.pi * at / WINDOWS)
-        total = int(rng.poisson(REQUESTS * (world.burst if common[at] else 1)))
+        requests = REQUESTS * (world.burst if common[at] else 1)
         weight = (5, 25, 50)[3 * at // WINDOWS]
-        canary = int(rng.binomial(total, weight / 100))
-        tables = {"outcome": [], "refused": [], "denied": [], "latency": []}
-        for version, n in enumerate((total - canary, canary)):
-            share = base * tide * (world.burst if common[at] else 1) * (world.lone if alone[version][at] else 1)
-            for name in ("outcome", "refused", "denied"):
-                count = bad(rng, n, share, world.phi)
-                tables[name].append([n - count, count])
-            tables["latency"].append(latency_cells(0.05 * tide * np.exp(rng.normal(0, 0.5, n))))
-        counts = {name: np.array(table) for name, table in tables.items()}
-        yield Window(10.0 * at, 10.0 * at + 10, TrafficSplit(weight), counts)
+        expected = (requests * (1 - weight / 100), requests * weight / 100)
+        levels = [base * tide * (world.burst if common[at] else 1) * (world.lone if alone[v][at] else 1) for v in (0, 1)]
+        tables = ("outcome", "refused", "denied")
+        shares = {name: [share_of(rng, n, p, world.phi) for n, p in zip(expected, levels, strict=True)] for name in tables}
+        for look in range(world.looks):
+            total = int(rng.poisson(requests / world.looks))
+            canary = int(rng.binomial(total, weight / 100))
+            sizes = (total - canary, canary)
+            counts = {"latency": np.array([latency_cells(0.05 * tide * np.exp(rng.normal(0, 0.5, n))) for n in sizes])}
+            for name in tables:
+                bad = rng.binomial(sizes, shares[name])
+                counts[name] = np.stack([np.array(sizes) - bad, bad], axis=1)
+            start = 10.0 * at + 10.0 * look / world.looks
+            yield Window(start, start + 10.0 / world.looks, TrafficSplit(weight), counts)
 
 
 def blamed(job):

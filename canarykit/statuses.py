@@ -7,12 +7,14 @@ from typing import Literal
 __all__ = ["DENIED", "GRPC_DENIED", "GRPC_FAILED", "Kind", "kind_of", "kind_of_grpc"]
 
 Kind = Literal["ok", "refused", "denied", "failed"]
-"""ok: answered. refused: the server did not accept the request as it was sent (400, 404, 405, 413, 415, 422, …).
-denied: it did not accept who asked, or how often (401, 403, 407, 429). failed: the server's own fault (5xx), or nobody
-waited for the end (0, 499)."""
+"""ok: answered. refused: the server did not accept the request as it was sent (400, 404, 405, 413, 415, 422, …), or sent the
+client elsewhere (301, 302, 307, …): a redirect is no answer, and a quick one. denied: it did not accept who asked, or how often
+(401, 403, 407, 429). failed: the server's own fault (5xx), or nobody waited for the end (0, 499)."""
 
 DENIED = frozenset({401, 403, 407, 429})
 """HTTP statuses about who asks, or how often."""
+
+_NOT_MODIFIED = 304
 
 _GIVEN_UP = frozenset({0, 499})
 """No status, because the client left before there was one; 499 is nginx's way to say so."""
@@ -37,7 +39,7 @@ def kind_of(code: int) -> Kind:
         return "failed"
     if code in DENIED:
         return "denied"
-    return "refused" if 400 <= code < 500 else "ok"
+    return "refused" if 300 <= code < 500 and code != _NOT_MODIFIED else "ok"
 
 
 def kind_of_grpc(code: int) -> Kind:

@@ -24,6 +24,9 @@ __all__ = [
 ]
 
 
+_LONG = 100.0
+"""Seconds after which nobody waits any more: what lies above a bucket that ends later never ended."""
+
 _TOO_MANY = 1_000_000
 """Further requests beyond which a number does not help: what would decide sooner is said instead."""
 
@@ -41,12 +44,15 @@ def level(value: float, metric: Metric) -> str:
     """Level of a metric: ``1.2 %``, ``41 ms``; a dash when unknown."""
     if math.isnan(value):
         return "–"
+    if metric.kind == "quantile" and not metric.unit and math.isinf(value):
+        return f"over {max((edge for edge in metric.cells if math.isfinite(edge)), default=0.0):.3g}"
     if metric.kind == "score" or (metric.kind == "quantile" and not metric.unit):
         return f"{value:.3g}"
     if metric.unit != "s":
         return f"{100 * value:.3g} %"
     if math.isinf(value):
-        return "never"
+        largest = max((edge for edge in metric.cells if math.isfinite(edge)), default=0.0)
+        return "never" if largest >= _LONG or not largest else f"over {level(largest, metric)}"
     scaled, unit = (value, "s") if value >= 1 else (1e3 * value, "ms") if value >= 1e-3 else (1e6 * value, "µs")
     return f"{scaled:.3g} {unit}"
 
@@ -206,4 +212,5 @@ def _against(comparison: Comparison, metric: Metric) -> str:
         return f"the canary predicts differently: the class that moved most by {text}"
     if metric.shown == "good":
         return f"the canary gives {text} as many wrong answers as stable"
-    return f"the canary's {metric.name} is {text} stable's"
+    verb = "are" if metric.name.endswith("requests") else "is"
+    return f"the canary's {metric.name} {verb} {text} stable's"

@@ -183,3 +183,38 @@ def test_labelled_answers_between_two_scrapes_are_not_lost(simulated):
     exp.observe("75s")
     counted = sum(int(w.counts["confusion"][1].sum()) for w in exp.journal.windows() if "confusion" in w.counts)
     assert counted == 40
+
+
+def test_refusals_that_no_guardrail_compares_are_told(simulated):
+    """
+    Whoever names guardrails of their own reads in the ending that the canary refuses a third of its requests.
+    """
+    guardrails = [ck.metrics.error_rate(), ck.metrics.latency()]
+    ending = simulated("refusing", guardrails=guardrails).run(PLAN)
+    assert "requests refused: 0 of" in ending.sentence
+    assert "by the canary; no guardrail compares them" in ending.sentence
+    compared = simulated("refusing").run(PLAN)
+    assert compared.outcome == "rolled back"
+    assert "no guardrail compares" not in compared.sentence
+
+
+@pytest.mark.parametrize("bad", [{"errors": 1.0}, {"refused": 1.0}, {"denied": 1.0}])
+def test_versions_that_both_break_late_are_not_promoted(simulated, bad):
+    """
+    A fault of both that begins after minutes of good service: the total looks fair, and what stable does of late does not.
+    """
+    cluster = SimulatedCluster("good")
+    exp = simulated(cluster=cluster)
+    plan = ck.RolloutPlan.of(5, 25, 50, hold=60, budget="5min")
+    began, look = cluster.clock.now(), cluster.telemetry.read
+
+    def read(now):
+        if now > began + 170:
+            for role in ("stable", "canary"):
+                cluster._behaviour[role] = replace(cluster._behaviour[role], **bad)
+        return look(now)
+
+    cluster.telemetry.read = read
+    ending = exp.run(plan)
+    assert ending.outcome == "no data", ending
+    assert "so it is no reference" in ending.sentence

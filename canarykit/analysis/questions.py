@@ -267,7 +267,7 @@ class _Quantile:
         largest = max((edge for edge in self._edges if math.isfinite(edge)), default=0.0)
         return (
             f"{'too many' if good else 'all'} of stable's {good + bad:,.0f} durations are above the largest bucket "
-            f"({largest:g} {self._unit}), so its p{100 * self._p:g} is not known"
+            f"({f'{largest:g} {self._unit}'.strip()}), so its p{100 * self._p:g} is not known"
         )
 
     varies = False

@@ -57,6 +57,7 @@ class Watch:
         self._pending_split: TrafficSplit | None = None
         self._events = np.zeros(2, dtype=np.int64)
         self._recent: deque[tuple[float, float]] = deque()
+        self._recent_requests = 0.0
         self._question = question_of(guardrail, split)
         self._estimate = DispersionEstimate() if dispersion is None and self._question.varies and split != "mirrored" else None
         self.dispersion = self._safe_dispersion = max(dispersion or 1.0, 1.0)
@@ -120,12 +121,13 @@ class Watch:
 
     def _remember(self, counts: Counts) -> None:
         """Keep what stable did last: a version that was a reference may have ceased to be one."""
-        self._recent.append(self._question.apart(counts[0]))
-        requests = sum(map(sum, self._recent))
-        while len(self._recent) > _RECENT_WINDOWS and requests - sum(self._recent[0]) >= _RECENT_REQUESTS:
-            requests -= sum(self._recent.popleft())
-        if len(self._recent) > _RECENT_AT_MOST:
-            self._recent.popleft()
+        good, bad = self._question.apart(counts[0])
+        self._recent.append((good, bad))
+        self._recent_requests += good + bad
+        while len(self._recent) > _RECENT_WINDOWS and (
+            self._recent_requests - sum(self._recent[0]) >= _RECENT_REQUESTS or len(self._recent) > _RECENT_AT_MOST
+        ):
+            self._recent_requests -= sum(self._recent.popleft())
 
     def _take(self, counts: Counts, share: float) -> None:
         stable, canary = (int(n) for n in counts.sum(axis=1))

@@ -14,7 +14,7 @@ from canarykit.conduct.record import Record, thoroughly
 from canarykit.conduct.traffic import OwnTraffic
 from canarykit.conduct.voice import Voice
 from canarykit.errors import RoutingError
-from canarykit.model import SYMBOLS, Ending, TrafficSplit
+from canarykit.model import SYMBOLS, Counts, Ending, TrafficSplit
 from canarykit.plan import RolloutPlan
 from canarykit.rollout import Decision, Rollout, advance, decide, moved, observe, resume
 from canarykit.snapshot import Standing
@@ -72,6 +72,8 @@ class Course:
         self._uncompared = np.zeros(2, dtype=np.int64)
         """Requests that ended well, and that failed, from the beginning of a promotion on."""
         self._promoting = False
+        self._turned_away: dict[str, Counts] = {}
+        """Judged requests per version that were refused or denied, and all, by table."""
         self._verdict: Ending | None = None
 
     @property
@@ -140,6 +142,10 @@ class Course:
         if window.judged:
             heard = self.evidence.heard(window)
             self.rollout = observe(self.rollout, self.evidence.judgement, canary_requests=canary, now=window.end, heard=heard)
+        if window.judged and 0 < window.split.share < 1:
+            for name in ("refused", "denied"):
+                if name in window.counts:
+                    self._turned_away[name] = window.counts[name] + self._turned_away.get(name, 0)
         if self._promoting and "outcome" in window.counts:
             self._uncompared = self._uncompared + window.counts["outcome"].sum(axis=0)
         if not window.waiting:
@@ -247,6 +253,14 @@ class Course:
         if self.traffic.lost:
             causes = ", ".join(f"{count:,} {cause}" for cause, count in sorted(self.traffic.causes.items()))
             told.append(f"{self.traffic.lost:,} of the requests that the kit sent were lost ({causes})")
+        compared = {guardrail.metric.table for guardrail in self.evidence.guardrails}
+        for name, table in self._turned_away.items():
+            (_, stable), (_, canary) = ((int(row.sum()), int(row[1])) for row in table)
+            if name not in compared and stable + canary:
+                requests = [f"{bad:,} of {int(row.sum()):,}" for bad, row in ((stable, table[0]), (canary, table[1]))]
+                told.append(
+                    f"requests {name}: {requests[0]} by stable, {requests[1]} by the canary; no guardrail compares them"
+                )
         failed = int(self._uncompared[1])
         if failed:
             told.append(f"{failed:,} of {int(self._uncompared.sum()):,} requests failed during the promotion and after it")

@@ -175,7 +175,7 @@ PAGES = {
         ray_serve_http_request_latency_ms_bucket{application="a",route="/",le="50"} 5
         ray_serve_http_request_latency_ms_bucket{application="a",route="/",le="+Inf"} 6
         """,
-        {"outcome": (7, 2), "refused": (8, 1), "denied": (8, 1)},
+        {"outcome": (7, 2), "refused": (7, 2), "denied": (8, 1)},
         {0.05: 5, math.inf: 1},
     ),
     "llm-d": (

@@ -201,7 +201,8 @@ class Exposition:
         """What the labels with statuses say, gRPC's before HTTP's."""
         assert self.code
         http = kind_of_http_label(labels.get(self.code, ""))
-        if not self.grpc or (self.protocol and not labels.get(self.protocol, "").startswith("grpc")):
+        protocol = labels.get(self.protocol, "") if self.protocol else ""
+        if not self.grpc or (protocol and not protocol.startswith("grpc")) or not (protocol or labels.get(self.grpc)):
             return http
         grpc = kind_of_grpc_label(labels.get(self.grpc, ""))
         if self.grpc == self.code:
@@ -209,7 +210,7 @@ class Exposition:
         if http != "ok":
             return http
         # A stream that ends without a status is an error to its client.
-        return grpc or ("failed" if self.protocol else http)
+        return grpc or ("failed" if protocol else http)
 
     def _reason(self, labels: Mapping[str, str]) -> Kind:
         said = labels.get(self.reason, "") if self.reason else ""
