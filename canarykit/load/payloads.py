@@ -59,8 +59,12 @@ def payloads(source: str | Path | Sequence[Mapping[str, Any]]) -> list[Payload]:
 
 def classes_of(labels: Sequence[Any]) -> tuple[Any, ...]:
     """Distinct labels, in order, when they are classes: a few texts or whole numbers, and not more. Empty otherwise."""
-    known = {label for label in labels if isinstance(label, str | int) and not isinstance(label, bool)}
-    if not 2 <= len(known) <= _MOST_CLASSES or any(label is not None and label not in known for label in labels):
+    given = [label for label in labels if label is not None]
+    # Before they are put into a set: lists and objects cannot be.
+    if any(not isinstance(label, str | int | float) or isinstance(label, bool) for label in given):
+        return ()
+    known = {label for label in given if isinstance(label, str | int)}
+    if not 2 <= len(known) <= _MOST_CLASSES or any(label not in known for label in given):
         return ()
     return tuple(sorted(known, key=lambda label: (isinstance(label, str), label)))
 

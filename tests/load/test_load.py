@@ -618,6 +618,17 @@ def test_labels_are_classes_when_they_are_few():
         assert classes_of(list(labels)) == ()
 
 
+@pytest.mark.parametrize("odd", [[3], {"x": 1}, [], [[1], [2]], {}, True])
+@pytest.mark.parametrize("others", [[1, 2], ["a", "b"]])
+def test_labels_that_are_no_plain_values_are_no_classes(odd, others):
+    """
+    Lists and objects beside classes: the labels are no classes, whatever their order, and traffic can be made from them.
+    """
+    assert classes_of([*others, odd]) == classes_of([odd, *others]) == ()
+    load = ck.Load("http://127.0.0.1:9", payloads=[{"body": 1, "label": label} for label in [*others, odd]])
+    assert load.classes == ()
+
+
 def test_a_confusion_counts_every_labelled_answer_of_both_versions():
     """
     By hand: a row for each label, a column for each class, and one for what is no class.
