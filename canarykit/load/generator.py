@@ -4,8 +4,8 @@ It reads one JSON object from its standard input (what to send), then sends unti
 For each request it writes a JSON list to its standard output: id, time it was due, seconds from then to the last
 byte of the answer, seconds that it was sent too late, status, version that answered, whether it was right, why it was
 lost, the label and what the version said. ``{"unsent": 3}`` says that three more could not be sent, because too many were
-under way. The last line says how many were sent. As a pod of an indexed Job it reads a file instead, sends its share of
-the rate, and stops on SIGTERM.
+under way. The last line says how many were sent, and how their ids begin: ``{"sent": 40, "ids": "5f0c21"}``.
+As a pod of an indexed Job it reads a file instead, sends its share of the rate, and stops on SIGTERM.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ BROKEN_OFF = "broken off"
 
 _FLUSH = 0.05
 _PARENT_POLL = 0.2
+_LARGEST_VALUE = 100_000
+"""Signs of JSON; what a version says is kept for each answer."""
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
 """Why this machine, and not the service, could not open a connection."""
 
@@ -140,7 +142,7 @@ class Generator:
             if under_way:
                 await asyncio.wait(under_way)
         writing.cancel()
-        self._lines.append(json.dumps({"sent": self._sent}))
+        self._lines.append(json.dumps({"sent": self._sent, "ids": self._prefix}))
         self._write()
 
     async def _sleep_until(self, due: float, stop: asyncio.Event) -> None:
@@ -160,7 +162,7 @@ class Generator:
         departure = _Departure(time.perf_counter())
         request_id = f"{self._prefix}-{number}"
         which = number % len(self._bodies)
-        headers = {**self._spec["headers"], REQUEST_ID_HEADER: request_id, "content-type": "application/json"}
+        headers = {"content-type": "application/json", **self._spec["headers"], REQUEST_ID_HEADER: request_id}
         label, said = self._labels[which], None
         status, role, right, lost, by_gateway = 0, "", None, None, False
         # A redirect is not followed: the gateway would draw a version once more, under the same id, or another host be asked.
@@ -184,6 +186,8 @@ class Generator:
             lost = "refused"
         except (aiohttp.ClientError, OSError):
             lost = BROKEN_OFF if status else "reset"
+        except Exception as error:  # whatever it is: a request that was sent comes to an end
+            lost = type(error).__name__
         if label is not None and role and not by_gateway and right is None:
             right = False  # a version answered, and nobody can read what
         behind = departure.behind(due)
@@ -207,10 +211,11 @@ class Generator:
 
 
 def _said(body: bytes) -> Any:
-    """First value of the first output; None when the answer has none."""
+    """First value of the first output; None when the answer has none, or one that is too large to be handed on."""
     try:
-        return json.loads(body)["outputs"][0]["data"][0]
-    except (ValueError, LookupError, TypeError):
+        said = json.loads(body)["outputs"][0]["data"][0]
+        return said if len(json.dumps(said)) <= _LARGEST_VALUE else None
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

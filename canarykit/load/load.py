@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from canarykit.errors import ClusterError, PlanError
+from canarykit.load.headers import checked_headers
 from canarykit.load.payloads import classes_of
 from canarykit.load.payloads import payloads as read_payloads
 from canarykit.load.shapes import SHAPES
@@ -60,7 +61,7 @@ def specification(
     Raises
     ------
     PlanError
-        A rate, a timeout, a shape or payloads that cannot be used.
+        A rate, a timeout, a shape, headers or payloads that cannot be used.
     """
     if not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
         raise PlanError(f"a timeout is a number of seconds above 0, not {timeout!r}")
@@ -73,7 +74,7 @@ def specification(
         "shape": shape,
         "duration": duration,
         "timeout": timeout,
-        "headers": dict(headers or {}),
+        "headers": checked_headers(headers),
         "seed": seed,
         "bodies": [json.dumps(payload.body) for payload in read],
         "labels": [payload.label for payload in read],
@@ -106,14 +107,15 @@ class Load:
     timeout : float
         Seconds after which a request is lost.
     headers : mapping of str to str, optional
-        Sent with each request: the ``host`` that a shared gateway knows the service by.
+        Sent with each request: the ``host`` that a shared gateway knows the service by, a token. White space around values,
+        such as the line feed that ends a token's file, is left out.
     seed : int
         The same seed gives the same times.
 
     Raises
     ------
     PlanError
-        A rate, a timeout, a path, a shape or payloads that cannot be used.
+        A rate, a timeout, a path, a shape, headers or payloads that cannot be used.
     """
 
     def __init__(
@@ -157,6 +159,8 @@ class Load:
 
     def stop(self) -> Summary:
         """Send no more, wait for what is under way, and say what became of all. May be called again.
+
+        Requests of which nobody knows what became are lost: ``unaccounted for``.
 
         Raises
         ------
@@ -228,5 +232,8 @@ class Load:
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
-                sent = self._tally.take(json.loads(line))
+                try:
+                    sent = self._tally.take(json.loads(line))
+                except (ValueError, TypeError, RecursionError):  # not the sender's: its own are counted at the end
+                    continue
                 self._all_sent = sent if sent is not None else self._all_sent
