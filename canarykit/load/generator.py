@@ -1,11 +1,12 @@
 """The process that sends: open loop, so that a slow server cannot slow down the traffic that measures it.
 
 It reads one JSON object from its standard input (what to send), then sends until the input says ``stop`` or closes.
-For each request it writes a JSON list to its standard output: id, time it was due, seconds from then to the last
-byte of the answer, seconds that it was sent too late, status, version that answered, whether it was right, why it was
-lost, the label and what the version said. ``{"unsent": 3}`` says that three more could not be sent, because too many were
-under way. The last line says how many were sent, and how their ids begin: ``{"sent": 40, "ids": "5f0c21"}``.
-As a pod of an indexed Job it reads a file instead, sends its share of the rate, and stops on SIGTERM.
+``{"ready": true}`` says that it begins. For each request it writes a JSON list to its standard output: id, time it was due,
+seconds from then to the last byte of the answer, seconds that it was sent too late, status, version that answered, whether it
+was right, why it was lost, the label and what the version said. ``{"unsent": 3}`` says that three more could not be sent,
+because too many were under way. The last line says how many were sent, and how their ids begin:
+``{"sent": 40, "ids": "5f0c21"}``. As a pod of an indexed Job it reads a file instead, sends its share of the rate, and stops on
+SIGTERM.
 """
 
 from __future__ import annotations
@@ -248,7 +249,9 @@ async def _run() -> None:
     spec = json.loads(await reader.readline())
     stop = asyncio.Event()
     watching = [asyncio.create_task(_listen(reader, stop)), asyncio.create_task(_watch_parent(os.getppid()))]
-    await Generator(spec).run(stop)
+    generator = Generator(spec)
+    print(json.dumps({"ready": True}), flush=True)
+    await generator.run(stop)
     for task in watching:
         task.cancel()
 

@@ -727,6 +727,80 @@ def test_a_killed_sender_is_an_error(server):
         load.stop()
 
 
+def senders():
+    """Ids of the sending processes that this one has."""
+    listed = subprocess.run(["ps", "-o", "pid=,stat=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    return [line.split()[0] for line in listed.stdout.splitlines() if "load.generator" in line and line.split()[1][0] != "Z"]
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (
+            "raise ImportError('no library: key=hush, token=hush')",
+            r"exit code 1 before it sent anything: ImportError: no library",
+        ),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", r"exit code -9 \(killed: is there memory left\?\) before"),
+        ("raise SystemExit(0)", "exit code 0 before it sent anything"),
+    ],
+)
+def test_a_sender_that_does_not_come_up_is_an_error_at_once(server, tmp_path, monkeypatch, code, says, large):
+    """
+    With its exit code and what it said last; whether it ends before or after it is told what to send. Nothing is left.
+    """
+    (tmp_path / "aiohttp.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    bodies = [{"body": "x" * 500_000}] if large else BODIES
+    load = ck.Load(server, path="/right", payloads=bodies, headers={"authorization": "hush"})
+    began = time.monotonic()
+    with pytest.raises(ClusterError, match=says) as caught:
+        load.start()
+    assert time.monotonic() - began < 30
+    assert "hush" not in str(caught.value)
+    assert (load.running, senders(), load.stop().sent) == (False, [], 0)
+
+
+@pytest.mark.parametrize("error", [OSError(32, "Broken pipe"), KeyboardInterrupt()])
+def test_nothing_is_left_of_a_start_that_fails(server, monkeypatch, error):
+    """
+    When what to send cannot be handed over, or Ctrl-C comes meanwhile: the process is ended.
+    """
+
+    class Broken:
+        def __init__(self, file):
+            self.close = file.close
+
+        def write(self, _):
+            raise error
+
+    def popen(*args, **options):
+        process = real(*args, **options)
+        process.stdin = Broken(process.stdin)
+        return process
+
+    real = subprocess.Popen
+    load = ck.Load(server, path="/right", payloads=BODIES)
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with pytest.raises((ClusterError, KeyboardInterrupt)) as caught:
+        load.start()
+    assert caught.type is KeyboardInterrupt or "before it sent anything" in str(caught.value)
+    monkeypatch.undo()
+    assert (load.running, senders()) == (False, [])
+
+
+def test_a_load_is_not_started_twice_at_once(server):
+    """
+    The first sender would be forgotten and send for ever. After it has been stopped it may begin again, and counts on.
+    """
+    load = ck.Load(server, path="/right", rate=40, duration=0.4, payloads=BODIES).start()
+    with pytest.raises(PlanError, match="started before"):
+        load.start()
+    first = load.wait()
+    second = load.start().wait()
+    assert (second.sent, second.lost) == (2 * first.sent, {})
+
+
 def test_labels_are_classes_when_they_are_few():
     """
     Whole numbers and texts in order; not truth values, not measurements, not one, not many.
