@@ -67,10 +67,15 @@ def specification(
     Raises
     ------
     PlanError
-        A rate, a timeout, a shape, headers or payloads that cannot be used.
+        An address, a rate, a timeout, a shape, a duration, a seed, headers or payloads that cannot be used.
     """
     if not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
         raise PlanError(f"a timeout is a number of seconds above 0, not {timeout!r}")
+    if duration is not None and (not isinstance(duration, int | float) or not 0 < duration < float("inf")):
+        raise PlanError(f"a duration is a number of seconds above 0, or None until it is stopped, not {duration!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise PlanError(f"a seed is a whole number from 0 on, not {seed!r}")
+    _check_web(url)
     if shape not in SHAPES:
         raise PlanError(f"traffic has no shape {shape!r}: choose one of {', '.join(SHAPES)}")
     read = read_payloads(payloads)
@@ -85,6 +90,17 @@ def specification(
         "bodies": [json.dumps(payload.body) for payload in read],
         "labels": [payload.label for payload in read],
     }
+
+
+def _check_web(url: str) -> None:
+    """Refuse what cannot be asked over HTTP. Nothing of it is shown but how it begins: it may hold a password or a key."""
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except (ValueError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise PlanError("traffic is sent to an address of the form http://HOST:PORT or https://HOST:PORT, and this is none")
 
 
 def asked(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,7 +137,7 @@ class Load:
     Raises
     ------
     PlanError
-        A rate, a timeout, a path, a shape, headers or payloads that cannot be used.
+        An address, a rate, a timeout, a path, a shape, a duration, a seed, headers or payloads that cannot be used.
     """
 
     def __init__(

@@ -93,6 +93,8 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
             yield where, json.loads(line, strict=False, parse_constant=_no_number)
         except ValueError as error:
             raise PlanError(f"{where} is no JSON: {error}. {_how(text)}") from error
+        except RecursionError as error:
+            raise PlanError(f"{where} has too many arrays or objects within each other") from error
 
 
 def _no_number(name: str) -> Any:
@@ -114,4 +116,8 @@ def _payload(where: str, written: Any) -> Payload:
         raise PlanError(f"{where} is an array: {_FORM}")
     if not isinstance(written, Mapping) or "body" not in written or not set(written) <= {"body", "label"}:
         raise PlanError(f'{where} must be an object with "body" and optionally "label"')
+    try:
+        json.dumps(written, allow_nan=False)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise PlanError(f"{where} cannot be written as JSON: {error}; give plain numbers, texts, lists and dicts") from error
     return Payload(written["body"], written.get("label"))

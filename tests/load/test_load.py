@@ -76,6 +76,74 @@ def test_what_is_no_timeout_is_refused(timeout):
         ck.Load("http://127.0.0.1:9", timeout=timeout)
 
 
+@pytest.mark.parametrize("duration", [0, -1, float("nan"), float("inf"), "10s"])
+def test_what_is_no_duration_is_refused(duration):
+    """
+    NaN would send for ever; text would end the sending process.
+    """
+    with pytest.raises(PlanError, match="a duration is a number of seconds above 0"):
+        ck.Load("http://127.0.0.1:9", duration=duration)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "1", None, True])
+def test_what_is_no_seed_is_refused(seed):
+    """
+    The sending process could not begin, or would send at other times with each start.
+    """
+    with pytest.raises(PlanError, match="a seed is a whole number"):
+        ck.Load("http://127.0.0.1:9", seed=seed)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "localhost", "hush.example.com:80", "ftp://hush", "http://", "http://hush:99999", "http://[::1"]
+)
+def test_what_is_no_address_is_refused(url):
+    """
+    Every request would be lost, as though the service had broken off. The address is not shown: a password may be in it.
+    """
+    with pytest.raises(PlanError, match="of the form http://HOST:PORT") as caught:
+        ck.Load(url)
+    assert "hush" not in str(caught.value)
+
+
+def nested(depth):
+    """Lists within lists."""
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"body": 1, "label": np.int64(3)},
+        {"body": np.zeros(3)},
+        {"body": {"x": float("nan")}},
+        {"body": 1, "label": float("inf")},
+        {"body": {1, 2}},
+        {"body": b"text"},
+        {"body": nested(100_000)},
+    ],
+)
+def test_payloads_that_are_no_json_are_refused(payload):
+    """
+    By their number, before anything is sent: with a label of NumPy the process was started and left.
+    """
+    with pytest.raises(PlanError, match=r"payload 2 cannot be written as JSON: .*; give plain numbers"):
+        ck.Load("http://127.0.0.1:9", payloads=[{"body": 1}, payload])
+
+
+def test_a_line_that_is_nested_too_deeply_is_named(tmp_path):
+    """
+    As any other line that is no JSON the reader takes.
+    """
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"body": 1}\n{"body": ' + "[" * 100_000 + "\n")
+    with pytest.raises(PlanError, match=r"line 2 of .* too many arrays or objects"):
+        payloads(path)
+
+
 def test_an_unknown_shape_is_refused():
     """
     Shapes have names.
