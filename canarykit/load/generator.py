@@ -19,6 +19,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import sys
 import time
 from dataclasses import dataclass
@@ -28,19 +29,28 @@ from typing import Any
 
 import aiohttp
 
+from canarykit.load.bodies import ACCEPTED, BrokenBody, body_of
 from canarykit.load.limits import files_for, most_under_way
 from canarykit.load.shapes import arrivals
+from canarykit.model import ROLES
 from canarykit.wire import FLAGS_HEADER, REQUEST_ID_HEADER, ROLE_HEADER
 
-__all__ = ["BROKEN_OFF", "lost_by", "main"]
+__all__ = ["BROKEN_OFF", "UNREADABLE", "lost_by", "main"]
 
 BROKEN_OFF = "broken off"
 """Why a request is lost whose answer ended after its headers and before its end."""
+
+UNREADABLE = "unreadable"
+"""Why a request is lost whose answer does not begin as one of HTTP does, or has headers that are too large."""
 
 _FLUSH = 0.05
 _PARENT_POLL = 0.2
 _LARGEST_VALUE = 100_000
 """Signs of JSON; what a version says is kept for each answer."""
+_LARGEST_HEADER = 64 * 1024
+_IDLE = 1.5
+"""Seconds for which an unused connection is kept. Servers close theirs after some (gunicorn 2, uvicorn and Node.js 5): a
+request that is sent at that moment would be lost, and no client may send it again."""
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
 """Why this machine, and not the service, could not open a connection."""
 
@@ -119,9 +129,12 @@ class Generator:
         timeout = aiohttp.ClientTimeout(total=self._spec["timeout"])
         most = files_for(most_under_way(self._spec["rate"], self._spec["shape"], self._spec["timeout"]))
         session_options: dict[str, Any] = {
-            "connector": aiohttp.TCPConnector(limit=0, keepalive_timeout=30),  # the limit is here, where it is counted
+            "connector": aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE),  # the limit is here, where it is counted
             "timeout": timeout,
             "trace_configs": [_tracing()],
+            "auto_decompress": False,  # it would read and keep what nobody needs, however large
+            "max_line_size": _LARGEST_HEADER,
+            "max_field_size": _LARGEST_HEADER,
             "cookie_jar": aiohttp.DummyCookieJar(),  # a gateway with sticky sessions would draw once for all requests
         }
         writing = asyncio.create_task(self._write_regularly())
@@ -163,20 +176,22 @@ class Generator:
         departure = _Departure(time.perf_counter())
         request_id = f"{self._prefix}-{number}"
         which = number % len(self._bodies)
-        headers = {"content-type": "application/json", **self._spec["headers"], REQUEST_ID_HEADER: request_id}
+        usual = {"content-type": "application/json", "accept-encoding": ACCEPTED}
+        headers = {**usual, **self._spec["headers"], REQUEST_ID_HEADER: request_id}
         label, said = self._labels[which], None
         status, role, right, lost, by_gateway = 0, "", None, None, False
         # A redirect is not followed: the gateway would draw a version once more, under the same id, or another host be asked.
         options: dict[str, Any] = {"headers": headers, "allow_redirects": False, "trace_request_ctx": departure}
         try:
             async with session.post(self._spec["url"], data=self._bodies[which], **options) as response:
-                status, role = response.status, response.headers.get(ROLE_HEADER, "")
+                status, role = response.status, _role(response.headers.getall(ROLE_HEADER, []))
                 self._signed = self._signed or bool(role)
                 lost = lost_by(status, response.headers.get(FLAGS_HEADER), unsigned=self._signed and not role)
                 by_gateway = lost is not None
-                answer = await response.read()
-                if label is not None and lost is None and 200 <= status < 300:
-                    said = _said(answer)
+                readable = label is not None and lost is None and 200 <= status < 300
+                answer = await body_of(response, kept=readable)
+                if readable:
+                    said = _said(answer or b"")
                     right = said == label
         except TimeoutError:
             lost = "timed out"
@@ -184,8 +199,10 @@ class Generator:
             if error.os_error.errno in _NO_ROOM:
                 self._sent, self._unsent = self._sent - 1, self._unsent + 1
                 return
-            lost = "refused"
-        except (aiohttp.ClientError, OSError):
+            lost = _not_connected(error)
+        except aiohttp.ClientResponseError:
+            lost = UNREADABLE
+        except (aiohttp.ClientError, OSError, BrokenBody):
             lost = BROKEN_OFF if status else "reset"
         except Exception as error:  # whatever it is: a request that was sent comes to an end
             lost = type(error).__name__
@@ -209,6 +226,17 @@ class Generator:
             self._lines.clear()
             sys.stdout.write(text)
             sys.stdout.flush()
+
+
+def _role(said: list[str]) -> str:
+    """The version that answered; empty when nobody says it, or more than one, of whom one may be the server."""
+    return said[0] if len(set(said)) == 1 and said[0] in ROLES else ""
+
+
+def _not_connected(error: aiohttp.ClientConnectorError) -> str:
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "TLS"
+    return "no such host" if isinstance(error.os_error, socket.gaierror) else "refused"
 
 
 def _said(body: bytes) -> Any:

@@ -46,13 +46,13 @@ class Answer:
     status : int
         Of the answer, even where that broke off; 0 when there was none.
     role : str
-        Version that answered, as the gateway says; empty when unknown.
+        Version that answered, as the gateway says; empty when it does not, or names another than stable and canary.
     right : bool or None
         Whether it agrees with the label; None when there is no label, or no version answered. An answer of a version that
         cannot be read is not right: a refusal, a redirect, an error, one that broke off or never ended, or another form.
     lost : str or None
-        Why no whole answer arrived: ``refused``, ``reset``, ``timed out``, ``broken off``, ``gateway 503``, or the name of an
-        error of the sender.
+        Why no whole answer arrived: ``refused``, ``no such host``, ``TLS`` (no secure connection), ``reset``, ``timed out``,
+        ``broken off`` after its headers, ``unreadable`` headers, ``gateway 503``, or the name of an error of the sender.
     label, said : object
         The right answer, and the version's; None when there is none, or it cannot be read.
     """
