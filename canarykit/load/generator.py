@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import errno
 import gc
 import json
@@ -137,7 +138,8 @@ class Generator:
             "max_field_size": _LARGEST_HEADER,
             "cookie_jar": aiohttp.DummyCookieJar(),  # a gateway with sticky sessions would draw once for all requests
         }
-        writing = asyncio.create_task(self._write_regularly())
+        all_ended = asyncio.Event()
+        writing = asyncio.create_task(self._write_regularly(all_ended))
         async with aiohttp.ClientSession(**session_options) as session:
             under_way: set[asyncio.Task[None]] = set()
             start, start_epoch = time.perf_counter(), time.time()
@@ -153,11 +155,14 @@ class Generator:
                 self._sent += 1
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
+            if spec["duration"] is not None and not stop.is_set():
+                await self._sleep_until(start + spec["duration"], stop)
             if under_way:
                 await asyncio.wait(under_way)
-        writing.cancel()
+        all_ended.set()
+        await writing
         self._lines.append(json.dumps({"sent": self._sent, "ids": self._prefix}))
-        self._write()
+        _write(self._taken())
 
     async def _sleep_until(self, due: float, stop: asyncio.Event) -> None:
         left = due - time.perf_counter()
@@ -212,20 +217,27 @@ class Generator:
         line = [request_id, due_epoch, time.perf_counter() - due, behind, status, role, right, lost, label, said]
         self._lines.append(json.dumps(line))
 
-    async def _write_regularly(self) -> None:
-        while True:
-            await asyncio.sleep(_FLUSH)
-            self._write()
+    async def _write_regularly(self, all_ended: asyncio.Event) -> None:
+        """Write what is new, in a thread: a reader that is busy must not hold up what is sent."""
+        while not all_ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(all_ended.wait(), _FLUSH)
+            if text := self._taken():
+                await asyncio.to_thread(_write, text)
 
-    def _write(self) -> None:
+    def _taken(self) -> str:
+        """Lines since the last time."""
         if self._unsent:
             self._lines.insert(0, json.dumps({"unsent": self._unsent}))
             self._unsent = 0
-        if self._lines:
-            text = "\n".join(self._lines) + "\n"
-            self._lines.clear()
-            sys.stdout.write(text)
-            sys.stdout.flush()
+        text = "".join(f"{line}\n" for line in self._lines)
+        self._lines.clear()
+        return text
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def _role(said: list[str]) -> str:

@@ -1,6 +1,7 @@
 """What comes over the wire: encodings, sizes, interim answers, early answers, connections that end, addresses."""
 
 import gzip
+import json
 import os
 import shutil
 import signal
@@ -402,3 +403,47 @@ def test_senders_end_with_the_process_that_began_them(raw, how):
     before = server.requests
     time.sleep(0.3)
     assert server.requests == before
+
+
+def test_a_reader_that_is_busy_does_not_hold_up_the_sender(raw):
+    """
+    A cell of the notebook computes for seconds, and reads no results meanwhile: requests leave in time.
+    """
+    server = raw(whole())
+    spec = ck.Load(server.url, path="/", rate=500, duration=4.0, payloads=PAYLOADS)._spec
+    process = subprocess.Popen(
+        [sys.executable, "-m", "canarykit.load.generator"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    process.stdin.write(json.dumps(spec) + "\n")
+    process.stdin.flush()
+    time.sleep(6)
+    lines = [json.loads(line) for line in process.stdout]
+    process.stdin.close()
+    process.wait(10)
+    requests = [line for line in lines if isinstance(line, list)]
+    assert lines[-1]["sent"] == len(requests) > 1000
+    assert sorted(line[3] for line in requests)[int(0.99 * len(requests))] < 0.5
+
+
+@pytest.mark.parametrize(("rate", "duration"), [(0.01, 1.0), (100, 0.001)])
+def test_traffic_lasts_as_long_as_it_should(raw, rate, duration):
+    """
+    Also when no request is due within it; nothing is sent then, and nothing is said to be good.
+    """
+    load = ck.Load(raw(whole()).url, path="/", rate=rate, duration=duration, payloads=PAYLOADS).start()
+    began = time.monotonic()
+    summary = load.wait()
+    assert time.monotonic() - began >= 0.9 * duration
+    assert (summary.sent, summary.answered, summary.lost, summary.statuses) == (0, 0, {}, {})
+    assert str(summary) == "0 requests sent, 0 lost"
+
+
+def test_slow_traffic_stops_at_once(raw):
+    """
+    A request a minute: nobody waits for the next one.
+    """
+    load = ck.Load(raw(whole()).url, path="/", rate="1/min", payloads=PAYLOADS).start()
+    time.sleep(0.3)
+    began = time.monotonic()
+    load.stop()
+    assert time.monotonic() - began < 2
