@@ -23,6 +23,7 @@ import signal
 import socket
 import sys
 import time
+from concurrent.futures.thread import ThreadPoolExecutor  # now: later there may be no file left to open it
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -219,11 +220,12 @@ class Generator:
 
     async def _write_regularly(self, all_ended: asyncio.Event) -> None:
         """Write what is new, in a thread: a reader that is busy must not hold up what is sent."""
-        while not all_ended.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(all_ended.wait(), _FLUSH)
-            if text := self._taken():
-                await asyncio.to_thread(_write, text)
+        with ThreadPoolExecutor(1) as writer:
+            while not all_ended.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(all_ended.wait(), _FLUSH)
+                if text := self._taken():
+                    await asyncio.get_running_loop().run_in_executor(writer, _write, text)
 
     def _taken(self) -> str:
         """Lines since the last time."""
