@@ -28,7 +28,7 @@ ALLOWED = {
     "routers": {"wire"},
     "telemetry": {"metrics", "statuses", "wire"},
     "serving": {"metrics", "wire"},
-    "load": {"metrics", "statuses", "wire", "serving"},
+    "load": {"masking", "metrics", "statuses", "wire", "serving"},
     "clusters": {"routers", "telemetry", "load", "serving", "masking", "wire", "testing"},
     "testing": {"masking", "metrics", "load", "routers", "telemetry"},
     "counts": {"analysis", "metrics"},

@@ -1,25 +1,29 @@
 """The process that sends: open loop, so that a slow server cannot slow down the traffic that measures it.
 
 It reads one JSON object from its standard input (what to send), then sends until the input says ``stop`` or closes.
-For each request it writes a JSON list to its standard output: id, time it was due, seconds from then to the last
-byte of the answer, seconds that it was sent too late, status, version that answered, whether it was right, why it was
-lost, the label and what the version said. ``{"unsent": 3}`` says that three more could not be sent, because too many were
-under way. The last line says how many were sent. As a pod of an indexed Job it reads a file instead, sends its share of
-the rate, and stops on SIGTERM.
+``{"ready": true}`` says that it begins. For each request it writes a JSON list to its standard output: id, time it was due,
+seconds from then to the last byte of the answer, seconds that it was sent too late, status, version that answered, whether it
+was right, why it was lost, the label and what the version said. ``{"unsent": 3}`` says that three more could not be sent,
+because too many were under way. The last line says how many were sent, and how their ids begin:
+``{"sent": 40, "ids": "5f0c21"}``. As a pod of an indexed Job it reads a file instead, sends its share of the rate, and stops on
+SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import errno
 import gc
 import json
 import os
 import secrets
 import signal
+import socket
 import sys
 import time
+from concurrent.futures.thread import ThreadPoolExecutor  # now: later there may be no file left to open it
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,17 +31,28 @@ from typing import Any
 
 import aiohttp
 
+from canarykit.load.bodies import ACCEPTED, BrokenBody, body_of
 from canarykit.load.limits import files_for, most_under_way
 from canarykit.load.shapes import arrivals
+from canarykit.model import ROLES
 from canarykit.wire import FLAGS_HEADER, REQUEST_ID_HEADER, ROLE_HEADER
 
-__all__ = ["BROKEN_OFF", "lost_by", "main"]
+__all__ = ["BROKEN_OFF", "UNREADABLE", "lost_by", "main"]
 
 BROKEN_OFF = "broken off"
 """Why a request is lost whose answer ended after its headers and before its end."""
 
+UNREADABLE = "unreadable"
+"""Why a request is lost whose answer does not begin as one of HTTP does, or has headers that are too large."""
+
 _FLUSH = 0.05
 _PARENT_POLL = 0.2
+_LARGEST_VALUE = 100_000
+"""Signs of JSON; what a version says is kept for each answer."""
+_LARGEST_HEADER = 64 * 1024
+_IDLE = 1.5
+"""Seconds for which an unused connection is kept. Servers close theirs after some (gunicorn 2, uvicorn and Node.js 5): a
+request that is sent at that moment would be lost, and no client may send it again."""
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
 """Why this machine, and not the service, could not open a connection."""
 
@@ -116,12 +131,16 @@ class Generator:
         timeout = aiohttp.ClientTimeout(total=self._spec["timeout"])
         most = files_for(most_under_way(self._spec["rate"], self._spec["shape"], self._spec["timeout"]))
         session_options: dict[str, Any] = {
-            "connector": aiohttp.TCPConnector(limit=0, keepalive_timeout=30),  # the limit is here, where it is counted
+            "connector": aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE),  # the limit is here, where it is counted
             "timeout": timeout,
             "trace_configs": [_tracing()],
+            "auto_decompress": False,  # it would read and keep what nobody needs, however large
+            "max_line_size": _LARGEST_HEADER,
+            "max_field_size": _LARGEST_HEADER,
             "cookie_jar": aiohttp.DummyCookieJar(),  # a gateway with sticky sessions would draw once for all requests
         }
-        writing = asyncio.create_task(self._write_regularly())
+        all_ended = asyncio.Event()
+        writing = asyncio.create_task(self._write_regularly(all_ended))
         async with aiohttp.ClientSession(**session_options) as session:
             under_way: set[asyncio.Task[None]] = set()
             start, start_epoch = time.perf_counter(), time.time()
@@ -137,11 +156,14 @@ class Generator:
                 self._sent += 1
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
+            if spec["duration"] is not None and not stop.is_set():
+                await self._sleep_until(start + spec["duration"], stop)
             if under_way:
                 await asyncio.wait(under_way)
-        writing.cancel()
-        self._lines.append(json.dumps({"sent": self._sent}))
-        self._write()
+        all_ended.set()
+        await writing
+        self._lines.append(json.dumps({"sent": self._sent, "ids": self._prefix}))
+        _write(self._taken())
 
     async def _sleep_until(self, due: float, stop: asyncio.Event) -> None:
         left = due - time.perf_counter()
@@ -160,20 +182,22 @@ class Generator:
         departure = _Departure(time.perf_counter())
         request_id = f"{self._prefix}-{number}"
         which = number % len(self._bodies)
-        headers = {**self._spec["headers"], REQUEST_ID_HEADER: request_id, "content-type": "application/json"}
+        usual = {"content-type": "application/json", "accept-encoding": ACCEPTED}
+        headers = {**usual, **self._spec["headers"], REQUEST_ID_HEADER: request_id}
         label, said = self._labels[which], None
         status, role, right, lost, by_gateway = 0, "", None, None, False
         # A redirect is not followed: the gateway would draw a version once more, under the same id, or another host be asked.
         options: dict[str, Any] = {"headers": headers, "allow_redirects": False, "trace_request_ctx": departure}
         try:
             async with session.post(self._spec["url"], data=self._bodies[which], **options) as response:
-                status, role = response.status, response.headers.get(ROLE_HEADER, "")
+                status, role = response.status, _role(response.headers.getall(ROLE_HEADER, []))
                 self._signed = self._signed or bool(role)
                 lost = lost_by(status, response.headers.get(FLAGS_HEADER), unsigned=self._signed and not role)
                 by_gateway = lost is not None
-                answer = await response.read()
-                if label is not None and lost is None and 200 <= status < 300:
-                    said = _said(answer)
+                readable = label is not None and lost is None and 200 <= status < 300
+                answer = await body_of(response, kept=readable)
+                if readable:
+                    said = _said(answer or b"")
                     right = said == label
         except TimeoutError:
             lost = "timed out"
@@ -181,36 +205,60 @@ class Generator:
             if error.os_error.errno in _NO_ROOM:
                 self._sent, self._unsent = self._sent - 1, self._unsent + 1
                 return
-            lost = "refused"
-        except (aiohttp.ClientError, OSError):
+            lost = _not_connected(error)
+        except aiohttp.ClientResponseError:
+            lost = UNREADABLE
+        except (aiohttp.ClientError, OSError, BrokenBody):
             lost = BROKEN_OFF if status else "reset"
+        except Exception as error:  # whatever it is: a request that was sent comes to an end
+            lost = type(error).__name__
         if label is not None and role and not by_gateway and right is None:
             right = False  # a version answered, and nobody can read what
         behind = departure.behind(due)
         line = [request_id, due_epoch, time.perf_counter() - due, behind, status, role, right, lost, label, said]
         self._lines.append(json.dumps(line))
 
-    async def _write_regularly(self) -> None:
-        while True:
-            await asyncio.sleep(_FLUSH)
-            self._write()
+    async def _write_regularly(self, all_ended: asyncio.Event) -> None:
+        """Write what is new, in a thread: a reader that is busy must not hold up what is sent."""
+        with ThreadPoolExecutor(1) as writer:
+            while not all_ended.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(all_ended.wait(), _FLUSH)
+                if text := self._taken():
+                    await asyncio.get_running_loop().run_in_executor(writer, _write, text)
 
-    def _write(self) -> None:
+    def _taken(self) -> str:
+        """Lines since the last time."""
         if self._unsent:
             self._lines.insert(0, json.dumps({"unsent": self._unsent}))
             self._unsent = 0
-        if self._lines:
-            text = "\n".join(self._lines) + "\n"
-            self._lines.clear()
-            sys.stdout.write(text)
-            sys.stdout.flush()
+        text = "".join(f"{line}\n" for line in self._lines)
+        self._lines.clear()
+        return text
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _role(said: list[str]) -> str:
+    """The version that answered; empty when nobody says it, or more than one, of whom one may be the server."""
+    return said[0] if len(set(said)) == 1 and said[0] in ROLES else ""
+
+
+def _not_connected(error: aiohttp.ClientConnectorError) -> str:
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "TLS"
+    return "no such host" if isinstance(error.os_error, socket.gaierror) else "refused"
 
 
 def _said(body: bytes) -> Any:
-    """First value of the first output; None when the answer has none."""
+    """First value of the first output; None when the answer has none, or one that is too large to be handed on."""
     try:
-        return json.loads(body)["outputs"][0]["data"][0]
-    except (ValueError, LookupError, TypeError):
+        said = json.loads(body)["outputs"][0]["data"][0]
+        return said if len(json.dumps(said)) <= _LARGEST_VALUE else None
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
@@ -243,7 +291,9 @@ async def _run() -> None:
     spec = json.loads(await reader.readline())
     stop = asyncio.Event()
     watching = [asyncio.create_task(_listen(reader, stop)), asyncio.create_task(_watch_parent(os.getppid()))]
-    await Generator(spec).run(stop)
+    generator = Generator(spec)
+    print(json.dumps({"ready": True}), flush=True)
+    await generator.run(stop)
     for task in watching:
         task.cancel()
 

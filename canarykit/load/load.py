@@ -5,25 +5,32 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from canarykit.errors import ClusterError, PlanError
+from canarykit.load.headers import checked_headers
 from canarykit.load.payloads import classes_of
 from canarykit.load.payloads import payloads as read_payloads
 from canarykit.load.shapes import SHAPES
 from canarykit.load.tally import Answer, Summary, Tally
+from canarykit.masking import masked, secrets_of
 from canarykit.wire import request_path
 
 __all__ = ["Answer", "Load", "Summary", "asked", "per_second", "specification"]
 
 _STOP_WITHIN = 5.0
+_READY_WITHIN = 60.0
+_END_WITHIN = 1.0
+_LAST_LINES = 20
 
 
 def per_second(rate: float | str) -> float:
@@ -60,10 +67,15 @@ def specification(
     Raises
     ------
     PlanError
-        A rate, a timeout, a shape or payloads that cannot be used.
+        An address, a rate, a timeout, a shape, a duration, a seed, headers or payloads that cannot be used.
     """
     if not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
         raise PlanError(f"a timeout is a number of seconds above 0, not {timeout!r}")
+    if duration is not None and (not isinstance(duration, int | float) or not 0 < duration < float("inf")):
+        raise PlanError(f"a duration is a number of seconds above 0, or None until it is stopped, not {duration!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise PlanError(f"a seed is a whole number from 0 on, not {seed!r}")
+    _check_web(url)
     if shape not in SHAPES:
         raise PlanError(f"traffic has no shape {shape!r}: choose one of {', '.join(SHAPES)}")
     read = read_payloads(payloads)
@@ -73,11 +85,22 @@ def specification(
         "shape": shape,
         "duration": duration,
         "timeout": timeout,
-        "headers": dict(headers or {}),
+        "headers": checked_headers(headers),
         "seed": seed,
         "bodies": [json.dumps(payload.body) for payload in read],
         "labels": [payload.label for payload in read],
     }
+
+
+def _check_web(url: str) -> None:
+    """Refuse what cannot be asked over HTTP. Nothing of it is shown but how it begins: it may hold a password or a key."""
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except (ValueError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise PlanError("traffic is sent to an address of the form http://HOST:PORT or https://HOST:PORT, and this is none")
 
 
 def asked(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,14 +129,15 @@ class Load:
     timeout : float
         Seconds after which a request is lost.
     headers : mapping of str to str, optional
-        Sent with each request: the ``host`` that a shared gateway knows the service by.
+        Sent with each request: the ``host`` that a shared gateway knows the service by, a token. White space around values,
+        such as the line feed that ends a token's file, is left out.
     seed : int
         The same seed gives the same times.
 
     Raises
     ------
     PlanError
-        A rate, a timeout, a path, a shape or payloads that cannot be used.
+        An address, a rate, a timeout, a path, a shape, a duration, a seed, headers or payloads that cannot be used.
     """
 
     def __init__(
@@ -135,28 +159,93 @@ class Load:
             rate=rate, payloads=payloads, shape=shape, duration=duration, timeout=timeout, headers=headers, seed=seed,
         )  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
-        self._reader: threading.Thread | None = None
+        self._readers: list[threading.Thread] = []
+        self._heard, self._ready = threading.Event(), False
+        self._errors: deque[str] = deque(maxlen=_LAST_LINES)
         self._tally = Tally()
         self._all_sent: int | None = None
 
     def start(self) -> Load:
-        """Begin to send; return itself."""
+        """Begin to send; return itself once the sending process is ready.
+
+        Raises
+        ------
+        PlanError
+            It sends already.
+        ClusterError
+            The sending process does not come up; says why. Nothing of it is left.
+        """
+        if self._process is not None:
+            raise PlanError("this load was started before: stop() it first, or make another one")
+        text = json.dumps(self._spec).encode() + b"\n"
         process = subprocess.Popen(
             [sys.executable, "-m", "canarykit.load.generator"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the notebook
         )
-        assert process.stdin is not None
-        self._process = process
-        self._reader = threading.Thread(target=self._read, args=(process,), name="canarykit-load", daemon=True)
-        self._reader.start()
-        process.stdin.write(json.dumps(self._spec).encode() + b"\n")
-        process.stdin.flush()
+        self._process, self._all_sent, self._ready = process, None, False
+        self._heard.clear()
+        self._errors.clear()
+        self._readers = [
+            threading.Thread(target=read, args=(process,), name="canarykit-load", daemon=True)
+            for read in (self._read, self._read_errors)
+        ]
+        try:
+            for reader in self._readers:
+                reader.start()
+            self._hand_over(process, text)
+        except BaseException:
+            self._end(process, within=_END_WITHIN)
+            raise
         return self
+
+    def _hand_over(self, process: subprocess.Popen[bytes], text: bytes) -> None:
+        """Say what to send, and wait until the process has understood."""
+        assert process.stdin is not None
+        try:
+            process.stdin.write(text)
+            process.stdin.flush()
+            self._heard.wait(_READY_WITHIN)
+        except OSError:  # it does not read
+            pass
+        if not self._ready:
+            self._end(process, within=_END_WITHIN)
+            raise ClusterError(
+                f"the process that sends traffic {self._how_it_ended(process)} before it sent anything{self._last_words}"
+            )
+
+    def _end(self, process: subprocess.Popen[bytes], *, within: float) -> None:
+        """Wait until a process that was told to end has ended, with what it writes; kill it if it does not."""
+        assert process.stdin is not None
+        try:
+            process.wait(within)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for reader in self._readers:
+            if reader.ident is not None:
+                reader.join(_STOP_WITHIN)
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        self._process = None
+
+    @staticmethod
+    def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
+        killed = " (killed: is there memory left?)" if process.returncode == -signal.SIGKILL else ""
+        return f"ended with exit code {process.returncode}{killed}"
+
+    @property
+    def _last_words(self) -> str:
+        """The last line that the process wrote to its standard error, without secrets."""
+        said = next((line for line in reversed(self._errors) if line.strip()), "")
+        return f": {masked(said, secrets_of(self._spec['headers']) | secrets_of(self._spec['url']))}" if said else ""
 
     def stop(self) -> Summary:
         """Send no more, wait for what is under way, and say what became of all. May be called again.
+
+        Requests of which nobody knows what became are lost: ``unaccounted for``.
 
         Raises
         ------
@@ -166,24 +255,16 @@ class Load:
         process = self._process
         if process is None:
             return self.summary
-        assert process.stdin is not None and self._reader is not None
+        assert process.stdin is not None
         # It may have sent all it was asked to, and ended.
         with contextlib.suppress(OSError):
             process.stdin.write(b"stop\n")
             process.stdin.flush()
-        try:
-            process.wait(self._timeout + _STOP_WITHIN)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        self._reader.join(_STOP_WITHIN)
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-        self._process = None
+        self._end(process, within=self._timeout + _STOP_WITHIN)
         if self._all_sent is None:
             raise ClusterError(
-                f"the process that sends traffic ended with exit code {process.returncode} before it was told to; "
-                "what became of its last requests is not known"
+                f"the process that sends traffic {self._how_it_ended(process)} before it was told to; "
+                f"what became of its last requests is not known{self._last_words}"
             )
         return self.summary
 
@@ -228,5 +309,18 @@ class Load:
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
-                sent = self._tally.take(json.loads(line))
+                try:
+                    sent = self._tally.take(json.loads(line))
+                except (ValueError, TypeError, RecursionError):  # not the sender's: its own are counted at the end
+                    continue
                 self._all_sent = sent if sent is not None else self._all_sent
+                if not self._ready:
+                    self._ready = True
+                    self._heard.set()
+        self._heard.set()  # nothing more will come
+
+    def _read_errors(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stderr is not None
+        with process.stderr as lines:
+            for line in lines:
+                self._errors.append(line.decode(errors="replace").rstrip())

@@ -59,8 +59,12 @@ def payloads(source: str | Path | Sequence[Mapping[str, Any]]) -> list[Payload]:
 
 def classes_of(labels: Sequence[Any]) -> tuple[Any, ...]:
     """Distinct labels, in order, when they are classes: a few texts or whole numbers, and not more. Empty otherwise."""
-    known = {label for label in labels if isinstance(label, str | int) and not isinstance(label, bool)}
-    if not 2 <= len(known) <= _MOST_CLASSES or any(label is not None and label not in known for label in labels):
+    given = [label for label in labels if label is not None]
+    # Before they are put into a set: lists and objects cannot be.
+    if any(not isinstance(label, str | int | float) or isinstance(label, bool) for label in given):
+        return ()
+    known = {label for label in given if isinstance(label, str | int)}
+    if not 2 <= len(known) <= _MOST_CLASSES or any(label not in known for label in given):
         return ()
     return tuple(sorted(known, key=lambda label: (isinstance(label, str), label)))
 
@@ -89,6 +93,8 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
             yield where, json.loads(line, strict=False, parse_constant=_no_number)
         except ValueError as error:
             raise PlanError(f"{where} is no JSON: {error}. {_how(text)}") from error
+        except RecursionError as error:
+            raise PlanError(f"{where} has too many arrays or objects within each other") from error
 
 
 def _no_number(name: str) -> Any:
@@ -110,4 +116,8 @@ def _payload(where: str, written: Any) -> Payload:
         raise PlanError(f"{where} is an array: {_FORM}")
     if not isinstance(written, Mapping) or "body" not in written or not set(written) <= {"body", "label"}:
         raise PlanError(f'{where} must be an object with "body" and optionally "label"')
+    try:
+        json.dumps(written, allow_nan=False)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise PlanError(f"{where} cannot be written as JSON: {error}; give plain numbers, texts, lists and dicts") from error
     return Payload(written["body"], written.get("label"))

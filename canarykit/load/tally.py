@@ -16,6 +16,9 @@ from canarykit.statuses import Kind, kind_of
 
 __all__ = ["Answer", "Summary", "Tally"]
 
+UNACCOUNTED = "unaccounted for"
+"""Why a request is lost that a sender sent, and whose end nobody was told."""
+
 TOO_LATE = 0.1
 """A sender that is this many seconds behind its own schedule in 1 % of requests is overloaded itself."""
 
@@ -43,12 +46,13 @@ class Answer:
     status : int
         Of the answer, even where that broke off; 0 when there was none.
     role : str
-        Version that answered, as the gateway says; empty when unknown.
+        Version that answered, as the gateway says; empty when it does not, or names another than stable and canary.
     right : bool or None
         Whether it agrees with the label; None when there is no label, or no version answered. An answer of a version that
         cannot be read is not right: a refusal, a redirect, an error, one that broke off or never ended, or another form.
     lost : str or None
-        Why no whole answer arrived: ``refused``, ``reset``, ``timed out``, ``broken off``, ``gateway 503``, ….
+        Why no whole answer arrived: ``refused``, ``no such host``, ``TLS`` (no secure connection), ``reset``, ``timed out``,
+        ``broken off`` after its headers, ``unreadable`` headers, ``gateway 503``, or the name of an error of the sender.
     label, said : object
         The right answer, and the version's; None when there is none, or it cannot be read.
     """
@@ -74,7 +78,7 @@ class Summary:
     answered : int
         Requests that a server answered, whatever it said.
     lost : mapping of str to int
-        Lost requests by cause.
+        Lost requests by cause; ``unaccounted for`` are those that were sent, and of which nobody knows what became.
     behind_p50, behind_p99 : float
         Seconds that requests were sent behind their schedule; NaN when none was sent.
     unsent : int
@@ -155,6 +159,7 @@ class Tally:
         self._lost: Counter[str] = Counter()
         self._statuses: dict[str, Counter[int]] = {}
         self._unsent = 0
+        self._ended: Counter[str] = Counter()
         self._behind: Counts = latency_cells([])
 
     def take(self, record: Any) -> int | None:
@@ -163,20 +168,26 @@ class Tally:
         Returns
         -------
         int or None
-            How many requests it sent, when the line says so: it is the last one.
+            How many requests it sent, when the line says so: it is the last one. As many as have not come to an end by then
+            are lost.
         """
         if not isinstance(record, Mapping):
             self.add(Answer(*record))
             return None
         with self._lock:
             self._unsent += record.get("unsent", 0)
-        sent: int | None = record.get("sent")
+            sent: int | None = record.get("sent")
+            if sent is not None and "ids" in record:  # an image of an earlier release says no ids
+                missing = max(0, sent - self._ended[record["ids"]])
+                self._lost[UNACCOUNTED] += missing
+                self._ended[record["ids"]] += missing  # a log that is read again may say it twice
         return sent
 
     def add(self, answer: Answer) -> None:
         """Count one request."""
         with self._lock:
             self._unread.append(answer)
+            self._ended[answer.request_id.rpartition("-")[0]] += 1
             self._behind[np.searchsorted(LATENCY_EDGES, max(answer.behind, 0.0))] += 1
             if answer.lost is None:
                 self._answered += 1
@@ -197,7 +208,7 @@ class Tally:
         with self._lock:
             p50, p99 = (_upper(self._behind, quantile) for quantile in (0.5, 0.99))
             statuses = {role: dict(counted) for role, counted in self._statuses.items()}
-            return Summary(self._answered, dict(self._lost), p50, p99, self._unsent, statuses)
+            return Summary(self._answered, dict(+self._lost), p50, p99, self._unsent, statuses)
 
 
 def _upper(cells: Counts, quantile: float) -> float:

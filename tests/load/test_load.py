@@ -3,6 +3,7 @@
 import asyncio
 import http.server
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -73,6 +74,74 @@ def test_what_is_no_timeout_is_refused(timeout):
     """
     with pytest.raises(PlanError, match="a timeout is a number of seconds above 0"):
         ck.Load("http://127.0.0.1:9", timeout=timeout)
+
+
+@pytest.mark.parametrize("duration", [0, -1, float("nan"), float("inf"), "10s"])
+def test_what_is_no_duration_is_refused(duration):
+    """
+    NaN would send for ever; text would end the sending process.
+    """
+    with pytest.raises(PlanError, match="a duration is a number of seconds above 0"):
+        ck.Load("http://127.0.0.1:9", duration=duration)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "1", None, True])
+def test_what_is_no_seed_is_refused(seed):
+    """
+    The sending process could not begin, or would send at other times with each start.
+    """
+    with pytest.raises(PlanError, match="a seed is a whole number"):
+        ck.Load("http://127.0.0.1:9", seed=seed)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "localhost", "hush.example.com:80", "ftp://hush", "http://", "http://hush:99999", "http://[::1"]
+)
+def test_what_is_no_address_is_refused(url):
+    """
+    Every request would be lost, as though the service had broken off. The address is not shown: a password may be in it.
+    """
+    with pytest.raises(PlanError, match="of the form http://HOST:PORT") as caught:
+        ck.Load(url)
+    assert "hush" not in str(caught.value)
+
+
+def nested(depth):
+    """Lists within lists."""
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"body": 1, "label": np.int64(3)},
+        {"body": np.zeros(3)},
+        {"body": {"x": float("nan")}},
+        {"body": 1, "label": float("inf")},
+        {"body": {1, 2}},
+        {"body": b"text"},
+        {"body": nested(100_000)},
+    ],
+)
+def test_payloads_that_are_no_json_are_refused(payload):
+    """
+    By their number, before anything is sent: with a label of NumPy the process was started and left.
+    """
+    with pytest.raises(PlanError, match=r"payload 2 cannot be written as JSON: .*; give plain numbers"):
+        ck.Load("http://127.0.0.1:9", payloads=[{"body": 1}, payload])
+
+
+def test_a_line_that_is_nested_too_deeply_is_named(tmp_path):
+    """
+    As any other line that is no JSON the reader takes.
+    """
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"body": 1}\n{"body": ' + "[" * 100_000 + "\n")
+    with pytest.raises(PlanError, match=r"line 2 of .* too many arrays or objects"):
+        payloads(path)
 
 
 def test_an_unknown_shape_is_refused():
@@ -221,6 +290,19 @@ def test_an_error_that_no_version_signs_is_the_gateways():
     assert (lost_by(404, None, unsigned=True), lost_by(500, "-", unsigned=True)) == (None, None)
 
 
+STRANGE = {
+    "odd": b'{"odd": 1}',
+    "nothing": b"",
+    "arrays": b"[" * 200_000,
+    "objects": b'{"outputs":' * 200_000,
+    "deep": b'{"outputs": [{"data": [' + b"[" * 900 + b"]" * 900 + b"]}]}",
+    "large": b'{"outputs": [{"data": ["' + b"x" * 1_000_000 + b'"]}]}',
+    "digits": b'{"outputs": [{"data": [' + b"9" * 5000 + b"]}]}",
+    "latin": '{"outputs": [{"data": ["ü"]}]}'.encode("latin-1"),
+    "half": b'{"outputs": [{"data": ["\\ud800"]}]}',
+}
+
+
 class Server(http.server.BaseHTTPRequestHandler):
     """Answers as the path asks."""
 
@@ -239,9 +321,12 @@ class Server(http.server.BaseHTTPRequestHandler):
         if where == "/answer":
             self.answer(words.split("&"))
             return
+        if self.path == "/headers":
+            names = ("authorization", "content-type", "x-empty")
+            body = json.dumps({"x": json.dumps({name: self.headers.get_all(name) for name in names})}).encode()
         failing = self.path == "/signed" and int(self.headers["x-request-id"].rpartition("-")[2]) > 10
         right = json.dumps({"outputs": [{"data": [json.loads(body)["x"]]}]}).encode()
-        answer = right if self.path == "/right" else b"not JSON"
+        answer = right if self.path in ("/right", "/headers") else b"not JSON"
         self.send_response(502 if self.path == "/bad-gateway" else 500 if failing else 200)
         if self.path == "/signed" and not failing:
             self.send_header("x-canarykit-role", "stable")
@@ -251,7 +336,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 
     def answer(self, words):
         """Answer with a status, signed or not, in a form, up to a point."""
-        body = {"odd": b'{"odd": 1}', "nothing": b""}.get(words[2], b'{"outputs": [{"data": [1]}]}')
+        body = STRANGE.get(words[2], b'{"outputs": [{"data": [1]}]}')
         chunked, cut = words[2] == "chunked", words[-1] == "cut"
         self.send_response(int(words[0]))
         role = "canary" if "cookie" in self.headers else words[1]
@@ -395,6 +480,108 @@ def test_a_redirect_is_not_followed(server):
     """
     summary, answers = sent(server, "/answer?302&stable&plain", duration=0.4)
     assert f"{len(answers)} redirected ({len(answers)} × 302)" in str(summary)
+
+
+@pytest.mark.parametrize("form", STRANGE)
+def test_no_answer_makes_a_request_vanish(server, form):
+    """
+    Whatever a version answers: each request that was sent comes to an end, and such an answer is not right.
+    """
+    summary, answers = sent(server, f"/answer?200&canary&{form}", duration=0.4)
+    assert (summary.lost, summary.answered) == ({}, len(answers))
+    assert len(answers) == len(list(arrivals(40, "steady", 0.4, seed=0))) > 0
+    assert {answer.right for answer in answers} == {False}
+
+
+def test_an_error_of_the_sender_is_a_lost_request(sleepy, monkeypatch, capsys):
+    """
+    It is named by its class, and the request is not forgotten.
+    """
+
+    def broken(status, flags, unsigned):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Sleepy, "SECONDS", 0.01)
+    monkeypatch.setattr(generator, "lost_by", broken)
+    spec = ck.Load(sleepy, path="/", rate=100, duration=0.3, payloads=BODIES)._spec
+    asyncio.run(generator.Generator(spec).run(asyncio.Event()))
+    tally = Tally()
+    *_, sent_in_all = [tally.take(json.loads(line)) for line in capsys.readouterr().out.splitlines()]
+    assert tally.summary.lost == {"ZeroDivisionError": sent_in_all}
+    assert sent_in_all == len(list(arrivals(100, "steady", 0.3, seed=0)))
+
+
+def test_requests_that_never_ended_are_lost():
+    """
+    Of each sender: the last line says how many it sent; those of which no line tells are lost, and said.
+    """
+    tally = Tally()
+    for sender, ended in (("a", 3), ("b", 5)):
+        for number in range(ended):
+            tally.take([f"{sender}-{number}", 0.0, 0.01, 0.0, 200, "stable", None, None, None, None])
+    assert (tally.take({"sent": 5, "ids": "a"}), tally.take({"sent": 5, "ids": "b"}), tally.take({"sent": 1, "ids": "c"})) == (
+        5,
+        5,
+        1,
+    )
+    tally.take({"sent": 5, "ids": "a"})
+    assert tally.summary.lost == {"unaccounted for": 3}
+    assert "11 requests sent, 3 lost (3 unaccounted for)" in str(tally.summary)
+
+
+def test_lines_that_are_no_sender_s_do_no_harm(server, tmp_path, monkeypatch):
+    """
+    Something else that runs in the sending process writes to its output: requests are counted all the same.
+    """
+    (tmp_path / "sitecustomize.py").write_text("print('hello'); print('[1, 2]'); print('[' * 100000)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    summary, answers = sent(server, "/right", duration=0.4)
+    assert (summary.lost, summary.answered) == ({}, len(answers))
+    assert len(answers) == len(list(arrivals(40, "steady", 0.4, seed=0))) > 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "says"),
+    [
+        ({"x-retries": 3}, "has int for 'x-retries', not text"),
+        ({"Authorization": None}, "has None for 'Authorization', not text: is a variable not set?"),
+        ({"authorization": b"Bearer hush"}, "has bytes for 'authorization', not text"),
+        ({"authorization": "Bearer hush\nx-more: 1"}, "a value for 'authorization' with a line feed"),
+        ({"authorization": "Bearer\x00hush"}, "a value for 'authorization' with a line feed or another sign"),
+        ({"authorization": "Bearer hush\x7f"}, "a value for 'authorization' with a line feed or another sign"),
+        ({"authorization": "hush\ud800"}, "a value for 'authorization' with a line feed or another sign"),
+        ({"authorization: Bearer hush": "1"}, r"a name \(the 1. one\) that is none"),
+        ({"host": "a", "x-ü": "hush"}, r"a name \(the 2. one\) that is none"),
+        ({3: "hush"}, r"a name \(the 1. one\) that is none"),
+        ({"": "hush"}, r"a name \(the 1. one\) that is none"),
+        ({"Host": "a", "host": "hush"}, "'host' twice"),
+        ({"X-Request-Id": "hush"}, "'X-Request-Id', which the sender sets itself"),
+        ({"content-length": "3"}, "'content-length', which the sender sets itself"),
+        ({"Transfer-Encoding": "chunked"}, "'Transfer-Encoding', which the sender sets itself"),
+        ({"expect": "100-continue"}, "'expect', which the sender sets itself"),
+        ({"accept-encoding": "gzip, br"}, "'accept-encoding' that the sender cannot read"),
+        (["authorization: hush"], "headers= takes names and texts, .* not a list"),
+        ("authorization: hush", "headers= takes names and texts, .* not a str"),
+    ],
+)
+def test_headers_that_cannot_be_sent_are_refused(headers, says):
+    """
+    Before anything is sent, by the header's name; the value may be a token, and is never shown.
+    """
+    with pytest.raises(PlanError, match=says) as caught:
+        ck.Load("http://127.0.0.1:9", headers=headers)
+    assert "hush" not in str(caught.value)
+
+
+def test_headers_arrive_as_they_were_meant(server):
+    """
+    The line feed that ends a token's file is left out; a content type of one's own replaces that of JSON.
+    """
+    headers = {"Authorization": "Bearer t\n", "x-name": "ü", "Content-Type": "application/vnd.api+json", "x-empty": ""}
+    assert ck.Load(server, headers=headers)._spec["headers"]["authorization"] == "Bearer t"
+    _, answers = sent(server, "/headers", headers=headers, duration=0.3)
+    (seen,) = {answer.said for answer in answers}
+    assert json.loads(seen) == {"authorization": ["Bearer t"], "content-type": ["application/vnd.api+json"], "x-empty": [""]}
 
 
 @pytest.mark.parametrize(
@@ -608,6 +795,80 @@ def test_a_killed_sender_is_an_error(server):
         load.stop()
 
 
+def senders():
+    """Ids of the sending processes that this one has."""
+    listed = subprocess.run(["ps", "-o", "pid=,stat=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    return [line.split()[0] for line in listed.stdout.splitlines() if "load.generator" in line and line.split()[1][0] != "Z"]
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (
+            "raise ImportError('no library: key=hush, token=hush')",
+            r"exit code 1 before it sent anything: ImportError: no library",
+        ),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", r"exit code -9 \(killed: is there memory left\?\) before"),
+        ("raise SystemExit(0)", "exit code 0 before it sent anything"),
+    ],
+)
+def test_a_sender_that_does_not_come_up_is_an_error_at_once(server, tmp_path, monkeypatch, code, says, large):
+    """
+    With its exit code and what it said last; whether it ends before or after it is told what to send. Nothing is left.
+    """
+    (tmp_path / "aiohttp.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    bodies = [{"body": "x" * 500_000}] if large else BODIES
+    load = ck.Load(server, path="/right", payloads=bodies, headers={"authorization": "hush"})
+    began = time.monotonic()
+    with pytest.raises(ClusterError, match=says) as caught:
+        load.start()
+    assert time.monotonic() - began < 30
+    assert "hush" not in str(caught.value)
+    assert (load.running, senders(), load.stop().sent) == (False, [], 0)
+
+
+@pytest.mark.parametrize("error", [OSError(32, "Broken pipe"), KeyboardInterrupt()])
+def test_nothing_is_left_of_a_start_that_fails(server, monkeypatch, error):
+    """
+    When what to send cannot be handed over, or Ctrl-C comes meanwhile: the process is ended.
+    """
+
+    class Broken:
+        def __init__(self, file):
+            self.close = file.close
+
+        def write(self, _):
+            raise error
+
+    def popen(*args, **options):
+        process = real(*args, **options)
+        process.stdin = Broken(process.stdin)
+        return process
+
+    real = subprocess.Popen
+    load = ck.Load(server, path="/right", payloads=BODIES)
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with pytest.raises((ClusterError, KeyboardInterrupt)) as caught:
+        load.start()
+    assert caught.type is KeyboardInterrupt or "before it sent anything" in str(caught.value)
+    monkeypatch.undo()
+    assert (load.running, senders()) == (False, [])
+
+
+def test_a_load_is_not_started_twice_at_once(server):
+    """
+    The first sender would be forgotten and send for ever. After it has been stopped it may begin again, and counts on.
+    """
+    load = ck.Load(server, path="/right", rate=40, duration=0.4, payloads=BODIES).start()
+    with pytest.raises(PlanError, match="started before"):
+        load.start()
+    first = load.wait()
+    second = load.start().wait()
+    assert (second.sent, second.lost) == (2 * first.sent, {})
+
+
 def test_labels_are_classes_when_they_are_few():
     """
     Whole numbers and texts in order; not truth values, not measurements, not one, not many.
@@ -616,6 +877,17 @@ def test_labels_are_classes_when_they_are_few():
     assert classes_of(["dog", "cat", "dog"]) == ("cat", "dog")
     for labels in ([True, False], [0.5, 1.5], [1, 1], [None], range(21), [[1], [2]], [1, 2, 3.5]):
         assert classes_of(list(labels)) == ()
+
+
+@pytest.mark.parametrize("odd", [[3], {"x": 1}, [], [[1], [2]], {}, True])
+@pytest.mark.parametrize("others", [[1, 2], ["a", "b"]])
+def test_labels_that_are_no_plain_values_are_no_classes(odd, others):
+    """
+    Lists and objects beside classes: the labels are no classes, whatever their order, and traffic can be made from them.
+    """
+    assert classes_of([*others, odd]) == classes_of([odd, *others]) == ()
+    load = ck.Load("http://127.0.0.1:9", payloads=[{"body": 1, "label": label} for label in [*others, odd]])
+    assert load.classes == ()
 
 
 def test_a_confusion_counts_every_labelled_answer_of_both_versions():
