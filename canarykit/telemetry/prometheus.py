@@ -93,6 +93,7 @@ class PrometheusTelemetry:
         self._lives: dict[str, Life] = {}
         self._targets = Targets()
         self._pace = Pace()
+        self._split: TrafficSplit | None = None
         self._since = time.time()
         self._last = self._since
         self._configured: dict[Target, float] | None = {}
@@ -162,7 +163,10 @@ class PrometheusTelemetry:
             if not self._begun:
                 raise
             self._blind = True
-        self._begun = True
+        if self._split is not None:
+            for life in self._lives.values():
+                life.expect(self._split, split)
+        self._begun, self._split = True, split
         self._since = self._last = since
         self._before, self._read_until = {}, {}
         self._pace.begin()
