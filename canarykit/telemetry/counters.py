@@ -15,7 +15,7 @@ from canarykit.telemetry import buckets
 from canarykit.telemetry.base import Answered
 from canarykit.telemetry.catalogue import Exposition
 
-__all__ = ["CounterWindows", "Series", "Totals", "increases", "label_names", "series_of"]
+__all__ = ["CounterWindows", "Series", "Totals", "check_totals", "increases", "label_names", "series_of"]
 
 
 class Series(NamedTuple):
@@ -80,6 +80,19 @@ def label_names(totals: Iterable[Series]) -> list[list[str]]:
     return [[name for name, _ in series.rest] for series in totals if series.what == "requests"]
 
 
+def check_totals(totals: Totals) -> None:
+    """Refuse totals that count nothing.
+
+    Raises
+    ------
+    TelemetryError
+        A total is NaN, negative or no whole number.
+    """
+    for series, total in totals.items():
+        if not (total >= 0 and float(total).is_integer()):
+            raise TelemetryError(f"{series.instance} counts {total} {series.what}: a count is a whole number, 0 or more")
+
+
 def increases(before: Totals, after: Totals) -> dict[Series, int]:
     """How much each counter has grown.
 
@@ -96,9 +109,7 @@ def increases(before: Totals, after: Totals) -> dict[Series, int]:
     TelemetryError
         A total is NaN, negative or no whole number.
     """
-    for series, total in after.items():
-        if not (total >= 0 and float(total).is_integer()):
-            raise TelemetryError(f"{series.instance} counts {total} {series.what}: a count is a whole number, 0 or more")
+    check_totals(after)
     restarted = {series.instance for series, total in after.items() if total < before.get(series, 0.0)}
     return {
         series: int(total - (0.0 if series.instance in restarted else before.get(series, 0.0)))
