@@ -74,11 +74,16 @@ class PrometheusApi:
         body = urllib.parse.urlencode({"query": query, "time": f"{at:.3f}"}).encode()
         said = self._answer("/api/v1/query", body, query)
         try:
-            found: list[dict[str, Any]] = json.loads(said)["data"]["result"]
+            found = json.loads(said)["data"]["result"]
         except (ValueError, LookupError, TypeError):
+            found = None
+        if not isinstance(found, list) or not all(_is_series(series) for series in found):
+            raise TelemetryError(f"{self.url} does not answer as a Prometheus does: {self._shown(said, 100).encode()!r}")
+        if any("values" not in series for series in found):
             raise TelemetryError(
-                f"{self.url} does not answer as a Prometheus does: {self._shown(said, 100).encode()!r}"
-            ) from None
+                f"Prometheus at {self.url} has native histograms for {query}, which are not read: have it keep the classic "
+                "buckets as well (always_scrape_classic_histograms), or pick other series with select="
+            )
         return found
 
     def targets(self) -> list[dict[str, Any]] | None:
@@ -171,6 +176,15 @@ def selects(select: Mapping[str, str], labels: Mapping[str, Any]) -> bool:
         and (re.fullmatch(value[1:], str(labels[name])) is not None if value.startswith("~") else str(labels[name]) == value)
         for name, value in select.items()
     )
+
+
+def _is_series(said: Any) -> bool:
+    """Whether this is a series with its samples, be they numbers or native histograms."""
+    if not isinstance(said, dict) or not isinstance(said.get("metric"), dict):
+        return False
+    samples = said.get("values", [])
+    numbers = isinstance(samples, list) and all(isinstance(sample, list) and len(sample) == 2 for sample in samples)
+    return numbers and ("values" in said or "histograms" in said)
 
 
 def _without_password(url: str) -> tuple[str, str | None, frozenset[str]]:
