@@ -140,14 +140,45 @@ def test_other_paths_take_the_place_of_the_catalogues_and_ready_stays():
     assert [entry.ignores({"handler": path, "method": "GET"}) for path in asked] == [True, True, False, False]
 
 
-def test_what_is_left_out_is_told():
+def pages_of(text, entry):
+    """Both versions with this page, which counting has begun with."""
+    source = ScrapeTelemetry(lambda: [Replica(role, f"{role}-0", lambda: text) for role in ROLES], entry)
+    source.begin(TrafficSplit(5), 0.0)
+    return source
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'http_requests_total{handler="/predict",method="POST",status="2xx"} 5\n',
+        'http_requests_total{exported_endpoint="/predict",endpoint="metrics",method="POST",status="2xx"} 5\n',
+    ],
+)
+def test_what_is_left_out_is_told(line):
     """
-    With the paths and the labels, before a request has come; entries that count inferences alone have nothing to say.
+    With the paths and the labels; entries that count inferences alone have nothing to say.
     """
-    told = ScrapeTelemetry(list, EXPOSITIONS["fastapi"].ignoring(["/up"])).sources
+    told = pages_of(line, EXPOSITIONS["fastapi"].ignoring(["/up"])).sources
     assert "for /metrics, /health," in told["left out"]
     assert "/up, where a label handler, path" in told["left out"]
     assert set(ScrapeTelemetry(list, "triton").sources) == {"requests", "failures", "latency"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        'http_requests_total{handler="/metrics",method="GET",status="2xx"} 5\n',
+        'http_request_duration_seconds_bucket{le="+Inf"} 5\n',
+    ],
+)
+def test_before_a_request_was_counted_nobody_knows_what_is_left_out(text):
+    """
+    The series of requests may have no label that tells: nothing is claimed before one was seen.
+    """
+    told = pages_of(text, "fastapi").sources
+    assert told["left out"].startswith("not known yet: ")
+    assert "counted" not in told
 
 
 def test_where_no_label_tells_probes_apart_that_is_told():

@@ -169,7 +169,7 @@ class Exposition:
         return any(asked_for(handler, path) for handler in asked if handler.startswith("/") for path in self.ignore)
 
     def told(self, seen: Iterable[Iterable[str]]) -> dict[str, str]:
-        """Say which requests are left out, or that probes cannot be told apart.
+        """Say which requests are left out, that probes cannot be told apart, or that nobody knows yet.
 
         Parameters
         ----------
@@ -178,6 +178,9 @@ class Exposition:
         """
         if not self.handlers:
             return {}
+        seen = list(seen)
+        if not seen:
+            return {"left out": "not known yet: no request was counted so far, so no label says what is asked for"}
         known, labels = {*self.handlers, *(f"exported_{name}" for name in self.handlers)}, ", ".join(self.handlers)
         if any(known.isdisjoint(names) for names in seen):
             said = f"all requests of a pod, probes and scrapes among them: none of the labels {labels} says what was asked for"
