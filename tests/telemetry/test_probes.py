@@ -51,6 +51,8 @@ class Pods:
 FASTAPI = 'http_requests_total{{handler="{path}",method="{method}",status="{status}"}}'
 MLSERVER = 'rest_server_requests_total{{method="{method}",path="{path}",status_code="{status}"}}'
 BENTOML = 'bentoml_service_request_total{{endpoint="{path}",http_response_code="{status}"}}'
+OTEL = 'http_server_duration_count{{http_method="{method}",http_target="{path}",http_status_code="{status}"}}'
+OTEL_NEW = 'asked_total{{http_request_method="{method}",http_route="{path}",http_response_status_code="{status}"}}'
 OWN = 'asked_total{{uri="{path}",code="{status}"}}'
 
 
@@ -63,8 +65,10 @@ OWN = 'asked_total{{uri="{path}",code="{status}"}}'
         ("bentoml", Pods(BENTOML, ready="/readyz")),
         (EXPOSITIONS["fastapi"].ignoring(["/am/i/up?deep=1"]), Pods(FASTAPI, ready="/am/i/up")),
         (Exposition("asked_total", "seconds", "code"), Pods(OWN, ready="/livez")),
+        (Exposition("http_server_duration_count", "s", "http_status_code"), Pods(OTEL)),
+        (Exposition("asked_total", "s", "http_response_status_code"), Pods(OTEL_NEW)),
     ],
-    ids=["fastapi", "vllm", "mlserver", "bentoml", "ready", "own"],
+    ids=["fastapi", "vllm", "mlserver", "bentoml", "ready", "own", "otel", "otel-new"],
 )
 def test_only_requests_of_clients_are_counted(entry, pods):
     """
@@ -116,6 +120,14 @@ def test_durations_of_probes_are_left_out_too():
         ({"endpoint": "metrics", "exported_endpoint": "/readyz"}, True),
         ({"endpoint": "metrics", "exported_endpoint": "/predict"}, False),
         ({"endpoint": "metrics"}, False),
+        ({"http_route": "/healthz", "http_method": "GET"}, True),
+        ({"http_route": "/healthz", "http_request_method": "GET"}, True),
+        ({"http_target": "/healthz?full=1", "http_method": "GET"}, True),
+        ({"url_path": "/readyz", "http_request_method": "HEAD"}, True),
+        ({"http_route": "/ping", "http_request_method": "POST"}, False),
+        ({"http_target": "/ping", "http_method": "POST"}, False),
+        ({"http_route": "/predict", "http_request_method": "GET"}, False),
+        ({"exported_http_route": "/metrics"}, True),
         ({"handler": "/models/{name}/up", "method": "GET"}, True),
         ({"handler": "/models/{name}/{action}", "method": "GET"}, False),
         ({"handler": "/{path:path}", "method": "GET"}, False),

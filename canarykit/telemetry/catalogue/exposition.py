@@ -14,8 +14,11 @@ __all__ = ["HANDLERS", "IGNORED", "Counter", "Exposition"]
 
 Counter = Literal["requests", "failures", "latency"]
 
-HANDLERS = ("handler", "path", "route", "endpoint", "uri")
-"""Labels in which frameworks say what was asked for."""
+HANDLERS = ("handler", "path", "route", "endpoint", "uri", "http_route", "http_target", "url_path")
+"""Labels in which frameworks say what was asked for; the last three are OpenTelemetry's."""
+
+_METHODS = ("method", "http_method", "http_request_method")
+"""Labels in which they say how."""
 
 IGNORED = (
     "/metrics",
@@ -162,10 +165,10 @@ class Exposition:
 
     def ignores(self, labels: Mapping[str, str]) -> bool:
         """Whether a series counts probes or scrapes: requests that the cluster made, and no client."""
-        if labels.get("method", "").upper() not in _SAFE_METHODS:
+        if any(labels.get(name, "").upper() not in _SAFE_METHODS for name in _METHODS):
             return False
         # An operator's scrape has a label endpoint of its own, and renames the server's.
-        asked = (labels.get(f"exported_{name}") or labels.get(name, "") for name in self.handlers)
+        asked = ((labels.get(f"exported_{name}") or labels.get(name, "")).partition("?")[0] for name in self.handlers)
         return any(asked_for(handler, path) for handler in asked if handler.startswith("/") for path in self.ignore)
 
     def told(self, seen: Iterable[Iterable[str]]) -> dict[str, str]:
