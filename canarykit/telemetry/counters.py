@@ -10,7 +10,7 @@ import numpy as np
 
 from canarykit.errors import TelemetryError
 from canarykit.model import ROLES, Counts, Role, TrafficSplit, Window
-from canarykit.statuses import Kind
+from canarykit.statuses import BAD_KINDS, Kind
 from canarykit.telemetry import buckets
 from canarykit.telemetry.base import Answered
 from canarykit.telemetry.catalogue import Exposition
@@ -46,9 +46,6 @@ class Series(NamedTuple):
 
 
 Totals = Mapping[Series, float]
-
-_KINDS: Mapping[str, Kind] = {"outcome": "failed", "refused": "refused", "denied": "denied"}
-"""Kind of request that the second cell of a table counts."""
 
 
 def series_of(entry: Exposition, name: str, labels: Mapping[str, str], role: Role, instance: str) -> Series | None:
@@ -240,7 +237,7 @@ class CounterWindows:
                 row = ROLES.index(series.role)
                 kinds[series.kind][row] += count
                 every[row] += count if series.what == "requests" or self._entry.beside else 0
-        bad = {table: kinds[kind] for table, kind in _KINDS.items() if table in self._entry.tables}
+        bad = {table: kinds[kind] for table, kind in BAD_KINDS.items() if table in self._entry.tables}
         # A counter of failures that is read a moment after that of requests may be ahead of it.
         every = np.maximum(every, sum(bad.values()))
         return {table: np.stack([every - counts, counts], axis=1) for table, counts in bad.items()}

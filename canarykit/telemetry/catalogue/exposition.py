@@ -159,7 +159,7 @@ class Exposition:
         if not self.code or (what == "latency" and not labels.get(self.code)):
             return "ok"
         kind = self._status(labels)
-        if kind == "ok" and self.flags and broken(labels.get(self.flags, "")):
+        if kind == "ok" and self.flags and broken(labels.get(self.flags, ""), labels.get(self.code, "")):
             return "failed"
         return None if kind is None else self._counted_as(kind)
 
