@@ -303,9 +303,22 @@ class PrometheusTelemetry:
             life = self._lives.setdefault(source, Life(source))
             for moment in sorted(moment for moment in scrapes if moment > life.moment):
                 life.see(moment, scrapes[moment].totals, scrapes[moment].started)
+        self._forget(found, latest)
         if not self._configured:
             self._measure_interval(found)
         return found
+
+    def _forget(self, found: dict[str, Scrapes], silent: float) -> None:
+        """Forget sources that were one worker's of several and are gone, and what is known of those that are long gone."""
+        for source, life in list(self._lives.items()):
+            gone = source not in found or max(found[source]) < silent
+            if gone and life.proof:
+                found.pop(source, None)
+                self._known.add(source)  # whoever comes back under this name is looked at anew
+            elif source in found or life.moment >= silent - self._look_back:
+                continue
+            for remembered in (self._lives, self._before, self._read_until):
+                remembered.pop(source, None)
 
     def _scraped(self, queries: Queries, seconds: int, until: float) -> dict[str, dict[Target, Scrapes]]:
         """Raw samples of the series that these queries find, by source and target."""

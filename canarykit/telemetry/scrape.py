@@ -220,6 +220,9 @@ class ScrapeTelemetry:
         for name in self._present:
             self._remembered.setdefault(name, _Remembered(Life(name), now)).seen = now
         self._remembered = {name: known for name, known in self._remembered.items() if now - known.seen <= _KEPT}
+        for name in self._remembered.keys() - self._present:
+            if self._remembered[name].life.proof:  # whoever comes back under this name is looked at anew
+                self._remembered[name] = _Remembered(Life(name), self._remembered[name].seen, marked=False)
         return replicas
 
     def _look(self, replicas: Sequence[Replica], now: float) -> tuple[dict[str, dict[Series, float]], list[str]]:

@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections import Counter
 from itertools import accumulate
 
 import pytest
@@ -123,6 +124,49 @@ def test_a_pod_that_comes_later_with_several_workers_stops_the_counting():
     late.append(Replica("canary", "canary-1", lambda: page(next(totals))))
     window = source.read(2.0)
     assert (window.counts, "canary-1" in window.note, SAYS in window.note) == ({}, True, True)
+
+
+def test_a_proof_is_forgotten_when_the_pod_is_gone():
+    """
+    A new pod with one worker takes its place: the others are counted on, and it begins clean, also under the same name.
+    """
+    totals = iter([900, 500] * 40)
+    replicas = {"stable-0": lambda: page(100), "canary-0": lambda: page(next(totals))}
+    source = ScrapeTelemetry(lambda: [Replica(name.partition("-")[0], name, fetch) for name, fetch in replicas.items()])
+    source.begin(TrafficSplit(50), 0.0)
+    assert SAYS in source.read(1.0).note
+    del replicas["canary-0"]
+    replicas |= {"stable-0": lambda: page(103), "canary-1": lambda: page(2)}
+    window = source.read(2.0)
+    assert (window.requests, window.note) == ((3, 2), "")
+    replicas["canary-0"] = lambda: page(40)  # a StatefulSet's next pod; what it has counted may be of any weight
+    assert source.read(3.0).requests == (0, 0)
+    replicas["canary-0"] = lambda: page(47)
+    assert source.read(4.0).requests == (0, 7)
+
+
+def test_many_pods_are_read_again_a_few_at_a_time():
+    """
+    A hundred new pods: with each look some of them are read again, until all were.
+    """
+    asked = []
+
+    def fetch(name):
+        asked.append(name)
+        return page(100)
+
+    names = [f"{role}-{number}" for role in ROLES for number in range(50)]
+    replicas = [Replica(name.partition("-")[0], name, lambda name=name: fetch(name)) for name in names]
+    source = ScrapeTelemetry(lambda: replicas)
+    source.begin(TrafficSplit(50), 0.0)
+    assert len(asked) < 200
+    assert {name.partition("-")[0] for name in asked[100:]} == set(ROLES)
+    for second in range(1, 15):
+        source.read(float(second))
+    assert min(Counter(asked).values()) >= 15 + 5
+    asked.clear()
+    source.read(16.0)
+    assert len(asked) == 100
 
 
 def test_a_restart_that_start_times_prove_counts_from_zero():
@@ -377,6 +421,27 @@ def test_a_fall_in_prometheus_waits_for_the_next_scrape(prometheus):
     prometheus.scrape(since + 61, "stable", 4600)
     prometheus.scrape(since + 61, "canary", 270)
     assert telemetry.read(since + 62).requests == (300, 270)
+
+
+def test_prometheus_forgets_a_proof_when_the_pod_is_gone(prometheus):
+    """
+    Two scrapes after its last one the other pods are counted, and a new one from its start.
+    """
+    rng, since = random.Random(1), round(time.time()) - 400.0
+    for number in range(-20, 20):
+        at = since + 1 + 15 * number
+        prometheus.scrape(at, "stable", 5000 + 10 * number)
+        if number < 5:
+            prometheus.scrape(at + 1, "canary", rng.choice((5000, 4900)) + 10 * number, pod="canary-0")
+        else:
+            prometheus.scrape(at + 1, "canary", 10 * (number - 5), pod="canary-1")
+    real, telemetry, windows = prometheus.series, None, []
+    for now in range(0, 300, 5):
+        prometheus.series = {key: [value for value in values if value[0] <= since + now] for key, values in real.items()}
+        telemetry = telemetry or counting(prometheus, since)
+        windows.append(telemetry.read(since + now))
+    assert all(SAYS in window.note for window in windows[:14])
+    assert [sum(each) for each in zip(*(window.requests for window in windows), strict=True)] == [190, 140]
 
 
 class Kept:
