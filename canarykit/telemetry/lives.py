@@ -94,7 +94,7 @@ class _Jump:
     before, after : mapping of Series to float
         Totals at the two reads.
     moment, seconds : float
-        Time of the second, and how long before it the counter had last grown.
+        Time of the second, and how long before it the first was.
     counted : bool
         Whether it belongs to what is being counted.
     """
@@ -116,9 +116,10 @@ class Life:
 
     A fall, and a rise above what is possible, are held back until later reads say what they are. A rise that goes on is a
     surge, and counted. One that does not is left out, because it may be the way to another worker's totals: so a single burst
-    of more than five times the usual rate is lost where the process does not say when it started. The usual rate is what two
-    reads at least have shown. Before that, also after a version without traffic gets some, a step is counted whatever it is.
-    `proof` is set for good when the page is one worker's of several.
+    of more than 100 requests and five times the usual rate is lost where the process does not say when it started. The usual
+    rate is what two reads at least have shown. Before that, also after a version without traffic gets some, it is taken to be
+    zero for a source that has counted much; one that has counted little is believed. `proof` is set for good when the page is
+    one worker's of several.
 
     Parameters
     ----------
@@ -229,6 +230,7 @@ class Life:
             return
         self._reads += 1
         if self._last is None:
+            self._grew = moment
             self._accept(moment, totals, started)
             return
         fell = any(total < self._last.get(series, 0.0) for series, total in totals.items())
@@ -320,9 +322,11 @@ class Life:
                 self._leave_out()
         same = started is not None and started == self._started
         # Where all series have other labels, a copy of the page took over: whoever counts sees that.
-        usual = max(self._rate, self._rates[-1]) if self._rate else math.inf
-        if too_many and not same and self._jump is None and step > _SMALL_JUMP + _BURST * usual * idle:
-            self._jump = _Jump(self._last, {**self._last, **totals}, moment, idle)
+        usual = max(self._rate or 0.0, self._rates[-1] if self._rates else 0.0)
+        # Where no rate is known yet, only a source that has counted much may be one of several workers that are alike.
+        alike = bool(self._rate) or step <= _ALIKE * _requests(self._last, totals)
+        if too_many and alike and not same and self._jump is None and step > _SMALL_JUMP + _BURST * usual * idle:
+            self._jump = _Jump(self._last, {**self._last, **totals}, moment, max(seconds, _SHORTEST))
         if seconds >= 0.2:
             self._rates.append(step / seconds)
         if step:
