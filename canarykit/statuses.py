@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Literal
 
-__all__ = ["DENIED", "GRPC_DENIED", "GRPC_FAILED", "Kind", "kind_of", "kind_of_grpc"]
+__all__ = [
+    "BAD_KINDS",
+    "DENIED",
+    "GRPC_DENIED",
+    "GRPC_FAILED",
+    "LEFT",
+    "RESET",
+    "SWITCHED",
+    "TOO_LONG",
+    "Kind",
+    "broken_off",
+    "kind_of",
+    "kind_of_grpc",
+]
 
 Kind = Literal["ok", "refused", "denied", "failed"]
 """ok: answered. refused: the server did not accept the request as it was sent (400, 404, 405, 413, 415, 422, …), or sent the
 client elsewhere (301, 302, 307, …): a redirect is no answer, and a quick one. denied: it did not accept who asked, or how often
 (401, 403, 407, 429). failed: the server's own fault (5xx), or nobody waited for the end (0, 499)."""
+
+BAD_KINDS: Mapping[str, Kind] = {"outcome": "failed", "refused": "refused", "denied": "denied"}
+"""Of each table with two cells, the kind of request that its second cell counts."""
 
 DENIED = frozenset({401, 403, 407, 429})
 """HTTP statuses about who asks, or how often."""
@@ -25,6 +42,34 @@ and CANCELLED, where nobody waited for the end."""
 
 GRPC_DENIED = frozenset({7, 8, 16})
 """gRPC statuses about who asks, or how often: PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAUTHENTICATED."""
+
+# Envoy's response flags of a request that did not come to its end, whatever its status says: after the headers were sent it
+# stays 200. The others are refusals of the gateway with a status of their own (RL 429, UAEX 403, NR 404), or say that a
+# fault was injected.
+RESET = frozenset({"LR", "UC", "UF", "UPE", "UR", "UH", "UO", "URX", "OM", "NC"})
+"""The version or the gateway broke it off, or their connection did."""
+
+TOO_LONG = frozenset({"DT", "SI", "UMSDR", "UT"})
+"""It took too long: the gateway gave up."""
+
+LEFT = frozenset({"DC", "DR"})
+"""The client left. A stalled version and an impatient client look alike."""
+
+SWITCHED = 101
+"""Status of a connection that became a WebSocket: whoever closes it first ends it as it should be."""
+
+
+def broken_off(code: int | None, flags: Collection[str]) -> bool:
+    """Say whether Envoy's response flags mean that an answer did not come to its end.
+
+    Parameters
+    ----------
+    code : int, optional
+        HTTP status of the answer; None when it is not known.
+    flags : collection of str
+        Response flags, each by itself.
+    """
+    return not (RESET | TOO_LONG | (frozenset() if code == SWITCHED else LEFT)).isdisjoint(flags)
 
 
 def kind_of(code: int) -> Kind:

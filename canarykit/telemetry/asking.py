@@ -25,12 +25,17 @@ TOKEN_VARIABLE = "CANARYKIT_PROMETHEUS_TOKEN"
 
 _TIMEOUT = 10.0
 _AWAY = (429, 502, 503, 504)
+_NOTHING_THERE = (404, 405, 410, 501)
 _SHOWN = 300
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class AwayError(TelemetryError):
     """Prometheus did not answer; it may the next time."""
+
+
+class _NothingThereError(TelemetryError):
+    """Whoever answers has nothing at this path."""
 
 
 class PrometheusApi:
@@ -74,29 +79,59 @@ class PrometheusApi:
         body = urllib.parse.urlencode({"query": query, "time": f"{at:.3f}"}).encode()
         said = self._answer("/api/v1/query", body, query)
         try:
-            found: list[dict[str, Any]] = json.loads(said)["data"]["result"]
+            found = json.loads(said)["data"]["result"]
         except (ValueError, LookupError, TypeError):
+            found = None
+        if not isinstance(found, list) or not all(_is_series(series) for series in found):
+            raise self._no_prometheus(said)
+        if any("values" not in series for series in found):
             raise TelemetryError(
-                f"{self.url} does not answer as a Prometheus does: {self._shown(said, 100).encode()!r}"
-            ) from None
+                f"Prometheus at {self.url} has native histograms for {query}, which are not read: have it keep the classic "
+                "buckets as well (always_scrape_classic_histograms), or pick other series with select="
+            )
         return found
 
     def targets(self) -> list[dict[str, Any]] | None:
         """Return the targets that it scrapes: none while it is away; None when it never says, as Thanos and Mimir do not."""
         try:
-            said = json.loads(self._answer("/api/v1/targets?state=active", None, "its targets"))
-            found = said["data"]["activeTargets"]
+            return self._targets()
         except AwayError:
             return []
-        except (TelemetryError, ValueError, LookupError, TypeError):
+        except TelemetryError:
             return None
-        return [target for target in found if isinstance(target, dict)] if isinstance(found, list) else None
 
     def usual_interval(self) -> float | None:
-        """Seconds between two scrapes of most targets; the longer of two that are as frequent. None when it does not say."""
-        told = [seconds_of(target.get("scrapeInterval")) for target in self.targets() or ()]
+        """Return the seconds between two scrapes of most targets; the longer of two that are as frequent.
+
+        Returns
+        -------
+        float or None
+            None when it does not say.
+
+        Raises
+        ------
+        TelemetryError
+            Nobody answers, or whoever does turns us away, or is no Prometheus.
+        """
+        try:
+            told = [seconds_of(target.get("scrapeInterval")) for target in self._targets()]
+        except _NothingThereError:
+            return None
         frequent = multimode(seconds for seconds in told if seconds is not None)
         return max(frequent, default=None)
+
+    def _targets(self) -> list[dict[str, Any]]:
+        said = self._answer("/api/v1/targets?state=active", None, "its targets")
+        try:
+            found = json.loads(said)["data"]["activeTargets"]
+        except (ValueError, LookupError, TypeError):
+            found = None
+        if not isinstance(found, list):
+            raise self._no_prometheus(said)
+        return [target for target in found if isinstance(target, dict)]
+
+    def _no_prometheus(self, said: bytes) -> TelemetryError:
+        return TelemetryError(f"{self.url} does not answer as a Prometheus does: {self._shown(said, 100).encode()!r}")
 
     def _answer(self, path: str, body: bytes | None, what: str) -> bytes:
         request = urllib.request.Request(f"{self.url}{path}", body)
@@ -112,7 +147,7 @@ class PrometheusApi:
                 text = self._shown(error.read(), _SHOWN)
             except (OSError, http.client.HTTPException):
                 text = ""
-            kind = AwayError if error.code in _AWAY else TelemetryError
+            kind = AwayError if error.code in _AWAY else _NothingThereError if error.code in _NOTHING_THERE else TelemetryError
             raise kind(f"Prometheus at {self.url} answers {error.code} to {what}: {text}{self._advice(error.code)}") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise AwayError(f"Prometheus at {self.url} cannot be reached: {self._shown(str(error), _SHOWN)}") from None
@@ -171,6 +206,15 @@ def selects(select: Mapping[str, str], labels: Mapping[str, Any]) -> bool:
         and (re.fullmatch(value[1:], str(labels[name])) is not None if value.startswith("~") else str(labels[name]) == value)
         for name, value in select.items()
     )
+
+
+def _is_series(said: Any) -> bool:
+    """Whether this is a series with its samples, be they numbers or native histograms."""
+    if not isinstance(said, dict) or not isinstance(said.get("metric"), dict):
+        return False
+    samples = said.get("values", [])
+    numbers = isinstance(samples, list) and all(isinstance(sample, list) and len(sample) == 2 for sample in samples)
+    return numbers and ("values" in said or "histograms" in said)
 
 
 def _without_password(url: str) -> tuple[str, str | None, frozenset[str]]:

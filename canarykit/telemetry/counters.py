@@ -10,12 +10,12 @@ import numpy as np
 
 from canarykit.errors import TelemetryError
 from canarykit.model import ROLES, Counts, Role, TrafficSplit, Window
-from canarykit.statuses import Kind
+from canarykit.statuses import BAD_KINDS, Kind
 from canarykit.telemetry import buckets
 from canarykit.telemetry.base import Answered
 from canarykit.telemetry.catalogue import Exposition
 
-__all__ = ["CounterWindows", "Series", "Totals", "increases", "label_names", "series_of"]
+__all__ = ["CounterWindows", "Series", "Totals", "check_totals", "increases", "label_names", "series_of"]
 
 
 class Series(NamedTuple):
@@ -47,9 +47,6 @@ class Series(NamedTuple):
 
 Totals = Mapping[Series, float]
 
-_KINDS: Mapping[str, Kind] = {"outcome": "failed", "refused": "refused", "denied": "denied"}
-"""Kind of request that the second cell of a table counts."""
-
 
 def series_of(entry: Exposition, name: str, labels: Mapping[str, str], role: Role, instance: str) -> Series | None:
     """Say what a sample of an exposition counts; None when it is none of ours, or counts probes and scrapes.
@@ -80,6 +77,19 @@ def label_names(totals: Iterable[Series]) -> list[list[str]]:
     return [[name for name, _ in series.rest] for series in totals if series.what == "requests"]
 
 
+def check_totals(totals: Totals) -> None:
+    """Refuse totals that count nothing.
+
+    Raises
+    ------
+    TelemetryError
+        A total is NaN, negative or no whole number.
+    """
+    for series, total in totals.items():
+        if not (total >= 0 and float(total).is_integer()):
+            raise TelemetryError(f"{series.instance} counts {total} {series.what}: a count is a whole number, 0 or more")
+
+
 def increases(before: Totals, after: Totals) -> dict[Series, int]:
     """How much each counter has grown.
 
@@ -96,9 +106,7 @@ def increases(before: Totals, after: Totals) -> dict[Series, int]:
     TelemetryError
         A total is NaN, negative or no whole number.
     """
-    for series, total in after.items():
-        if not (total >= 0 and float(total).is_integer()):
-            raise TelemetryError(f"{series.instance} counts {total} {series.what}: a count is a whole number, 0 or more")
+    check_totals(after)
     restarted = {series.instance for series, total in after.items() if total < before.get(series, 0.0)}
     return {
         series: int(total - (0.0 if series.instance in restarted else before.get(series, 0.0)))
@@ -229,7 +237,7 @@ class CounterWindows:
                 row = ROLES.index(series.role)
                 kinds[series.kind][row] += count
                 every[row] += count if series.what == "requests" or self._entry.beside else 0
-        bad = {table: kinds[kind] for table, kind in _KINDS.items() if table in self._entry.tables}
+        bad = {table: kinds[kind] for table, kind in BAD_KINDS.items() if table in self._entry.tables}
         # A counter of failures that is read a moment after that of requests may be ahead of it.
         every = np.maximum(every, sum(bad.values()))
         return {table: np.stack([every - counts, counts], axis=1) for table, counts in bad.items()}

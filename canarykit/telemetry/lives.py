@@ -2,7 +2,8 @@
 
 A server with several worker processes and one metrics page for each answers a scrape with whichever worker is free. Its
 totals go up and down between the workers' own totals. Each fall would look like a restart, after which a whole life of
-requests would be counted again.
+requests would be counted again. Whoever keeps its connection, as Prometheus does, sees one worker for many scrapes: then
+each rise to another worker's totals would be counted as requests.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from canarykit.model import TrafficSplit
 
 if TYPE_CHECKING:
     from canarykit.telemetry.counters import Series, Totals
@@ -30,6 +33,9 @@ _SKEW = 5.0
 _ALWAYS_POSSIBLE = 20
 """Requests that a restarted process may have counted by its first scrape, however few came before."""
 
+_SMALL_JUMP = 100
+"""Requests by which a counter may always rise between two reads: traffic that begins, and small batches, look like that."""
+
 _BURST = 5.0
 """Times the usual highest rate that may come between two scrapes."""
 
@@ -40,7 +46,16 @@ _DOUBTED_READS = 3
 """Reads without a fall after which a process that counts much has been restarted all the same."""
 
 _FEW_READS, _SOME_READS = 6, 12
-"""Reads within which two falls that no restart explains, or three falls of any kind, are no restarts."""
+"""Reads within which two falls, one of which no restart explains, or three falls of any kind, are no restarts."""
+
+_REMEMBERED = 60
+"""Steps that say what rate is usual: traffic that comes in batches shows nothing between two of them."""
+
+_SHORTEST = 1.0
+"""Seconds that lie between two reads at least, as far as their times can be believed: a page takes a while to be read."""
+
+_ALIKE = 8
+"""How many times more one worker may have counted than another one. A process that restarted has counted less still."""
 
 
 @dataclass(slots=True)
@@ -70,10 +85,41 @@ class _Fall:
     settled: bool = False
 
 
+@dataclass(slots=True)
+class _Jump:
+    """A rise above what is possible: a surge when it goes on, else perhaps the way to another worker's totals.
+
+    Parameters
+    ----------
+    before, after : mapping of Series to float
+        Totals at the two reads.
+    moment, seconds : float
+        Time of the second, and how long before it the first was.
+    counted : bool
+        Whether it belongs to what is being counted.
+    """
+
+    before: Totals
+    after: Totals
+    moment: float
+    seconds: float
+    counted: bool = True
+
+    @property
+    def step(self) -> float:
+        """Requests by which it rose."""
+        return _requests(self.after) - _requests(self.before, self.after)
+
+
 class Life:
     """Follows the counters of one source.
 
-    A fall is held back until later reads say what it is. `proof` is set for good when the page is one worker's of several.
+    A fall, and a rise above what is possible, are held back until later reads say what they are. A rise that goes on is a
+    surge, and counted. One that does not is left out, because it may be the way to another worker's totals: so a single burst
+    of more than 100 requests and five times the usual rate is lost where the process does not say when it started. The usual
+    rate is what two reads at least have shown. Before that, also after a version without traffic gets some, it is taken to be
+    zero for a source that has counted much; one that has counted little is believed. `proof` is set for good when the page is
+    one worker's of several.
 
     Parameters
     ----------
@@ -90,10 +136,14 @@ class Life:
         self._last: dict[Series, float] | None = None
         self._moment = -math.inf
         self._started: float | None = None
-        self._rates: deque[float] = deque(maxlen=10)
+        self._grew = -math.inf
+        self._rates: deque[float] = deque(maxlen=_REMEMBERED)
         self._falls: deque[tuple[int, bool]] = deque(maxlen=3)
-        self._reads, self._jumped, self._seen_again = 0, False, False
+        self._reads, self._seen_again = 0, False
         self._fall: _Fall | None = None
+        self._jump: _Jump | None = None
+        self._left_out: _Jump | None = None
+        self._to_another: _Fall | None = None
 
     @property
     def _rate(self) -> float | None:
@@ -102,8 +152,22 @@ class Life:
 
     @property
     def strange(self) -> bool:
-        """Whether more reads right now would tell more: it is new, in doubt, or has counted more than the rate explains."""
-        return not self._seen_again or self._jumped or (self._fall is not None and not self._fall.later)
+        """Whether more reads right now would tell more: it is new, or in doubt."""
+        return not self._seen_again or self._jump is not None or (self._fall is not None and not self._fall.later)
+
+    @property
+    def new(self) -> bool:
+        """Whether it was not read several times in a row yet."""
+        return not self._seen_again
+
+    @property
+    def counting(self) -> bool:
+        """Whether the process has shown any counter so far."""
+        return bool(self._last)
+
+    def began_anew(self, started: float | None) -> bool:
+        """Whether this start time says that another process is there than at the last read."""
+        return started is not None and self._started is not None and started - self._started > _SAME_START
 
     @property
     def moment(self) -> float:
@@ -113,11 +177,15 @@ class Life:
     @property
     def doubted_since(self) -> float:
         """Time of the first read that cannot be counted yet; infinite when all can."""
-        return math.inf if self._fall is None or self._fall.settled else self._fall.moment
+        fall = math.inf if self._fall is None or self._fall.settled else self._fall.moment
+        return fall if self._jump is None else min(fall, self._jump.moment)
 
     @property
     def doubt(self) -> str:
         """Why the last reads cannot be counted yet; empty when they can."""
+        if self._jump is not None:
+            rose = f"the counter rose by {self._jump.step:,.0f}, far more than usual"
+            return f"{self._source}: {rose}; the next reads tell whether traffic has risen"
         if self._fall is None or self._fall.settled:
             return ""
         fell = _what_fell(self._fall.before, self._fall.after)
@@ -126,8 +194,19 @@ class Life:
     def mark(self) -> None:
         """Count from the last read on: what came before it belongs to another weight."""
         self.anew.clear()
-        if self._fall is not None:
-            self._fall.counted = False
+        for held in (self._fall, self._jump):
+            if held is not None:
+                held.counted = False
+
+    def expect(self, before: TrafficSplit, after: TrafficSplit) -> None:
+        """Take note of a new weight: more requests are usual from now on, and how many is unknown when there were none."""
+        shares = {"stable": (1 - before.share, 1 - after.share), "canary": (before.share, after.share)}
+        roles = {series.role for series in self._last or ()}
+        more = [math.inf if old <= 0 else new / old for role, (old, new) in shares.items() if role in roles and new > old]
+        if math.inf in more:
+            self._rates.clear()
+        elif more:
+            self._rates = deque((rate * max(more) for rate in self._rates), self._rates.maxlen)
 
     def take_anew(self) -> Totals | None:
         """Return the totals from which a new process is counted, and forget it; None when the process is the same."""
@@ -151,20 +230,17 @@ class Life:
             return
         self._reads += 1
         if self._last is None:
+            self._grew = moment
             self._accept(moment, totals, started)
             return
         fell = any(total < self._last.get(series, 0.0) for series, total in totals.items())
         if self._told_by_start(moment, totals, started, fell):
             return
         if fell:
+            self._leave_out()
             self._note_fall(moment, totals)
         else:
-            step, seconds = _requests(totals) - _requests(self._last, totals), moment - self._moment
-            possible = _ALWAYS_POSSIBLE + _BURST * (self._rate or max(self._rates, default=0.0)) * max(seconds, 0.0)
-            self._jumped = bool(self._rates) and step > possible
-            self._weigh(moment, totals, step > possible)
-            if seconds >= 0.2:
-                self._rates.append(step / seconds)
+            self._note_rise(moment, totals, started)
         self._accept(moment, totals if fell else {**self._last, **totals}, started)
         self._settle()
 
@@ -224,25 +300,73 @@ class Life:
             self._prove(f"{_what_fell(self._last, totals)} and the process did not restart")
         elif later > _SAME_START:
             # A process that was there while another one answered has counted requests of before: only what is new counts.
+            self._leave_out()
             self.anew[moment] = {} if started >= self._moment - _SKEW else dict(totals)
-            self._fall = None
+            self._fall = self._left_out = self._to_another = None
+            self._grew = moment
             self._accept(moment, totals, started)
             return True
         return bool(self.proof)
+
+    def _note_rise(self, moment: float, totals: Totals, started: float | None) -> None:
+        """Take note of a read at which nothing fell, and hold it back when it counts more than is possible."""
+        assert self._last is not None
+        step, seconds = _requests(totals) - _requests(self._last, totals), moment - self._moment
+        idle = max(moment - self._grew, _SHORTEST)
+        too_many = step > _ALWAYS_POSSIBLE + _BURST * (self._rate or max(self._rates, default=0.0)) * idle
+        self._weigh(moment, totals, too_many)
+        if self._jump is not None and seconds >= _SHORTEST / 2:
+            if _like(self._jump.step / self._jump.seconds, step / seconds, min(self._jump.seconds, seconds)):
+                self._jump, too_many = None, False
+            else:
+                self._leave_out()
+        same = started is not None and started == self._started
+        # Where all series have other labels, a copy of the page took over: whoever counts sees that.
+        usual = max(self._rate or 0.0, self._rates[-1] if self._rates else 0.0)
+        # Where no rate is known yet, only a source that has counted much may be one of several workers that are alike.
+        alike = bool(self._rate) or step <= _ALIKE * _requests(self._last, totals)
+        if too_many and alike and not same and self._jump is None and step > _SMALL_JUMP + _BURST * usual * idle:
+            self._jump = _Jump(self._last, {**self._last, **totals}, moment, max(seconds, _SHORTEST))
+        if seconds >= 0.2:
+            self._rates.append(step / seconds)
+        if step:
+            self._grew = moment
+
+    def _leave_out(self) -> None:
+        """Count only what comes after a rise that did not go on."""
+        jump, self._jump = self._jump, None
+        if jump is None or self.proof:
+            return
+        if jump.counted:
+            self.anew[jump.moment] = jump.after
+        self._left_out = jump
+        if self._to_another is not None:
+            fell = _what_fell(self._to_another.before, self._to_another.after)
+            self._prove(f"{fell} and later rose by {jump.step:,.0f} at once")
 
     def _note_fall(self, moment: float, totals: Totals) -> None:
         assert self._last is not None
         counted = self._fall is None or self._fall.counted
         fall = _Fall(self._last, totals, moment, self._moment, counted=counted)
-        self._falls.append((self._reads, self._possible(fall)))
+        possible = self._possible(fall)
+        self._falls.append((self._reads, possible))
         since = [possible for read, possible in self._falls if self._reads - read < _FEW_READS]
         some = [read for read, _ in self._falls if self._reads - read < _SOME_READS]
+        fell = _what_fell(self._last, totals)
+        # Workers have counted about as much as each other, at whatever distance the falls are.
+        another = not possible and _ALIKE * _requests(totals) > _requests(self._last, totals)
         if len(since) >= 2 and not all(since):
-            self._prove(f"{_what_fell(self._last, totals)} and no restart explains that")
+            self._prove(f"{fell} and no restart explains that")
+        elif another and self._left_out is not None and _ALIKE * _requests(totals) > _requests(self._left_out.before):
+            self._prove(f"{fell} after it rose by {self._left_out.step:,.0f} at once")
+        elif another and self._to_another is not None:
+            self._prove(f"{fell} and no restart explains that, for the second time")
         elif len(some) >= 3:
-            why = f"{_what_fell(self._last, totals)}, the third fall within {_SOME_READS} reads"
+            why = f"{fell}, the third fall within {_SOME_READS} reads"
             self._prove(why, "or its process restarts again and again")
-        self._fall = fall
+        self._fall, self._grew = fall, moment
+        if another:
+            self._to_another = fall
 
     def _weigh(self, moment: float, totals: Totals, too_many: bool) -> None:
         """Let a read at which nothing fell speak for a restart, or against it."""
@@ -263,7 +387,7 @@ class Life:
         return requests <= _ALWAYS_POSSIBLE + more
 
     def _prove(self, why: str, otherwise: str = "") -> None:
-        self._fall = None
+        self._fall = self._jump = None
         self.proof = (
             f"{self._source}: its metrics page is one worker's of several ({why}){f', {otherwise}' if otherwise else ''}: "
             "set PROMETHEUS_MULTIPROC_DIR, or run one worker per pod"
@@ -279,6 +403,12 @@ def _to_nothing(fall: _Fall) -> bool:
     """Whether so little is left that it may be counted at once: it is no whole life, whatever it is."""
     requests = _requests(fall.after)
     return requests <= min(_ALWAYS_POSSIBLE, _requests(fall.before) / 4)
+
+
+def _like(one: float, other: float, seconds: float) -> bool:
+    """Whether two rates may be those of the same surge."""
+    low, high = sorted((one, other))
+    return high * seconds <= _ALWAYS_POSSIBLE + _BURST * low * seconds
 
 
 def _requests(totals: Totals, among: Mapping[Series, float] | None = None) -> float:

@@ -10,13 +10,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from canarykit.errors import TelemetryError
+from canarykit.errors import CanaryError, TelemetryError
 from canarykit.model import ROLES, Role, TrafficSplit, Window
 from canarykit.telemetry import buckets
-from canarykit.telemetry.asking import AwayError, PrometheusApi, seconds_of, selects
+from canarykit.telemetry.asking import PrometheusApi, seconds_of, selects
 from canarykit.telemetry.base import Answered
 from canarykit.telemetry.catalogue import Exposition, Labels, exported, exposition
-from canarykit.telemetry.counters import CounterWindows, Series, increases, label_names, series_of
+from canarykit.telemetry.counters import CounterWindows, Series, check_totals, increases, label_names, series_of
 from canarykit.telemetry.lives import START, Life
 from canarykit.telemetry.pace import Pace
 from canarykit.telemetry.targets import Scrape, Scrapes, Target, Targets, target_of
@@ -93,6 +93,8 @@ class PrometheusTelemetry:
         self._lives: dict[str, Life] = {}
         self._targets = Targets()
         self._pace = Pace()
+        self._seen: set[frozenset[str]] = set()
+        self._split: TrafficSplit | None = None
         self._since = time.time()
         self._last = self._since
         self._configured: dict[Target, float] | None = {}
@@ -134,7 +136,7 @@ class PrometheusTelemetry:
             for role, what in self._spelt[0]
             if what != START
         }
-        said |= self._entry.told(label_names(series for totals in self._before.values() for series in totals))
+        said |= self._entry.told(self._seen)
         said["scrape interval"] = f"{self._interval:g} s"
         twice = {name: [_described(target) for target in found] for name, found in self._targets.twice.items()}
         if twice:
@@ -158,11 +160,14 @@ class PrometheusTelemetry:
                 found = self._samples(since - self._look_back)
             self._known |= set(found)
             self._blind = False
-        except TelemetryError:
+        except CanaryError:
             if not self._begun:
                 raise
             self._blind = True
-        self._begun = True
+        if self._split is not None:
+            for life in self._lives.values():
+                life.expect(self._split, split)
+        self._begun, self._split = True, split
         self._since = self._last = since
         self._before, self._read_until = {}, {}
         self._pace.begin()
@@ -173,13 +178,22 @@ class PrometheusTelemetry:
         self._windows.label(answers)
 
     def read(self, now: float) -> Window:
-        """Return the window since the last read; empty, with the reason, while Prometheus has nothing new of all sources."""
-        if self._workers:
-            return self._windows.close(now, self._workers)
+        """Return the window since the last read; empty, with the reason, while Prometheus has nothing new of all sources.
+
+        Raises
+        ------
+        CanaryError
+            Nothing can be read, and counting has not begun.
+        """
         try:
-            found = self._samples(min(self._last, now) - (self._look_back if self._blind else 2 * self._interval))
-        except AwayError as error:
+            return self._read(now)
+        except CanaryError as error:
+            if not self._begun:
+                raise
             return self._windows.close(now, str(error))
+
+    def _read(self, now: float) -> Window:
+        found = self._samples(min(self._last, now) - (self._look_back if self._blind else 2 * self._interval))
         if self._workers:
             return self._windows.close(now, self._workers)
         if self._blind:
@@ -278,17 +292,33 @@ class PrometheusTelemetry:
             picked, late = self._targets.pick(source, counted, silent)
             self._known |= late  # what they have counted so far may be of any weight
             found |= {name: _named(counted[target], name) for name, target in picked.items()}
+        latest = max((max(scrapes) for scrapes in found.values()), default=until) - 2 * self._interval - 2 * _LATE
+        found = {source: kept for source, scrapes in found.items() if (kept := _readable(scrapes, latest))}
         self._windows.learn_edges(
             {series for scrapes in found.values() for scrape in scrapes.values() for series in scrape.totals}
         )
+        newest = (series for scrapes in found.values() for series in scrapes[max(scrapes)].totals)
+        self._seen |= {frozenset(names) for names in label_names(newest)}
         for source, scrapes in found.items():
-            buckets.check(scrapes[max(scrapes)].totals)
             life = self._lives.setdefault(source, Life(source))
             for moment in sorted(moment for moment in scrapes if moment > life.moment):
                 life.see(moment, scrapes[moment].totals, scrapes[moment].started)
+        self._forget(found, latest)
         if not self._configured:
             self._measure_interval(found)
         return found
+
+    def _forget(self, found: dict[str, Scrapes], silent: float) -> None:
+        """Forget sources that were one worker's of several and are gone, and what is known of those that are long gone."""
+        for source, life in list(self._lives.items()):
+            gone = source not in found or max(found[source]) < silent
+            if gone and life.proof:
+                found.pop(source, None)
+                self._known.add(source)  # whoever comes back under this name is looked at anew
+            elif source in found or life.moment >= silent - self._look_back:
+                continue
+            for remembered in (self._lives, self._before, self._read_until):
+                remembered.pop(source, None)
 
     def _scraped(self, queries: Queries, seconds: int, until: float) -> dict[str, dict[Target, Scrapes]]:
         """Raw samples of the series that these queries find, by source and target."""
@@ -368,6 +398,26 @@ def _spelt(entry: Exposition, select: Mapping[Role, Select]) -> list[Queries]:
 def _counting(scrapes: Scrapes) -> Scrapes:
     """Scrapes that hold a counter of requests."""
     return {moment: scrape for moment, scrape in scrapes.items() if scrape.totals}
+
+
+def _readable(scrapes: Scrapes, silent: float) -> Scrapes:
+    """Scrapes of a source whose counters count, as if the others had been missed.
+
+    Raises
+    ------
+    TelemetryError
+        The newest one does not, and the source has not been silent since a moment before it.
+    """
+    newest, readable = max(scrapes), {}
+    for moment, scrape in scrapes.items():
+        try:
+            check_totals(scrape.totals)
+            buckets.check(scrape.totals)
+            readable[moment] = scrape
+        except TelemetryError:
+            if moment == newest and newest >= silent:
+                raise
+    return readable
 
 
 def _named(scrapes: Scrapes, name: str) -> Scrapes:

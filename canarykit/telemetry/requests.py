@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from canarykit.metrics import LATENCY_EDGES, latency_cells
 from canarykit.model import ROLES, Counts, Role, TrafficSplit, Window
-from canarykit.statuses import Kind, kind_of, kind_of_grpc
+from canarykit.statuses import BAD_KINDS, LEFT, RESET, SWITCHED, TOO_LONG, Kind, broken_off, kind_of, kind_of_grpc
 
 __all__ = ["Request", "RequestCounter"]
 
 _REMEMBERED = 200_000
 """Requests that wait for their label, and labels that wait for their request, at most."""
-
-# Envoy's response flags of an answer that ended before its end.
-_RESET = frozenset({"LR", "UC", "UF", "UPE", "UR"})
-"""The version broke it off, or its connection did."""
-_TOO_LONG = frozenset({"DT", "SI", "UMSDR", "UT"})
-"""It took too long: the gateway gave up."""
-_LEFT = frozenset({"DC", "DR"})
-"""The client left. A stalled version and an impatient client look alike."""
-
-_BAD_KIND: Mapping[str, Kind] = {"outcome": "failed", "refused": "refused", "denied": "denied"}
-"""Of each table with two cells, the kind of request that its second cell counts."""
 
 _GRPC_NEVER_ENDED = frozenset({1, 4})
 """CANCELLED and DEADLINE_EXCEEDED."""
@@ -77,27 +66,27 @@ class Request:
         kind = kind_of(self.code)
         if kind == "ok" and self.grpc is not None:
             kind = kind_of_grpc(self.grpc)
-        has_refusal = kind in ("refused", "denied") and bool(self.flags & _LEFT)
+        has_refusal = kind in ("refused", "denied") and bool(self.flags & LEFT)
         return "failed" if self._cut and not has_refusal else kind
 
     @property
     def latency(self) -> float | None:
         """Seconds, infinity for what never ended, None for what says nothing of how fast the version answers.
 
-        A quick failure, or a refusal, must not look like a quick answer.
+        A quick failure, or a refusal, must not look like a quick answer. A WebSocket stays as long as anyone wants.
         """
         kind = self.kind
         if kind != "failed":
-            return self.seconds if kind == "ok" else None
-        waited = self.code in (0, 504) or self.grpc in _GRPC_NEVER_ENDED or bool(self.flags & (_TOO_LONG | _LEFT))
-        return math.inf if waited or (self._cut and not self.flags & _RESET) else None
+            return self.seconds if kind == "ok" and self.code != SWITCHED else None
+        waited = self.code in (0, 504) or self.grpc in _GRPC_NEVER_ENDED or bool(self.flags & (TOO_LONG | LEFT))
+        return math.inf if waited or (self._cut and not self.flags & RESET) else None
 
     @property
     def _cut(self) -> bool:
         """Whether the answer broke off after its headers."""
         # Envoy's own refusals have flags too, and are whole.
-        flagged = kind_of(self.code) == "ok" and bool(self.flags & (_RESET | _TOO_LONG | _LEFT))
-        return math.isnan(self.seconds) or flagged
+        flagged = kind_of(self.code) == "ok" and broken_off(self.code, self.flags)
+        return (math.isnan(self.seconds) and self.code != SWITCHED) or flagged
 
 
 class RequestCounter:
@@ -170,12 +159,12 @@ class RequestCounter:
         in_flight : tuple of int, optional
             Requests of stable and canary that are under way, whenever they began; None when that is not known.
         """
-        counts: dict[str, Counts] = {name: _zeros(2) for name in _BAD_KIND}
+        counts: dict[str, Counts] = {name: _zeros(2) for name in BAD_KINDS}
         counts["latency"] = _zeros(len(LATENCY_EDGES))
         durations: dict[tuple[Role, str], list[float]] = {}
         for request in self._requests:
             kind = request.kind
-            for name, bad in _BAD_KIND.items():
+            for name, bad in BAD_KINDS.items():
                 counts[name][ROLES.index(request.role), int(kind == bad)] += 1
             if request.latency is not None:
                 durations.setdefault((request.role, request.instance), []).append(request.latency)

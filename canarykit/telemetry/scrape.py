@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from itertools import zip_longest
 
-from canarykit.errors import CanaryError
-from canarykit.model import Role, TrafficSplit, Window
+from canarykit.errors import CanaryError, TelemetryError
+from canarykit.model import ROLES, Role, TrafficSplit, Window
 from canarykit.telemetry import buckets
 from canarykit.telemetry.base import Answered
 from canarykit.telemetry.catalogue import Exposition, exposition
-from canarykit.telemetry.counters import CounterWindows, Series, increases, label_names
+from canarykit.telemetry.counters import CounterWindows, Series, check_totals, increases, label_names
 from canarykit.telemetry.lives import Life
 from canarykit.telemetry.page import Known, Page, page_of, read_page
 
@@ -44,6 +44,38 @@ _THREADS = 64
 _ROUNDS, _AT_ONCE = 3, 3
 """How often a page is read again in a row, and how many times at once: each time another worker may answer."""
 
+_NEW_AT_ONCE = 8
+"""New replicas whose pages are read again with one look; the others wait for the next looks."""
+
+_KEPT = 900.0
+"""Seconds for which an absent replica is remembered. Names of pods are unique: one that is back goes on where it was, and
+one that has restarted shows a fall."""
+
+
+@dataclass(slots=True)
+class _Remembered:
+    """What is remembered of a replica.
+
+    Parameters
+    ----------
+    life : Life
+        Whether its counters were restarted.
+    seen : float
+        When it was last there.
+    lines : dict
+        What the lines of its page count.
+    before : dict of Series to float
+        Totals up to which it is counted.
+    marked : bool
+        Whether these are of the weight in force; otherwise its next totals are where counting begins.
+    """
+
+    life: Life
+    seen: float
+    lines: Known = field(default_factory=dict)
+    before: dict[Series, float] = field(default_factory=dict)
+    marked: bool = True
+
 
 class ScrapeTelemetry:
     """Telemetry from the replicas themselves.
@@ -70,11 +102,10 @@ class ScrapeTelemetry:
     ) -> None:
         self._replicas, self._entry, self._place = replicas, exposition(entry), place
         self._windows = CounterWindows(self._entry)
-        self._before: dict[Series, float] = {}
-        self._known: dict[str, Known] = {}
-        self._lives: dict[str, Life] = {}
-        self._workers = ""
-        self._begun = self._marked = False
+        self._remembered: dict[str, _Remembered] = {}
+        self._present: set[str] = set()
+        self._split: TrafficSplit | None = None
+        self._marked = False
 
     @property
     def tables(self) -> frozenset[str]:
@@ -95,7 +126,7 @@ class ScrapeTelemetry:
     def sources(self) -> Mapping[str, str]:
         """Which counters are read, where, and what of them is left out."""
         read = {what: f"{name} {self._place}" for what, name in self._entry.names.items()}
-        return read | self._entry.told(label_names(self._before))
+        return read | self._entry.told(label_names(series for known in self._remembered.values() for series in known.before))
 
     def begin(self, split: TrafficSplit, since: float) -> None:
         """Count from now on, under this split.
@@ -106,17 +137,19 @@ class ScrapeTelemetry:
             Nothing can be read at all, the first time. Later it is the next `read` that says so, if it is still so then: the
             weight has changed already.
         """
+        pages: dict[str, dict[Series, float]] = {}
         try:
-            look = self._look(since)
-            self._before, problems = look.totals, look.problems
+            pages, problems = self._look(self._listed(since), since)
         except CanaryError as error:
-            if not self._begun:
+            if self._split is None:
                 raise
             problems = [str(error)]
-        for life in self._lives.values():
-            life.mark()
         # What an unread replica counts until it can be read may be of an earlier weight: then counting begins later.
-        self._begun, self._marked = True, not problems
+        self._mark(pages)
+        if self._split is not None:
+            for known in self._remembered.values():
+                known.life.expect(self._split, split)
+        self._split, self._marked = split, not problems
         self._windows.begin(split, since)
 
     def label(self, answers: Iterable[Answered]) -> None:
@@ -124,83 +157,150 @@ class ScrapeTelemetry:
         self._windows.label(answers)
 
     def read(self, now: float) -> Window:
-        """Return the window since the last read; empty, with the reason, while a replica cannot be read."""
+        """Return the window since the last read; empty, with the reason, while anything cannot be read.
+
+        Raises
+        ------
+        CanaryError
+            Nothing can be read, and counting has not begun.
+        """
+        try:
+            return self._read(now)
+        except CanaryError as error:
+            if self._split is None:
+                raise
+            return self._windows.close(now, str(error))
+
+    def _read(self, now: float) -> Window:
+        replicas = self._listed(now)
         if self._workers:
             return self._windows.close(now, self._workers)
-        look = self._look(now)
+        pages, problems = self._look(replicas, now)
         doubts = [life.doubt for life in self._lives.values() if life.doubt]
-        if self._workers or look.problems or doubts:
+        if self._workers or problems or doubts:
             # The counts of one version alone would look like a split that lies; they stay in the counters until all are read.
-            return self._windows.close(now, self._workers or "; ".join(look.problems or doubts))
+            return self._windows.close(now, self._workers or "; ".join(problems or doubts))
         if not self._marked:
-            for life in self._lives.values():
-                life.mark()
-            self._before, self._marked = look.totals, True
+            self._mark(pages)
+            self._marked = True
             return self._windows.close(now, "a replica could not be read when the weight was changed: counting begins here")
-        anew = {name: base for name, life in self._lives.items() if (base := life.take_anew()) is not None}
-        others = {series: total for series, total in self._before.items() if series.instance not in look.gone | anew.keys()}
-        before = others | {series: total for base in anew.values() for series, total in base.items()}
-        self._windows.add(increases(before, look.totals))
-        self._before = look.totals
+        for name, totals in pages.items():
+            self._count(self._remembered[name], totals)
         return self._windows.close(now)
 
-    def _look(self, now: float) -> _Look:
-        """Read the pages of all replicas, and those again that may be one worker's of several."""
+    @property
+    def _lives(self) -> dict[str, Life]:
+        """Of the replicas that there are now."""
+        return {name: known.life for name, known in self._remembered.items() if name in self._present}
+
+    @property
+    def _workers(self) -> str:
+        """Why nothing can be counted: a page is one worker's of several."""
+        return "; ".join(life.proof for _, life in sorted(self._lives.items()) if life.proof)
+
+    def _mark(self, pages: Mapping[str, dict[Series, float]]) -> None:
+        """Begin to count from these totals; a replica whose page is not there begins with its next one."""
+        for name, known in self._remembered.items():
+            known.life.mark()
+            known.marked = name in pages
+            known.before = pages.get(name, known.before)
+
+    def _count(self, known: _Remembered, totals: dict[Series, float]) -> None:
+        """Count what one replica has grown by. A series that its page lacks has not begun anew, unless the process has."""
+        anew = known.life.take_anew()
+        before = known.before if anew is None else anew
+        if known.marked:
+            self._windows.add(increases(before, totals))
+        known.before, known.marked = {**before, **totals}, True
+
+    def _listed(self, now: float) -> Sequence[Replica]:
+        """Find the replicas that there are now, and forget those that have been absent for long."""
         replicas = self._replicas()
-        totals: dict[Series, float] = {}
+        self._present = {replica.name for replica in replicas}
+        for name in self._present:
+            self._remembered.setdefault(name, _Remembered(Life(name), now)).seen = now
+        self._remembered = {name: known for name, known in self._remembered.items() if now - known.seen <= _KEPT}
+        for name in self._remembered.keys() - self._present:
+            if self._remembered[name].life.proof:  # whoever comes back under this name is looked at anew
+                self._remembered[name] = _Remembered(Life(name), self._remembered[name].seen, marked=False)
+        return replicas
+
+    def _look(self, replicas: Sequence[Replica], now: float) -> tuple[dict[str, dict[Series, float]], list[str]]:
+        """Read the pages of all replicas, and those again that may be one worker's of several.
+
+        Returns
+        -------
+        tuple of (dict, list of str)
+            Totals of the replicas that could be read, and why the others could not.
+        """
+        pages: dict[str, dict[Series, float]] = {}
         problems: list[str] = []
-        present = {replica.name for replica in replicas}
-        self._known = {name: known for name, known in self._known.items() if name in present}
-        self._lives = {name: life for name, life in self._lives.items() if name in present}
+        changed = False
         for replica, page in self._pages(replicas):
-            if isinstance(page, OSError):
+            known = self._remembered[replica.name]
+            if isinstance(page, Page):
+                page = self._checked(replica, known, page)
+            if not isinstance(page, Page):
+                if isinstance(page, CanaryError) and self._split is None:
+                    raise page
                 said = str(page)
-                problems.append(said if said.startswith(replica.name) else f"{replica.name} cannot be read: {said}")
+                problems.append(said if replica.name in said else f"{replica.name} cannot be read: {said}")
                 continue
-            totals |= page.totals
-            self._lives.setdefault(replica.name, Life(replica.name)).see(now, page.totals, page.started)
-        if totals.keys() != self._before.keys():
-            buckets.check(totals)
-            self._windows.learn_edges(totals)
+            pages[replica.name] = page.totals
+            changed = changed or page.totals.keys() != known.before.keys()
+            known.life.see(now, page.totals, page.started)
+        if changed:
+            self._windows.learn_edges(series for totals in pages.values() for series in totals)
         self._read_again(replicas)
-        return _Look(totals, problems, {series.instance for series in self._before} - present)
+        return pages, problems
+
+    def _checked(self, replica: Replica, known: _Remembered, page: Page) -> Page | CanaryError:
+        """Return the page, or what is wrong with its counters."""
+        if not page.totals and known.life.counting and not known.life.began_anew(page.started):
+            return TelemetryError(
+                f"{replica.name} shows no {self._entry.requests} any more: its page is empty, or is another server's"
+            )
+        try:
+            check_totals(page.totals)
+            if page.totals.keys() != known.before.keys():
+                buckets.check(page.totals)
+        except CanaryError as error:
+            return error
+        return page
 
     def _read_again(self, replicas: Sequence[Replica]) -> None:
-        """Read pages a few times in a row: all of them before anything is counted, later those of new or strange replicas."""
-        strange = {name for name, life in self._lives.items() if life.strange}
-        for _ in range(_ROUNDS if strange else 0):
-            again = [replica for replica in replicas if replica.name in strange for _ in range(_AT_ONCE)]
+        """Read pages a few times in a row: some of new replicas, of both versions, and all that are in doubt."""
+        lives = self._lives
+        strange = [replica for replica in replicas if lives[replica.name].strange and lives[replica.name].counting]
+        new = [replica for replica in strange if lives[replica.name].new]
+        turns = [[replica for replica in new if replica.role == role] for role in ROLES]
+        chosen = [replica for pair in zip_longest(*turns) for replica in pair if replica is not None][:_NEW_AT_ONCE]
+        chosen += [replica for replica in strange if not lives[replica.name].new]
+        for _ in range(_ROUNDS if chosen else 0):
             found: dict[str, list[tuple[dict[Series, float], float | None]]] = {}
-            for replica, page in self._pages(again):
+            for replica, page in self._pages([replica for replica in chosen for _ in range(_AT_ONCE)]):
                 if isinstance(page, Page):
                     found.setdefault(replica.name, []).append(page)
             for name, pages in found.items():
-                self._lives[name].see_again(pages)
-        proofs = sorted(life.proof for life in self._lives.values() if life.proof)
-        self._workers = self._workers or "; ".join(proofs)
+                lives[name].see_again(pages)
 
-    def _pages(self, replicas: Sequence[Replica]) -> list[tuple[Replica, Page | OSError]]:
+    def _pages(self, replicas: Sequence[Replica]) -> list[tuple[Replica, Page | OSError | CanaryError]]:
         with ThreadPoolExecutor(max(min(len(replicas), _THREADS), 1)) as pool:
             texts = list(pool.map(_fetched, replicas))
         return [
-            (replica, text if isinstance(text, OSError) else self._page_of(replica, text))
+            (replica, text if isinstance(text, OSError | CanaryError) else self._page_of(replica, text))
             for replica, text in zip(replicas, texts, strict=True)
         ]
 
-    def _page_of(self, replica: Replica, text: str) -> Page:
-        return page_of(text, self._entry, replica.role, replica.name, self._known.setdefault(replica.name, {}))
+    def _page_of(self, replica: Replica, text: str) -> Page | CanaryError:
+        try:
+            return page_of(text, self._entry, replica.role, replica.name, self._remembered[replica.name].lines)
+        except CanaryError as error:
+            return error
 
 
-class _Look(NamedTuple):
-    """Totals of all replicas, what could not be read, and the replicas that are gone."""
-
-    totals: dict[Series, float]
-    problems: list[str]
-    gone: set[str]
-
-
-def _fetched(replica: Replica) -> str | OSError:
+def _fetched(replica: Replica) -> str | OSError | CanaryError:
     try:
         return replica.fetch()
-    except OSError as error:
+    except (OSError, CanaryError) as error:
         return error

@@ -1,13 +1,16 @@
 """How Prometheus is asked who we are, and what is never shown."""
 
 import base64
+import socket
 import time
 import traceback
 from http.server import BaseHTTPRequestHandler
 
 import pytest
+from click.testing import CliRunner
 from telemetry_doubles import Prometheus
 
+from canarykit.cli import main
 from canarykit.errors import PlanError, TelemetryError
 from canarykit.model import ROLES, TrafficSplit
 from canarykit.telemetry.asking import TOKEN_VARIABLE
@@ -97,6 +100,48 @@ def test_who_is_turned_away_learns_how_to_say_who_asks(prometheus):
     prometheus.answer = (401, "Unauthorized")
     assert TOKEN_VARIABLE in begun(telemetry_of(prometheus))
     assert TOKEN_VARIABLE not in begun(telemetry_of(prometheus, token="x"))
+
+
+def power(url):
+    """What the command line says when it asks this Prometheus for its interval."""
+    return CliRunner().invoke(main, ["power", "--rate", "10", "--base", "0.01", "--effect", "2", "--prometheus", url])
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (
+            (401, "Who?"),
+            f"answers 401 to its targets: Who? (name a file with a token, or set {TOKEN_VARIABLE})",
+        ),
+        ((403, "no"), "answers 403 to its targets: no"),
+        ((503, "starting"), "answers 503 to its targets: starting"),
+        ((500, "broken"), "answers 500 to its targets: broken"),
+        ((200, "<html>login</html>"), "does not answer as a Prometheus does: b'<html>login</html>'"),
+        ((404, "page not found"), "this Prometheus does not say how often it scrapes: give --scrape-interval instead"),
+        ((200, '{"data":{"activeTargets":[]}}'), "this Prometheus does not say how often it scrapes"),
+    ],
+)
+def test_power_says_why_it_learns_no_interval(prometheus, monkeypatch, answer, says):
+    """
+    Turned away, not ready, no Prometheus at all: each is another thing to do than to give the interval by hand.
+    """
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    prometheus.answer = answer
+    ended = power(f"http://{prometheus.url}")
+    assert ended.exit_code != 0
+    assert says in ended.output
+
+
+def test_power_says_that_nobody_answers():
+    """
+    A port where nobody listens.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    ended = power(f"http://127.0.0.1:{port}")
+    assert ended.exit_code != 0
+    assert f"Prometheus at http://127.0.0.1:{port} cannot be reached" in ended.output
 
 
 class Echo(BaseHTTPRequestHandler):

@@ -360,13 +360,19 @@ def test_a_grpc_status_may_be_a_name(name):
         ("DC", "200", "failed"),
         ("UF,URX", "200", "failed"),
         ("DI", "200", "ok"),
+        ("DC", "101", "ok"),
+        ("DR", "101", "ok"),
+        ("UPE", "101", "failed"),
+        ("UT", "101", "failed"),
+        ("UH", "200", "failed"),
         ("RL", "429", "denied"),
         ("NR", "404", "refused"),
     ],
 )
 def test_an_answer_that_breaks_off_after_its_headers_is_a_failure(flags, code, kind):
     """
-    Its status stays 200: the flags say that it has no end. Flags of the gateway's own refusals leave the status as it is.
+    Its status stays 200: the flags say that it has no end. Flags of the gateway's own refusals leave the status as it is. A
+    client that closes a WebSocket ends it as it should be.
     """
     assert EXPOSITIONS["istio"].kind({"response_code": code, "response_flags": flags}) == kind
 

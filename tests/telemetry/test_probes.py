@@ -51,6 +51,8 @@ class Pods:
 FASTAPI = 'http_requests_total{{handler="{path}",method="{method}",status="{status}"}}'
 MLSERVER = 'rest_server_requests_total{{method="{method}",path="{path}",status_code="{status}"}}'
 BENTOML = 'bentoml_service_request_total{{endpoint="{path}",http_response_code="{status}"}}'
+OTEL = 'http_server_duration_count{{http_method="{method}",http_target="{path}",http_status_code="{status}"}}'
+OTEL_NEW = 'asked_total{{http_request_method="{method}",http_route="{path}",http_response_status_code="{status}"}}'
 OWN = 'asked_total{{uri="{path}",code="{status}"}}'
 
 
@@ -63,8 +65,10 @@ OWN = 'asked_total{{uri="{path}",code="{status}"}}'
         ("bentoml", Pods(BENTOML, ready="/readyz")),
         (EXPOSITIONS["fastapi"].ignoring(["/am/i/up?deep=1"]), Pods(FASTAPI, ready="/am/i/up")),
         (Exposition("asked_total", "seconds", "code"), Pods(OWN, ready="/livez")),
+        (Exposition("http_server_duration_count", "s", "http_status_code"), Pods(OTEL)),
+        (Exposition("asked_total", "s", "http_response_status_code"), Pods(OTEL_NEW)),
     ],
-    ids=["fastapi", "vllm", "mlserver", "bentoml", "ready", "own"],
+    ids=["fastapi", "vllm", "mlserver", "bentoml", "ready", "own", "otel", "otel-new"],
 )
 def test_only_requests_of_clients_are_counted(entry, pods):
     """
@@ -116,6 +120,14 @@ def test_durations_of_probes_are_left_out_too():
         ({"endpoint": "metrics", "exported_endpoint": "/readyz"}, True),
         ({"endpoint": "metrics", "exported_endpoint": "/predict"}, False),
         ({"endpoint": "metrics"}, False),
+        ({"http_route": "/healthz", "http_method": "GET"}, True),
+        ({"http_route": "/healthz", "http_request_method": "GET"}, True),
+        ({"http_target": "/healthz?full=1", "http_method": "GET"}, True),
+        ({"url_path": "/readyz", "http_request_method": "HEAD"}, True),
+        ({"http_route": "/ping", "http_request_method": "POST"}, False),
+        ({"http_target": "/ping", "http_method": "POST"}, False),
+        ({"http_route": "/predict", "http_request_method": "GET"}, False),
+        ({"exported_http_route": "/metrics"}, True),
         ({"handler": "/models/{name}/up", "method": "GET"}, True),
         ({"handler": "/models/{name}/{action}", "method": "GET"}, False),
         ({"handler": "/{path:path}", "method": "GET"}, False),
@@ -140,14 +152,45 @@ def test_other_paths_take_the_place_of_the_catalogues_and_ready_stays():
     assert [entry.ignores({"handler": path, "method": "GET"}) for path in asked] == [True, True, False, False]
 
 
-def test_what_is_left_out_is_told():
+def pages_of(text, entry):
+    """Both versions with this page, which counting has begun with."""
+    source = ScrapeTelemetry(lambda: [Replica(role, f"{role}-0", lambda: text) for role in ROLES], entry)
+    source.begin(TrafficSplit(5), 0.0)
+    return source
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'http_requests_total{handler="/predict",method="POST",status="2xx"} 5\n',
+        'http_requests_total{exported_endpoint="/predict",endpoint="metrics",method="POST",status="2xx"} 5\n',
+    ],
+)
+def test_what_is_left_out_is_told(line):
     """
-    With the paths and the labels, before a request has come; entries that count inferences alone have nothing to say.
+    With the paths and the labels; entries that count inferences alone have nothing to say.
     """
-    told = ScrapeTelemetry(list, EXPOSITIONS["fastapi"].ignoring(["/up"])).sources
+    told = pages_of(line, EXPOSITIONS["fastapi"].ignoring(["/up"])).sources
     assert "for /metrics, /health," in told["left out"]
     assert "/up, where a label handler, path" in told["left out"]
     assert set(ScrapeTelemetry(list, "triton").sources) == {"requests", "failures", "latency"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        'http_requests_total{handler="/metrics",method="GET",status="2xx"} 5\n',
+        'http_request_duration_seconds_bucket{le="+Inf"} 5\n',
+    ],
+)
+def test_before_a_request_was_counted_nobody_knows_what_is_left_out(text):
+    """
+    The series of requests may have no label that tells: nothing is claimed before one was seen.
+    """
+    told = pages_of(text, "fastapi").sources
+    assert told["left out"].startswith("not known yet: ")
+    assert "counted" not in told
 
 
 def test_where_no_label_tells_probes_apart_that_is_told():

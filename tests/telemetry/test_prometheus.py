@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -116,14 +117,40 @@ def test_a_pod_that_could_not_be_scraped_when_counting_began_brings_nothing_old(
 
 
 @pytest.mark.parametrize("total", ["NaN", "-1", "0.5", "+Inf"])
-def test_an_impossible_total_is_an_error(prometheus, telemetry, since, total):
+def test_an_impossible_total_empties_windows_and_loses_nothing(prometheus, telemetry, since, total):
     """
-    NaN is never silence and never zero; the pod is named.
+    NaN is never silence and never zero: the pod is named as long as its newest scrape is such, and the next one has all.
     """
     both(prometheus, since + 1, 110, 105)
     both(prometheus, since + 16, 120, total)
-    with pytest.raises(TelemetryError, match=r"canary-0 counts .* a count is a whole number"):
-        telemetry.read(since + 20)
+    for at in (20, 30):
+        window = telemetry.read(since + at)
+        assert window.counts == {}
+        assert re.search(r"canary-0 counts .* a count is a whole number", window.note)
+    both(prometheus, since + 31, 130, 109)
+    assert telemetry.read(since + 40).requests == (20, 4)
+
+
+def test_a_pod_whose_last_words_are_odd_is_not_waited_for_for_ever(prometheus, telemetry, since):
+    """
+    It is gone after that scrape: the others are counted as without it.
+    """
+    both(prometheus, since + 1, 110, 105)
+    both(prometheus, since + 16, 120, "NaN")
+    for at in range(31, 200, 15):
+        prometheus.scrape(since + at, "stable", 110 + at)
+    assert telemetry.read(since + 197).requests[0] > 100
+
+
+def test_buckets_that_do_not_add_up_once_empty_windows_and_lose_nothing(prometheus, telemetry, since):
+    """
+    One scrape of a histogram that is no such thing is as if it had been missed.
+    """
+    both(prometheus, since + 1, 110, 105)
+    both(prometheus, since + 16, 120, 106, fast=500)
+    assert "the latency buckets of canary-0 are not cumulative" in telemetry.read(since + 20).note
+    both(prometheus, since + 31, 130, 109)
+    assert telemetry.read(since + 40).requests == (20, 4)
 
 
 def test_no_series_is_no_data(prometheus, since):
@@ -145,22 +172,102 @@ def test_the_resolved_queries_are_told(prometheus, telemetry):
     assert len(telemetry.sources) == 5
 
 
-@pytest.mark.parametrize(
-    ("answer", "says"),
-    [
-        ((400, '{"status":"error","error":"parse error: bad"}'), r"answers 400 to canarykit_.*parse error: bad"),
-        ((401, "who are you?"), r"answers 401 to .*who are you\?"),
-        ((200, "<html>hello</html>"), "does not answer as a Prometheus does: b'<html>hello"),
-        ((200, '{"status":"success"}'), "does not answer as a Prometheus does"),
-    ],
-)
-def test_what_waiting_does_not_mend_is_an_error(prometheus, telemetry, since, answer, says):
+def result(value):
+    """An answer with this result."""
+    return 200, json.dumps({"status": "success", "data": {"resultType": "matrix", "result": value}})
+
+
+NO_PROMETHEUS = "does not answer as a Prometheus does"
+ODD_ANSWERS = [
+    ((400, '{"status":"error","error":"parse error: bad"}'), r"answers 400 to canarykit_.*parse error: bad"),
+    ((401, "who are you?"), r"answers 401 to .*who are you\?"),
+    ((404, "default backend - 404"), "answers 404 to .*default backend"),
+    ((422, '{"status":"error","errorType":"execution"}'), "answers 422 to .*execution"),
+    ((500, '{"status":"error","error":"opening storage"}'), "answers 500 to .*opening storage"),
+    ((503, "starting"), "answers 503 to .*starting"),
+    ((200, "<html>hello</html>"), f"{NO_PROMETHEUS}: b'<html>hello"),
+    ((200, ""), NO_PROMETHEUS),
+    ((200, '{"status":"success"}'), NO_PROMETHEUS),
+    ((200, '{"status":"success","data":null}'), NO_PROMETHEUS),
+    (result(None), NO_PROMETHEUS),
+    (result({}), NO_PROMETHEUS),
+    (result(["a"]), NO_PROMETHEUS),
+    (result([{"metric": {}}]), NO_PROMETHEUS),
+    (result([{"metric": None, "values": []}]), NO_PROMETHEUS),
+    (result([{"metric": {}, "values": None}]), NO_PROMETHEUS),
+    (result([{"metric": {}, "value": [0, "1"]}]), NO_PROMETHEUS),
+    (
+        result([{"metric": {}, "histograms": [[0, {}]]}]),
+        r"has native histograms for canarykit_\S+, which are not read: have it",
+    ),
+]
+
+
+@pytest.mark.parametrize(("answer", "says"), ODD_ANSWERS)
+def test_an_odd_answer_empties_windows_and_loses_nothing(prometheus, telemetry, since, answer, says):
     """
-    A query that is refused, credentials that are wrong, something else at that address.
+    A storage that is being opened, a login page, a token that is being replaced: the reason is in the window, and all counts
+    are in the next one. Whether it lasts too long is for the plan to say.
+    """
+    both(prometheus, since + 1, 110, 105)
+    telemetry.read(since + 2)
+    both(prometheus, since + 16, 120, 109)
+    prometheus.answer = answer
+    window = telemetry.read(since + 20)
+    assert window.counts == {}
+    assert re.search(says, window.note)
+    prometheus.answer = None
+    both(prometheus, since + 31, 121, 109)
+    assert telemetry.read(since + 40).requests == (11, 4)
+
+
+@pytest.mark.parametrize(("answer", "says"), ODD_ANSWERS)
+def test_an_odd_answer_is_an_error_at_the_beginning(prometheus, since, answer, says):
+    """
+    A query that is refused, credentials that are wrong, something else at that address: before traffic moves.
     """
     prometheus.answer = answer
     with pytest.raises(TelemetryError, match=says):
-        telemetry.read(since + 10)
+        PrometheusTelemetry(f"http://{prometheus.url}", "canarykit", SELECT).begin(TrafficSplit(5), since)
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_text(""), lambda path: path.unlink()])
+def test_a_token_file_that_is_being_replaced_empties_a_window(prometheus, since, tmp_path, damage):
+    """
+    For a moment it is empty, or not there.
+    """
+    file = tmp_path / "token"
+    file.write_text("abc")
+    for role in ROLES:
+        for at in (-29, -14, 1):
+            prometheus.scrape(since + at, role, 100)
+    telemetry = PrometheusTelemetry(f"http://{prometheus.url}", "canarykit", SELECT, token_file=file)
+    telemetry.begin(TrafficSplit(25), since)
+    damage(file)
+    window = telemetry.read(since + 2)
+    assert window.counts == {}
+    assert "token for Prometheus" in window.note
+    file.write_text("def")
+    both(prometheus, since + 16, 103, 102)
+    assert telemetry.read(since + 20).requests == (3, 2)
+
+
+def test_samples_beside_native_histograms_are_read(prometheus, telemetry, since):
+    """
+    A Prometheus that has changed over to them still has numbers of before in the same series.
+    """
+    both(prometheus, since + 1, 110, 105)
+    both(prometheus, since + 16, 120, 109)
+    real = prometheus.query
+
+    def query(*asked):
+        said = json.loads(real(*asked))
+        for series in said["data"]["result"]:
+            series["histograms"] = [[since, {}]]
+        return json.dumps(said)
+
+    prometheus.query = query
+    assert telemetry.read(since + 20).requests == (10, 4)
 
 
 def test_a_prometheus_that_is_away_leaves_an_empty_window_and_loses_nothing(prometheus, telemetry, since):

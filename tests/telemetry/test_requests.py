@@ -80,6 +80,10 @@ NEVER = math.inf
         # A client that left: a stalled version looks alike. One that was refused has its answer.
         ("failed", NEVER, {"flags": "DC", "seconds": math.nan}),
         ("refused", None, {"code": 400, "flags": "DC", "seconds": math.nan}),
+        ("ok", None, {"code": 101, "flags": "DC", "seconds": math.nan}),
+        ("ok", None, {"code": 101, "seconds": 3600.0}),
+        ("failed", None, {"code": 101, "flags": "UPE", "seconds": 3.0}),
+        ("failed", None, {"flags": "UH"}),
         # Envoy's own words to a client that does not send its body: whole, whatever the flags.
         ("refused", None, {"code": 408, "flags": "SI"}),
         # gRPC: the HTTP status is 200.

@@ -1,12 +1,14 @@
 """Counts read from the pages of replicas."""
 
 import random
+import re
+from unittest.mock import Mock
 
 import pytest
 from telemetry_doubles import Fleet, page
 
 from canarykit.analysis.checks import SplitCheck
-from canarykit.errors import ClusterError, TelemetryError
+from canarykit.errors import ClusterError, ForbiddenError, TelemetryError
 from canarykit.model import TrafficSplit
 from canarykit.telemetry.catalogue import EXPOSITIONS
 from canarykit.telemetry.scrape import Replica, ScrapeTelemetry, read_page
@@ -146,8 +148,81 @@ def test_pods_come_go_and_restart(fleet, telemetry):
     """
     fleet.pages = {"stable_0": page(4, 0), "canary_1": page(9)}
     assert telemetry.read(20.0).counts["outcome"].tolist() == [[4, 0], [9, 0]]
-    fleet.pages = {"stable_0": page(4, 0), "canary_1": page(9), "canary_0": page(51)}
-    assert telemetry.read(30.0).requests == (0, 51)  # of the same name, and yet another pod
+    fleet.pages = {"stable_0": page(4, 0), "canary_1": page(9), "canary_0": page(7)}
+    assert telemetry.read(30.0).requests == (0, 7)  # of the same name, and yet another pod
+
+
+def counted(fleet, telemetry, name, *pages):
+    """Outcomes of the canary with each page; None is a pod that is not listed."""
+    said = []
+    for second, text in enumerate(pages, start=11):
+        fleet.pages = {**fleet.pages, name: text} if text is not None else {k: v for k, v in fleet.pages.items() if k != name}
+        window = telemetry.read(float(second))
+        said.append(window.counts["outcome"][1].tolist() if window.counts else window.note)
+    return said
+
+
+@pytest.mark.parametrize("away", [1, 3, 600])
+def test_a_pod_that_some_listings_lack_is_counted_once(fleet, telemetry, away):
+    """
+    The kubelet says for a moment that it has not started: what it has counted before is no growth when it is back.
+    """
+    said = counted(fleet, telemetry, "canary_0", page(60), *[None] * away, page(63), page(64))
+    assert said == [[10, 0], *[[0, 0]] * away, [3, 0], [1, 0]]
+
+
+@pytest.mark.parametrize("empty", ["", "# HELP other Of another.\n", "python_info 1\n", "process_start_time_seconds 5\n"])
+def test_a_page_that_has_lost_all_counters_is_a_page_that_cannot_be_read(fleet, empty):
+    """
+    Silence is not zero, and what was counted before is not counted again when the counters are back.
+    """
+    start = "process_start_time_seconds 5\n"
+    fleet.pages = {"stable_0": start + page(9), "canary_0": start + page(5000, 50)}
+    telemetry = ScrapeTelemetry(fleet)
+    telemetry.begin(TrafficSplit(25), 10.0)
+    lost, back, later = counted(fleet, telemetry, "canary_0", empty, start + page(5003, 50), start + page(5004, 51))
+    assert lost == "canary-0 shows no canarykit_requests_total any more: its page is empty, or is another server's"
+    assert (back, later) == ([3, 0], [1, 1])
+
+
+def test_a_restarted_process_without_requests_has_no_counters_yet(fleet):
+    """
+    Counters with labels are there from the first request on; a later start time says that this is no lost page.
+    """
+    fleet.pages = {name: "process_start_time_seconds 5\n" + page(5000) for name in ("stable_0", "canary_0")}
+    telemetry = ScrapeTelemetry(fleet)
+    telemetry.begin(TrafficSplit(25), 10.0)
+    fresh = "process_start_time_seconds 11\n"
+    said = counted(fleet, telemetry, "canary_0", fresh, fresh, fresh + page(30, 2))
+    assert said == [[0, 0], [0, 0], [30, 2]]
+
+
+@pytest.mark.parametrize("lacking", [page(5002), page(5002).partition("# TYPE canarykit_request_duration")[0]])
+def test_a_series_that_one_page_lacks_has_not_begun_anew(fleet, lacking):
+    """
+    One kind of status, or the histogram, is missing once: none of it is counted again.
+    """
+    fleet.pages = {"stable_0": page(9), "canary_0": page(5000, 50)}
+    telemetry = ScrapeTelemetry(fleet)
+    telemetry.begin(TrafficSplit(25), 10.0)
+    fleet.pages["canary_0"] = lacking
+    telemetry.read(11.0)
+    fleet.pages["canary_0"] = page(5003, 51)
+    window = telemetry.read(12.0)
+    assert window.counts["outcome"][1].tolist() == [1, 1]
+    assert window.counts["latency"][1].sum() <= 3
+
+
+def test_a_pod_that_is_away_at_a_new_weight_begins_with_its_next_page(fleet, telemetry):
+    """
+    What it counted meanwhile may be of the weight of before; the other pods are counted as usual.
+    """
+    fleet.pages = {"stable_0": page(110, 2)}
+    telemetry.begin(TrafficSplit(50), 20.0)
+    fleet.pages = {"stable_0": page(111, 2), "canary_0": page(60)}
+    assert telemetry.read(21.0).requests == (1, 0)
+    fleet.pages = {"stable_0": page(111, 2), "canary_0": page(62)}
+    assert telemetry.read(22.0).requests == (0, 2)
 
 
 def test_no_replica_is_no_data(fleet, telemetry):
@@ -159,24 +234,54 @@ def test_no_replica_is_no_data(fleet, telemetry):
     assert (window.requests, window.note) == ((0, 0), "no request was counted in canarykit_requests_total")
 
 
-@pytest.mark.parametrize("text", ["<html>not found</html>", 'canarykit_requests_total{code="200"} many\n'])
-def test_a_page_that_is_none_names_its_replica(fleet, telemetry, text):
-    """
-    An error, and no empty window: waiting will not mend it.
-    """
-    fleet.pages["canary_0"] = text
-    with pytest.raises(TelemetryError, match="metrics page of canary-0 cannot be read"):
-        telemetry.read(20.0)
+UNREADABLE = {
+    "<html>not found</html>": "the metrics page of canary-0 cannot be read",
+    page(51).replace(" 51", " many", 1): "the metrics page of canary-0 cannot be read",
+    page(51).rpartition("_bucket")[0]: "the metrics page of canary-0 cannot be read",
+    page(51, total="NaN"): "canary-0 counts nan requests: a count is a whole number",
+    page(51, total="-1"): "canary-0 counts -1.0 requests: a count is a whole number",
+    page(51, total="2.5"): "canary-0 counts 2.5 requests: a count is a whole number",
+    page(51, 0, slow=-9): "the latency buckets of canary-0 are not cumulative",
+    'canarykit_requests_total{pod="x"} 3\n': "has no label code with a status",
+}
 
 
-@pytest.mark.parametrize("total", ["NaN", "-1", "2.5"])
-def test_a_page_with_an_impossible_total_is_an_error(fleet, telemetry, total):
+@pytest.mark.parametrize("text", UNREADABLE)
+def test_a_page_that_is_none_empties_windows_and_loses_nothing(fleet, telemetry, text):
     """
+    One page that is cut off, or another server's, ends no rollout: the window says what it is, and the next one has all.
     NaN is not silence, and never a zero.
     """
-    fleet.pages["canary_0"] = page(50, total=total)
-    with pytest.raises(TelemetryError, match=r"canary-0 counts .* a count is a whole number"):
-        telemetry.read(20.0)
+    fleet.pages |= {"stable_0": page(107, 2, slow=10), "canary_0": text}
+    for now in (20.0, 21.0):
+        window = telemetry.read(now)
+        assert window.counts == {}
+        assert UNREADABLE[text] in window.note
+    fleet.pages["canary_0"] = page(55, 1)
+    assert telemetry.read(30.0).counts["outcome"].tolist() == [[7, 0], [5, 1]]
+
+
+@pytest.mark.parametrize("text", UNREADABLE)
+def test_a_page_that_is_none_is_an_error_at_the_beginning(fleet, text):
+    """
+    Nothing was read so far, and before traffic moves is the time to say so.
+    """
+    fleet.pages["canary_0"] = text
+    with pytest.raises(TelemetryError, match=re.escape(UNREADABLE[text])):
+        ScrapeTelemetry(fleet).begin(TrafficSplit(5), 10.0)
+
+
+@pytest.mark.parametrize("away", [ClusterError("listing pods failed: 500"), TelemetryError("no page"), ForbiddenError("403")])
+def test_pods_that_cannot_be_listed_for_a_moment_empty_a_window(fleet, telemetry, away):
+    """
+    An API server that restarts ends no rollout; nothing is lost.
+    """
+    real, telemetry._replicas = telemetry._replicas, Mock(side_effect=away)
+    window = telemetry.read(20.0)
+    assert (window.counts, window.note) == ({}, str(away))
+    telemetry._replicas = real
+    fleet.pages["canary_0"] = page(57)
+    assert telemetry.read(30.0).requests == (0, 7)
 
 
 def test_only_ours_is_read_of_a_page():

@@ -2,6 +2,8 @@
 
 import random
 import time
+from collections import Counter
+from itertools import accumulate
 
 import pytest
 from telemetry_doubles import Fleet, Prometheus, page
@@ -67,14 +69,14 @@ def test_bouncing_counters_count_nothing_and_say_why(seed):
     assert all(SAYS in window.note and ADVICE in window.note and "counter fell from" in window.note for window in windows)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(20))
 def test_workers_that_began_together_are_found_within_seconds(seed):
     """
     A fresh server's workers have counted nothing when counting begins: less is counted than was sent, and then nothing.
     """
     workers = Workers(seed, served=(0, 0, 0, 0))
     windows, _ = watched(workers)
-    assert sum(sum(window.requests) for window in windows) < 0.25 * workers.sent
+    assert sum(sum(window.requests) for window in windows) < 0.15 * workers.sent
     assert all(window.counts == {} and SAYS in window.note for window in windows[20:])
 
 
@@ -122,6 +124,49 @@ def test_a_pod_that_comes_later_with_several_workers_stops_the_counting():
     late.append(Replica("canary", "canary-1", lambda: page(next(totals))))
     window = source.read(2.0)
     assert (window.counts, "canary-1" in window.note, SAYS in window.note) == ({}, True, True)
+
+
+def test_a_proof_is_forgotten_when_the_pod_is_gone():
+    """
+    A new pod with one worker takes its place: the others are counted on, and it begins clean, also under the same name.
+    """
+    totals = iter([900, 500] * 40)
+    replicas = {"stable-0": lambda: page(100), "canary-0": lambda: page(next(totals))}
+    source = ScrapeTelemetry(lambda: [Replica(name.partition("-")[0], name, fetch) for name, fetch in replicas.items()])
+    source.begin(TrafficSplit(50), 0.0)
+    assert SAYS in source.read(1.0).note
+    del replicas["canary-0"]
+    replicas |= {"stable-0": lambda: page(103), "canary-1": lambda: page(2)}
+    window = source.read(2.0)
+    assert (window.requests, window.note) == ((3, 2), "")
+    replicas["canary-0"] = lambda: page(40)  # a StatefulSet's next pod; what it has counted may be of any weight
+    assert source.read(3.0).requests == (0, 0)
+    replicas["canary-0"] = lambda: page(47)
+    assert source.read(4.0).requests == (0, 7)
+
+
+def test_many_pods_are_read_again_a_few_at_a_time():
+    """
+    A hundred new pods: with each look some of them are read again, until all were.
+    """
+    asked = []
+
+    def fetch(name):
+        asked.append(name)
+        return page(100)
+
+    names = [f"{role}-{number}" for role in ROLES for number in range(50)]
+    replicas = [Replica(name.partition("-")[0], name, lambda name=name: fetch(name)) for name in names]
+    source = ScrapeTelemetry(lambda: replicas)
+    source.begin(TrafficSplit(50), 0.0)
+    assert len(asked) < 200
+    assert {name.partition("-")[0] for name in asked[100:]} == set(ROLES)
+    for second in range(1, 15):
+        source.read(float(second))
+    assert min(Counter(asked).values()) >= 15 + 5
+    asked.clear()
+    source.read(16.0)
+    assert len(asked) == 100
 
 
 def test_a_restart_that_start_times_prove_counts_from_zero():
@@ -225,6 +270,113 @@ def test_a_burst_after_a_restart_is_no_worker_that_came_back():
     assert (life.proof, life.anew) == ("", {30.0: {}})
 
 
+# One worker answers many reads in a row ---------------------------------------------------------------------------------
+
+
+def steps(*growth, start=5000):
+    """Totals that grow by this."""
+    return list(accumulate(growth, initial=start))
+
+
+@pytest.mark.parametrize(
+    ("reads", "says"),
+    [
+        ([*steps(*[10] * 5, 4000, *[10] * 15), 5210], "the counter fell from 9,200 to 5,210 after it rose by 4,000 at once"),
+        ([*steps(*[10] * 9, start=9000), *steps(*[10] * 20, 4200, *[10] * 3)], "and later rose by 4,200 at once"),
+        (
+            [*steps(*[10] * 9, start=9000), *steps(*[10] * 20, start=7000), *steps(*[10] * 20)],
+            "the counter fell from 7,200 to 5,000 and no restart explains that, for the second time",
+        ),
+    ],
+    ids=["rise, fall", "fall, rise", "two falls"],
+)
+def test_workers_that_answer_many_reads_in_a_row_are_found(reads, says):
+    """
+    A rise and a fall between totals that are alike, or two such falls, are proof at whatever distance.
+    """
+    life = lived(*reads)
+    assert says in life.proof
+    assert SAYS in life.proof
+
+
+def test_a_rise_that_does_not_go_on_is_left_out():
+    """
+    4,000 requests within a second where ten come: held back, and then only what comes after it counts.
+    """
+    life = lived(*steps(*[10] * 5, 4000))
+    assert (life.doubted_since, life.strange) == (6.0, True)
+    assert life.doubt == "pod: the counter rose by 4,000, far more than usual; the next reads tell whether traffic has risen"
+    life.see(7.0, of(good=9060))
+    assert (life.doubt, life.proof, life.anew) == ("", "", {6.0: of(good=9050)})
+
+
+@pytest.mark.parametrize(
+    "growth",
+    [
+        [*[10] * 5, 2000, 2100, 1900],  # a surge that stays
+        [*[10] * 5, 2000, 600, 100],  # and one that ebbs away
+        [*[100] * 5, *[0] * 9, 1000, 100],  # requests that waited while the server stood still
+        [*[0, 0, 0, 0, 0, 90] * 6],  # batches
+        [*[1] * 30, 90, 1],  # a small one
+        [0, 0, 3, 40, 260, 300],  # traffic that begins
+    ],
+)
+def test_bursts_are_counted(growth):
+    """
+    More requests than before are no other worker's totals as long as they go on, come again, or were waiting.
+    """
+    life = lived(*steps(*growth, 1, 1))
+    assert (life.proof, life.doubt, life.anew) == ("", "", {})
+
+
+def test_a_burst_of_a_process_that_says_when_it_started_is_counted():
+    """
+    Its start time is the same before and after: no other worker has answered.
+    """
+    life = lived(*((total, 7.0) for total in steps(*[10] * 5, 4000, 10)))
+    assert (life.proof, life.doubt, life.anew) == ("", "", {})
+
+
+def test_a_higher_weight_makes_more_requests_usual():
+    """
+    With 50 instead of 1 % a version gets fifty times as many. After 0 % nobody knows how many: then the next read tells.
+    """
+    life = lived(*steps(*[2] * 9))
+    life.expect(TrafficSplit(99), TrafficSplit(50))
+    life.see(10.0, of(good=5000 + 9 * 2 + 400))
+    assert life.doubt == ""
+    life = lived(*steps(*[0] * 9))
+    life.expect(TrafficSplit(100), TrafficSplit(50))
+    life.see(10.0, of(good=5300))
+    assert "the next reads tell whether traffic has risen" in life.doubt
+    life.see(11.0, of(good=5600))
+    assert (life.doubt, life.anew) == ("", {})
+
+
+def test_large_batches_are_counted_once_they_are_known():
+    """
+    The first one looks like the way to another worker's totals, and is left out; those that follow are counted.
+    """
+    assert list(lived(*steps(*[*[0] * 5, 200] * 6)).anew) == [6.0]
+
+
+def test_a_source_that_has_counted_little_is_believed():
+    """
+    A new pod's first requests are no other worker's totals: those would be little as well.
+    """
+    life = lived(*steps(900, 30, 900, 30, start=10))
+    assert (life.doubt, life.proof) == ("", "")
+    assert lived(*steps(900, 30, start=5000)).anew == {1.0: of(good=5900)}
+
+
+def test_a_burst_and_later_a_restart_are_no_proof():
+    """
+    A process that restarted has counted little, whatever came before.
+    """
+    life = lived(*steps(*[10] * 9, 4000, *[10] * 9), *steps(*[10] * 9, start=150), *steps(*[10] * 9, start=90))
+    assert life.proof == ""
+
+
 # The same from a Prometheus --------------------------------------------------------------------------------------------
 
 
@@ -290,3 +442,64 @@ def test_a_fall_in_prometheus_waits_for_the_next_scrape(prometheus):
     prometheus.scrape(since + 61, "stable", 4600)
     prometheus.scrape(since + 61, "canary", 270)
     assert telemetry.read(since + 62).requests == (300, 270)
+
+
+def test_prometheus_forgets_a_proof_when_the_pod_is_gone(prometheus):
+    """
+    Two scrapes after its last one the other pods are counted, and a new one from its start.
+    """
+    rng, since = random.Random(1), round(time.time()) - 400.0
+    for number in range(-20, 20):
+        at = since + 1 + 15 * number
+        prometheus.scrape(at, "stable", 5000 + 10 * number)
+        if number < 5:
+            prometheus.scrape(at + 1, "canary", rng.choice((5000, 4900)) + 10 * number, pod="canary-0")
+        else:
+            prometheus.scrape(at + 1, "canary", 10 * (number - 5), pod="canary-1")
+    real, telemetry, windows = prometheus.series, None, []
+    for now in range(0, 300, 5):
+        prometheus.series = {key: [value for value in values if value[0] <= since + now] for key, values in real.items()}
+        telemetry = telemetry or counting(prometheus, since)
+        windows.append(telemetry.read(since + now))
+    assert all(SAYS in window.note for window in windows[:14])
+    assert [sum(each) for each in zip(*(window.requests for window in windows), strict=True)] == [190, 140]
+
+
+class Kept:
+    """Two workers of each version behind a connection that Prometheus keeps for many scrapes."""
+
+    def __init__(self, prometheus, since, seed, share, stay):
+        rng, total = random.Random(seed), {}
+        self.sent = 0
+        for role, late in (("stable", 1), ("canary", 8)):
+            total[role] = [round(9000 * share), round(9000 * (1 - share))]
+            worker, left = rng.randrange(2), rng.randint(*stay)
+            for number in range(-20, 240):
+                grown = sum(rng.random() < share for _ in range(150))
+                total[role] = [total[role][0] + grown, total[role][1] + 150 - grown]
+                if not left:
+                    worker, left = rng.randrange(2), rng.randint(*stay)
+                left -= 1
+                prometheus.scrape(since + 15 * number + late, role, total[role][worker])
+                self.sent += 150 if number > 0 else 0
+
+
+@pytest.mark.parametrize(("share", "stay"), [(0.7, (10, 20)), (0.6, (10, 20)), (0.7, (5, 10)), (0.85, (10, 20))])
+@pytest.mark.parametrize("seed", range(3))
+def test_prometheus_that_stays_with_one_worker_counts_no_lives(prometheus, share, stay, seed):
+    """
+    An hour of 72,000 requests: no rise to the other worker's totals is ever counted, and sooner or later it is found.
+    """
+    since = round(time.time()) - 3700.0
+    kept, real = Kept(prometheus, since, seed, share, stay), prometheus.series
+    prometheus.series = {}
+    windows, telemetry = [], None
+    for now in range(0, 3600, 15):
+        prometheus.series = {
+            key: [value for value in values if since + now - 400 < value[0] <= since + now] for key, values in real.items()
+        }
+        telemetry = telemetry or counting(prometheus, since)
+        windows.append(telemetry.read(since + now))
+    assert sum(sum(window.requests) for window in windows) < 0.15 * kept.sent
+    assert max(max(window.requests) for window in windows) < 1000
+    assert SAYS in windows[-1].note

@@ -14,8 +14,11 @@ __all__ = ["HANDLERS", "IGNORED", "Counter", "Exposition"]
 
 Counter = Literal["requests", "failures", "latency"]
 
-HANDLERS = ("handler", "path", "route", "endpoint", "uri")
-"""Labels in which frameworks say what was asked for."""
+HANDLERS = ("handler", "path", "route", "endpoint", "uri", "http_route", "http_target", "url_path")
+"""Labels in which frameworks say what was asked for; the last three are OpenTelemetry's."""
+
+_METHODS = ("method", "http_method", "http_request_method")
+"""Labels in which they say how."""
 
 IGNORED = (
     "/metrics",
@@ -156,20 +159,20 @@ class Exposition:
         if not self.code or (what == "latency" and not labels.get(self.code)):
             return "ok"
         kind = self._status(labels)
-        if kind == "ok" and self.flags and broken(labels.get(self.flags, "")):
+        if kind == "ok" and self.flags and broken(labels.get(self.flags, ""), labels.get(self.code, "")):
             return "failed"
         return None if kind is None else self._counted_as(kind)
 
     def ignores(self, labels: Mapping[str, str]) -> bool:
         """Whether a series counts probes or scrapes: requests that the cluster made, and no client."""
-        if labels.get("method", "").upper() not in _SAFE_METHODS:
+        if any(labels.get(name, "").upper() not in _SAFE_METHODS for name in _METHODS):
             return False
         # An operator's scrape has a label endpoint of its own, and renames the server's.
-        asked = (labels.get(f"exported_{name}") or labels.get(name, "") for name in self.handlers)
+        asked = ((labels.get(f"exported_{name}") or labels.get(name, "")).partition("?")[0] for name in self.handlers)
         return any(asked_for(handler, path) for handler in asked if handler.startswith("/") for path in self.ignore)
 
     def told(self, seen: Iterable[Iterable[str]]) -> dict[str, str]:
-        """Say which requests are left out, or that probes cannot be told apart.
+        """Say which requests are left out, that probes cannot be told apart, or that nobody knows yet.
 
         Parameters
         ----------
@@ -178,6 +181,9 @@ class Exposition:
         """
         if not self.handlers:
             return {}
+        seen = list(seen)
+        if not seen:
+            return {"left out": "not known yet: no request was counted so far, so no label says what is asked for"}
         known, labels = {*self.handlers, *(f"exported_{name}" for name in self.handlers)}, ", ".join(self.handlers)
         if any(known.isdisjoint(names) for names in seen):
             said = f"all requests of a pod, probes and scrapes among them: none of the labels {labels} says what was asked for"

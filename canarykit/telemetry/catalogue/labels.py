@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from fnmatch import fnmatchcase
 
-from canarykit.statuses import Kind, kind_of, kind_of_grpc
+from canarykit.statuses import Kind, broken_off, kind_of, kind_of_grpc
 
-__all__ = ["BROKEN", "asked_for", "broken", "kind_of_grpc_label", "kind_of_http_label"]
+__all__ = ["asked_for", "broken", "kind_of_grpc_label", "kind_of_http_label"]
 
 _GRPC_NAMES = (
     "ok",
@@ -28,14 +28,6 @@ _GRPC_NAMES = (
     "dataloss",
     "unauthenticated",
 )
-
-BROKEN = frozenset(
-    {"UC", "UR", "UPE", "UF", "UH", "UO", "UT", "URX", "UMSDR", "LR", "SI", "DT", "OM", "NC", "DC", "DR"}
-)  # fmt: skip
-"""Envoy's response flags of a request that did not come to its end, whatever its status says. After the headers were sent the
-status stays 200: the server closed the connection (UC) or reset the stream (UR), broke the protocol (UPE), was silent for too
-long (SI, UT, UMSDR, DT), or Envoy gave up (LR, OM); with DC and DR nobody waited for the end, as with status 0. The others
-are refusals of the gateway with a status of their own (RL 429, UAEX 403, NR 404), or say that a fault was injected."""
 
 
 def kind_of_http_label(text: str) -> Kind | None:
@@ -67,9 +59,17 @@ def _grpc_number(text: str) -> int | None:
     return _GRPC_NAMES.index(name) if name in _GRPC_NAMES else None
 
 
-def broken(flags: str) -> bool:
-    """Whether Envoy's response flags, such as ``"-"`` or ``"UF,URX"``, say that the answer did not come to its end."""
-    return not BROKEN.isdisjoint(flag.strip() for flag in flags.split(","))
+def broken(flags: str, code: str = "") -> bool:
+    """Whether Envoy's response flags, such as ``"-"`` or ``"UF,URX"``, say that an answer did not come to its end.
+
+    Parameters
+    ----------
+    flags : str
+        Flags, separated by commas.
+    code : str
+        HTTP status of the answer.
+    """
+    return broken_off(int(code) if code.isdecimal() else None, {flag.strip() for flag in flags.split(",")})
 
 
 def asked_for(handler: str, path: str) -> bool:
