@@ -269,7 +269,8 @@ def test_without_a_histogram_latency_is_no_data():
     ("code", "kind"),
     [
         ("200", "ok"),
-        ("302", "ok"),
+        ("302", "refused"),
+        ("304", "ok"),
         ("2xx", "ok"),
         ("404", "refused"),
         ("422", "refused"),

@@ -62,7 +62,8 @@ NEVER = math.inf
     ("kind", "latency", "seen"),
     [
         ("ok", 0.01, {}),
-        ("ok", 0.01, {"code": 302}),
+        ("ok", 0.01, {"code": 304}),
+        ("refused", None, {"code": 302}),
         ("refused", None, {"code": 422}),
         ("denied", None, {"code": 401}),
         ("failed", None, {"code": 503, "flags": "UC"}),
