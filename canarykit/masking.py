@@ -37,6 +37,7 @@ _OPTION = re.compile(rf"(?<![\w.-])([\w.-]+){_EQUALS}[\"']?", re.IGNORECASE)
 _VALUE = re.compile(rf"(?:(?!{_AND})[^\s\"'<>`])+", re.IGNORECASE)
 _ENTRY = re.compile(r"([\"'])([\w.-]+)\1(\s*:\s*)([\"'])((?:(?!\4)[^\n])+)\4")
 _HEADER = re.compile(r"(authorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|token)\s+)?)([^\s\"',]+)", re.IGNORECASE)
+_WITH_SCHEME = re.compile(r"\s*(?:bearer|basic|token|apikey)\s+(\S+)\s*", re.IGNORECASE)
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _ENCODED = re.compile(r"^(?:25)*(?:3F|26)", re.IGNORECASE)
 
@@ -103,8 +104,10 @@ def masked(text: str, known: Collection[str] = ()) -> str:
     return _HEADER.sub(rf"\g<1>{HIDDEN}", text)
 
 
-def masked_values(value: Any, known: Collection[str] = ()) -> Any:
-    """Return plain data (dicts, lists, texts) with all its texts and keys masked; whole texts where the key is a secret's name.
+def masked_values(value: Any, known: Collection[str] = (), name: str = "") -> Any:
+    """Return plain data (dicts, lists, texts) with all its texts masked.
+
+    Known secrets are masked in values only: a key may be a word of the format.
 
     Parameters
     ----------
@@ -112,14 +115,16 @@ def masked_values(value: Any, known: Collection[str] = ()) -> Any:
         What JSON can hold.
     known : collection of str
         As of `masked`.
+    name : str
+        Name of the value: where that is a secret's, all of the value is hidden, whatever its type.
     """
+    if _surely(name) and _can_be_secret(value):
+        return HIDDEN
     if isinstance(value, str):
         return masked(value, known)
     if isinstance(value, Mapping):
         return {
-            masked_values(key, known): HIDDEN
-            if isinstance(inside, str) and inside and _surely(str(key))
-            else masked_values(inside, known)
+            masked(key) if isinstance(key, str) else key: masked_values(inside, known, str(key))
             for key, inside in value.items()
         }
     if isinstance(value, (list, tuple)):
@@ -127,25 +132,39 @@ def masked_values(value: Any, known: Collection[str] = ()) -> Any:
     return value
 
 
+def _can_be_secret(value: Any) -> bool:
+    """Whether there is something to hide: an empty value and a switch say nothing."""
+    return not isinstance(value, bool) and value is not None and value not in ("", [], (), {})
+
+
 def secrets_of(value: Any, name: str = "") -> frozenset[str]:
     """Return the secrets that a value holds, to mask them where they stand alone, too.
 
     Parameters
     ----------
-    value : dict, list, str or other
+    value : dict, list, str, number or other
         Such as an address with a password in it.
     name : str
-        Its name: where that looks secret, the whole value is one.
+        Name of the value: where that looks secret, the whole value is one, and so is each value inside.
     """
     if isinstance(value, Mapping):
-        return frozenset().union(*(secrets_of(inside, str(key)) for key, inside in value.items()))
+        return frozenset().union(
+            *(
+                secrets_of(inside, name if _surely(name) and not looks_secret(str(key)) else str(key))
+                for key, inside in value.items()
+            )
+        )
     if isinstance(value, (list, tuple)):
         return frozenset().union(*(secrets_of(inside, name) for inside in value))
+    if isinstance(value, (int, float)):
+        return frozenset({str(value)} if _surely(name) and _can_be_secret(value) else ())
     if not isinstance(value, str):
         return frozenset()
     # `auth = "none"` and `key = "label"` are called like secrets and are words.
     plain = value.isdecimal() or (value.isalpha() and value.islower())
     found = {value} if _surely(name) or (looks_secret(name) and not plain) else set()
+    if found and (scheme := _WITH_SCHEME.fullmatch(value)):
+        found.add(scheme[1])
     for address in (*_ADDRESS.finditer(value), *_BARE.finditer(value)):
         found |= _of_user(address[2])
     found |= {value[start:end] for start, end in _options(value)}

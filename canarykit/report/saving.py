@@ -55,10 +55,21 @@ def known_secrets(parameters: Mapping[str, Any]) -> frozenset[str]:
     return frozenset().union(*(secrets_of(value, name) for name, value in parameters.items()))
 
 
-def hidden_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters as they may be written down."""
+def hidden_parameters(parameters: Mapping[str, Any], known: Collection[str] = ()) -> dict[str, Any]:
+    """Return the parameters as they may be written down.
+
+    Parameters
+    ----------
+    parameters : mapping
+        As the notebook is given them.
+    known : collection of str
+        Secrets that are masked wherever they stand, beside those of the parameters themselves.
+    """
+    known = frozenset(known) | known_secrets(parameters)
     return {
-        name: HIDDEN if isinstance(value, str) and value and looks_secret(name) else masked_values(value, secrets_of(value))
+        name: HIDDEN
+        if isinstance(value, (str, list, tuple, Mapping)) and value and looks_secret(name)
+        else masked_values(value, known, name)
         for name, value in parameters.items()
     }
 
@@ -102,14 +113,14 @@ class _Handler:
 
 def _without_secrets(notebook: Any, parameters: Mapping[str, Any], known: Collection[str]) -> Any:
     """Return the notebook with all texts masked, and the parameters as they may be written down."""
-    hidden = hidden_parameters(parameters)
-    plain = nbformat.from_dict(_masked(notebook, known))
-    plain.metadata.papermill["parameters"] = hidden
+    hidden = hidden_parameters(parameters, known)
+    notebook.metadata.papermill["parameters"] = hidden
     if hidden != dict(parameters):
-        for cell in plain.cells:
+        for cell in notebook.cells:
             if "injected-parameters" in cell.metadata.get("tags", ()):
                 cell.source = PythonTranslator.codify(hidden).rstrip("\n")
-    return plain
+    # Last of all, so that nothing is put in after it.
+    return nbformat.from_dict(_masked(notebook, known))
 
 
 def _masked(value: Any, known: Collection[str]) -> Any:

@@ -11,9 +11,10 @@ import nbformat
 import pytest
 from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_notebook
+from papermill.iorw import papermill_io
 
 from canarykit.cli import main
-from canarykit.report.saving import hidden_parameters
+from canarykit.report.saving import hidden_parameters, known_secrets, saving_masked
 
 pytestmark = pytest.mark.real("jupyter")
 
@@ -163,3 +164,52 @@ def test_what_is_written_down_of_parameters():
     """
     given = {"hf_token": "abc", "where": "kube:a?prometheus=http://u:abc@h", "rate": 5.0, "weights": [5, 25], "journal": None}
     assert hidden_parameters(given) == given | {"hf_token": "***", "where": "kube:a?prometheus=http://u:***@h"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("api_keys", ["k3y-0fX1", "k3y-0fX2"]),
+        ("token", 12345678),
+        ("password", 0.12345678),
+        ("credentials", {"user": "me", "openai": "k3y-0fX1"}),
+        ("headers", {"authorization": "Bearer abc.def"}),
+        ("providers", [{"name": "a", "api_key": "k3y-0fX1"}]),
+        ("keys", ["k3y-0fX1"]),
+    ],
+)
+def test_a_secret_of_any_type_is_hidden(name, value):
+    """
+    Lists, dicts and numbers of a secret's name, also when they repeat elsewhere; of a header, the token alone, too.
+    """
+    secrets = [secret for secret in ("k3y-0fX1", "k3y-0fX2", "12345678", "abc.def") if secret in repr(value)]
+    hidden = hidden_parameters({name: value, "note": f"x {secrets[0] if name != 'password' else value} y"})
+    assert not any(secret in repr(hidden) for secret in secrets)
+    assert hidden["note"] == "x *** y"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("max_tokens", 512), ("token", True), ("api_keys", []), ("password", None), ("tokens", 128), ("key", 5)]
+)
+def test_what_is_no_secret_of_any_type_stays(name, value):
+    """
+    Numbers of tokens, switches and empty values are written down as they are.
+    """
+    assert hidden_parameters({name: value}) == {name: value}
+
+
+def test_parameters_are_not_put_back_into_the_executed_notebook(tmp_path):
+    """
+    Neither the source of the injected cell nor the metadata has a secret that another parameter repeats, or that is a default.
+    """
+    given = {"api_keys": ["k3y-0f"], "where": "http://me:s3cret-0f@host", "note": "x s3cret-0f d3fault-0f y", "token": 87654321}
+    source = "\n".join(f"{name} = {value!r}" for name, value in given.items())
+    cell = new_code_cell(source, metadata={"tags": ["injected-parameters"]})
+    node = new_notebook(cells=[cell], metadata={"papermill": {"parameters": given}})
+    with saving_masked(tmp_path / "nb.ipynb", given, known_secrets(given) | {"d3fault-0f"}) as place:
+        papermill_io.write(nbformat.writes(node), place)
+    text = executed(tmp_path)
+    assert not any(secret in text for secret in (*SECRETS, "87654321"))
+    written = nbformat.reads(text, as_version=4)
+    assert written.metadata.papermill["parameters"]["note"] == "x *** *** y"
+    assert 'note = "x *** *** y"' in written.cells[0].source
