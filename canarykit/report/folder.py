@@ -13,12 +13,12 @@ from typing import IO, Any
 from canarykit.errors import JournalError, PlanError, ReportError
 from canarykit.history import History, replay
 from canarykit.journal import Journal
-from canarykit.masking import masked, masked_values
+from canarykit.masking import masked
 from canarykit.model import Ending
 from canarykit.report.execute import checked, execute, known_parameters
 from canarykit.report.page import page
 from canarykit.report.saving import MaskedStream, known_secrets
-from canarykit.report.verdict import junit, markdown, verdict
+from canarykit.report.verdict import junit, markdown, verdict, without_secrets
 
 __all__ = ["Report", "report"]
 
@@ -89,7 +89,7 @@ def report(
     screen.passing("writing the report")
     history = _history(record)
     ending = _without_secrets(_ending(history, problem), known)
-    found = masked_values(verdict(history, ending), known)
+    found = without_secrets(verdict(history, ending), known)
     name = notebook.stem
     _write(folder / "verdict.json", json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     _write(folder / "junit.xml", junit(found, name))

@@ -18,11 +18,14 @@ from papermill.iorw import papermill_io
 from papermill.translators import PythonTranslator
 
 from canarykit.masking import HIDDEN, looks_secret, masked, masked_values, secrets_of
-from canarykit.progress import Stream
+from canarykit.progress import METADATA, Stream
 
 __all__ = ["MaskedStream", "hidden_parameters", "known_secrets", "saving_masked"]
 
-_PICTURES = ("image/png", "image/jpeg", "application/pdf")
+_PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf")
+_TEXTS = ("text", "ename", "evalue", "traceback")
+_WORDS_OF_NOTEBOOKS = ("tags", "kernelspec", "language_info", "status", "version", *METADATA)
+"""Metadata whose values others read: a cell's tags, the kernel, the state of the run, the mark of a passing line."""
 
 
 class MaskedStream(Stream):
@@ -123,12 +126,43 @@ def _without_secrets(notebook: Any, parameters: Mapping[str, Any], known: Collec
     return nbformat.from_dict(_masked(notebook, known))
 
 
-def _masked(value: Any, known: Collection[str]) -> Any:
-    if isinstance(value, Mapping):
-        return {key: inside if key in _PICTURES else _masked(inside, known) for key, inside in value.items()}
-    if isinstance(value, list):
-        return [_masked(inside, known) for inside in value]
-    return masked(value, known) if isinstance(value, str) else value
+def _masked(notebook: Any, known: Collection[str]) -> dict[str, Any]:
+    """Mask what people wrote or see, and none of the words that make it a notebook: a secret may be called like one of them."""
+    metadata = _masked_metadata(notebook.metadata, known)
+    return {**notebook, "metadata": metadata, "cells": [_masked_cell(cell, known) for cell in notebook.cells]}
+
+
+def _masked_cell(cell: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    plain = {**cell, "source": masked(cell["source"], known), "metadata": _masked_metadata(cell["metadata"], known)}
+    if "attachments" in cell:
+        plain["attachments"] = {name: _masked_data(data, known) for name, data in cell["attachments"].items()}
+    if "outputs" in cell:
+        plain["outputs"] = [_masked_output(output, known) for output in cell["outputs"]]
+    return plain
+
+
+def _masked_output(output: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    plain = {**output, **{name: masked_values(output[name], known) for name in _TEXTS if name in output}}
+    if "data" in output:
+        plain["data"] = _masked_data(output["data"], known)
+    if "metadata" in output:
+        plain["metadata"] = _masked_metadata(output["metadata"], known)
+    return plain
+
+
+def _masked_data(data: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    return {kind: inside if kind in _PICTURES else masked_values(inside, known) for kind, inside in data.items()}
+
+
+def _masked_metadata(metadata: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    return {
+        key: inside
+        if key in _WORDS_OF_NOTEBOOKS
+        else _masked_metadata(inside, known)
+        if isinstance(inside, Mapping)
+        else masked_values(inside, known, key)
+        for key, inside in metadata.items()
+    }
 
 
 def _replace(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """Passwords and tokens in the parameters of a notebook: in no file of the report, and in nothing that is shown."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,11 +11,12 @@ from pathlib import Path
 import nbformat
 import pytest
 from click.testing import CliRunner
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from papermill.iorw import papermill_io
 
 from canarykit.cli import main
 from canarykit.report.saving import hidden_parameters, known_secrets, saving_masked
+from canarykit.report.verdict import without_secrets
 
 pytestmark = pytest.mark.real("jupyter")
 
@@ -213,3 +215,66 @@ def test_parameters_are_not_put_back_into_the_executed_notebook(tmp_path):
     written = nbformat.reads(text, as_version=4)
     assert written.metadata.papermill["parameters"]["note"] == "x *** *** y"
     assert 'note = "x *** *** y"' in written.cells[0].source
+
+
+@pytest.mark.parametrize("word", ["canary", "rolled back"])
+def test_a_secret_that_is_a_word_of_the_report_does_not_break_it(tmp_path, word):
+    """
+    The report is whole, its words are what they are, and free text is masked.
+    """
+    out = tmp_path / "out"
+    path = notebook(
+        tmp_path,
+        ROLLOUT.replace("nobody answers at {where}", "it was refused for {api_key}"),
+    )
+    done = CliRunner().invoke(main, ["report", str(path), "--out", str(out), "-p", "api_key", word])
+    assert done.exit_code == 10, done.stdout + done.stderr
+    found = json.loads((out / "verdict.json").read_text())
+    assert found["outcome"] == "rolled back"
+    assert found["sentence"].startswith("it was refused for ***; ")
+    assert found["requests"].keys() == found["versions"].keys() == {"stable", "canary"}
+    assert "rolled back" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["code", "cells", "stdout", "stream", "display_data", "text/plain", "injected-parameters", "python3", "completed",
+     "progress", "image/png", "markdown", "error", "source"],
+)  # fmt: skip
+def test_a_secret_that_is_a_word_of_the_format_leaves_a_notebook(tmp_path, word):
+    """
+    Types of cells and outputs, names of streams, tags and the kernel stay; sources, texts, tracebacks and values do not.
+    """
+    outputs = [
+        new_output("stream", name="stdout", text=f"a {word} b"),
+        new_output("display_data", {"text/plain": f"a {word} b", "image/png": "QUJD", "application/json": {"code": "ok"}},
+                   metadata={"canarykit": "progress", "note": f"a {word} b"}),
+        new_output("error", ename=f"a {word} b", evalue=f"a {word} b", traceback=[f"a {word} b"]),
+    ]  # fmt: skip
+    cells = [
+        new_code_cell(f"a {word} b", outputs=outputs, metadata={"tags": ["injected-parameters", "progress"]}),
+        new_markdown_cell(f"a {word} b", attachments={"a": {"text/plain": f"a {word} b"}}),
+    ]
+    kernel = {"name": "python3", "display_name": "python3"}
+    node = new_notebook(cells=cells, metadata={"kernelspec": kernel, "papermill": {"parameters": {}, "status": "completed"}})
+    with saving_masked(tmp_path / "nb.ipynb", {}, {word}) as place:
+        papermill_io.write(nbformat.writes(node), place)
+    written = nbformat.read(tmp_path / "nb.ipynb", as_version=4)
+    nbformat.validate(written)
+    assert "a *** b" in executed(tmp_path)
+    assert f"a {word} b" not in executed(tmp_path)
+    assert written.cells[0].metadata.tags == ["injected-parameters", "progress"]
+    assert written.cells[0].outputs[1].metadata["canarykit"] == "progress"
+    assert written.cells[0].outputs[1].data["image/png"] == "QUJD"
+    assert (written.metadata.kernelspec.name, written.metadata.papermill.status) == ("python3", "completed")
+
+
+def test_words_of_a_verdict_stay():
+    """
+    Outcome, verdicts and names are what a pipeline reads; sentences and causes of losses are masked, and counts add up.
+    """
+    row = {"name": "errors", "verdict": "pass", "sentence": "pass a", "levels": {"stable": 1.0, "canary": 1.0}}
+    found = {"outcome": "promoted", "sentence": "promoted a", "lost_by_cause": {"a b": 1, "pass b": 2}, "guardrails": [row]}
+    plain = without_secrets(found, {"pass", "promoted", "errors", "canary", "outcome", "***"})
+    assert (plain["outcome"], plain["sentence"], plain["lost_by_cause"]) == ("promoted", "*** a", {"a b": 1, "*** b": 2})
+    assert plain["guardrails"] == [row | {"sentence": "*** a"}]
