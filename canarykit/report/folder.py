@@ -85,8 +85,11 @@ def report(
     values["journal"] = str(record.resolve())
     screen = MaskedStream(stream, known)
     screen.passing(f"starting {notebook.name}")
-    problem = execute(notebook, executed, values, known=known, stream=screen)
-    screen.passing("writing the report")
+    try:
+        problem = execute(notebook, executed, values, known=known, stream=screen)
+        screen.passing("writing the report")
+    finally:
+        _mask_record(record, known, screen)
     history = _history(record)
     ending = _without_secrets(_ending(history, problem), known)
     found = without_secrets(verdict(history, ending), known)
@@ -133,6 +136,16 @@ def _write(path: Path, text: str) -> None:
         path.chmod(0o600)
     except OSError as error:
         raise ReportError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _mask_record(record: Path, known: Collection[str], screen: MaskedStream) -> None:
+    """Mask what stands alone in the journal: the notebook that wrote it does not know what is secret."""
+    if not record.is_file():
+        return
+    try:
+        Journal.mask(record, known)
+    except JournalError as error:
+        screen.say(f"{record.name} may hold passwords and tokens, do not pass it on: {error}")
 
 
 def _history(record: Path) -> History | None:

@@ -15,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from papermill.iorw import papermill_io
 
 from canarykit.cli import main
+from canarykit.journal import Journal
 from canarykit.report.saving import hidden_parameters, known_secrets, saving_masked
 from canarykit.report.verdict import without_secrets
 
@@ -38,7 +39,7 @@ import canarykit as ck
 service = ck.Service("s", ck.Version("v1", command=["x", "{port}"]), ck.Version("v2", command=["x", "{port}"]))
 exp = ck.Experiment(service, "simulated", journal=journal)
 exp.deploy()
-exp.abort(f"nobody answers at {where}")
+exp.abort(f"nobody answers at {where} to {api_key}, or to {where[30:39]}")
 """
 WAIT = "import time; print('waiting now', where, flush=True); time.sleep(60)"
 
@@ -86,7 +87,9 @@ def test_a_run_leaves_no_secret(tmp_path):
     done = CliRunner().invoke(main, words(path, out), env={"GITHUB_STEP_SUMMARY": str(summary)})
     assert done.exit_code == 10, done.stdout + done.stderr
     none_in(out, done.stdout, done.stderr, summary.read_text())
-    assert "nobody answers at kube:/ns?prometheus=http://me:***@host:9090&router=istio" in done.stdout
+    said = "nobody answers at kube:/ns?prometheus=http://me:***@host:9090&router=istio to ***, or to ***"
+    assert said in done.stdout
+    assert said in Journal.read(out / "journal.sqlite").ending.sentence
     text = executed(out)
     assert "prometheus=http://me:***@host:9090&router=istio" in text
     assert "http%3A%2F%2Fme%3A***%40host" in text
@@ -225,7 +228,7 @@ def test_a_secret_that_is_a_word_of_the_report_does_not_break_it(tmp_path, word)
     out = tmp_path / "out"
     path = notebook(
         tmp_path,
-        ROLLOUT.replace("nobody answers at {where}", "it was refused for {api_key}"),
+        ROLLOUT.replace("nobody answers at {where} to {api_key}, or to {where[30:39]}", "it was refused for {api_key}"),
     )
     done = CliRunner().invoke(main, ["report", str(path), "--out", str(out), "-p", "api_key", word])
     assert done.exit_code == 10, done.stdout + done.stderr
