@@ -1,13 +1,17 @@
 """Secrets in texts: what is masked, and what stays."""
 
 import base64
+import copy
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from canarykit import errors
+from canarykit.errors import CanaryError
 from canarykit.masking import HIDDEN, looks_secret, masked, masked_values, secrets_of
+from canarykit.model import Ending
 
 
 @pytest.mark.parametrize(
@@ -199,3 +203,29 @@ def test_names_of_secrets(name, secret):
     Names of environment variables that hold a secret, and such as only sound like it.
     """
     assert looks_secret(name) is secret
+
+
+LOG = "its log ends with:\nconnecting to postgres://app:s3cret@db/x with --api-key=s3cret\nAuthorization: Bearer s3cret"
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_an_error_masks_what_it_quotes(name):
+    """
+    Each error of the kit: its text, its arguments, its repr, and a copy of it.
+    """
+    error = getattr(errors, name)(LOG, 5)
+    for seen in (error, copy.copy(error)):
+        assert isinstance(seen, CanaryError)
+        assert "s3cret" not in f"{seen} {seen!r} {seen.args}"
+        assert seen.args[1] == 5
+        assert "postgres://app:***@db/x with --api-key=***" in seen.args[0]
+
+
+def test_an_ending_masks_what_it_quotes():
+    """
+    However it is shown; its outcome stays.
+    """
+    ending = Ending("failed", LOG)
+    assert "s3cret" not in f"{ending} {ending!r} {ending._repr_html_()}"
+    assert "postgres://app:***@db/x" in ending.sentence
+    assert ending.outcome == "failed"
