@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
-__all__ = ["HIDDEN", "looks_secret", "masked", "masked_values", "secrets_of"]
+__all__ = ["HIDDEN", "looks_secret", "masked", "masked_values", "secrets_of", "without_known"]
 
 HIDDEN = "***"
 """What stands where a secret was."""
@@ -142,14 +142,26 @@ def masked(text: str, known: Collection[str] = ()) -> str:
     known : collection of str
         Secrets that are masked wherever they stand, such as those of `secrets_of`.
     """
-    if known:
-        text = _pattern(frozenset(known)).sub(HIDDEN, text)
+    text = without_known(text, known)
     text = _ISSUED.sub(HIDDEN, _without(text, _headers(text)))
     for address in (_ADDRESS, _BARE):
         text = address.sub(lambda found: f"{found[1]}{_user(found[2])}{found[3]}", text)
     for find in (_options, _entries, _lines, _flags):
         text = _without(text, find(text))
     return _LONE.sub(rf"\g<1>{HIDDEN}", text)
+
+
+def without_known(text: str, known: Collection[str]) -> str:
+    """Return the text without known secrets, in whatever way they are written; quicker than `masked`.
+
+    Parameters
+    ----------
+    text : str
+        Such as a program that is shown as an output.
+    known : collection of str
+        Secrets that are masked wherever they stand.
+    """
+    return _pattern(frozenset(known)).sub(HIDDEN, text) if known else text
 
 
 def _without(text: str, places: Iterable[tuple[int, int]]) -> str:

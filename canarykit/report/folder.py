@@ -87,9 +87,10 @@ def report(
     screen.passing(f"starting {notebook.name}")
     try:
         problem = execute(notebook, executed, values, known=known, stream=screen)
-        screen.passing("writing the report")
     finally:
+        screen.end()
         _mask_record(record, known, screen)
+    screen.passing("writing the report")
     history = _history(record)
     ending = _without_secrets(_ending(history, problem), known)
     found = without_secrets(verdict(history, ending), known)

@@ -6,9 +6,11 @@ The kernel has the real values; no file ever has them, however the run ends.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,12 +19,14 @@ import nbformat
 from papermill.iorw import papermill_io
 from papermill.translators import PythonTranslator
 
-from canarykit.masking import HIDDEN, looks_secret, masked, masked_values, secrets_of
+from canarykit.masking import HIDDEN, looks_secret, masked, masked_values, secrets_of, without_known
 from canarykit.progress import METADATA, Stream
 
 __all__ = ["MaskedStream", "hidden_parameters", "known_secrets", "saving_masked"]
 
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf")
+_PROGRAMS = ("application/javascript", "text/javascript")
+_ENCODED = re.compile(r"(data:[\w/.+-]{1,60};base64,[\w/+=]{200,})", re.ASCII)
 _TEXTS = ("text", "ename", "evalue", "traceback")
 _WORDS_OF_NOTEBOOKS = ("tags", "kernelspec", "language_info", "status", "version", *METADATA)
 """Metadata whose values others read: a cell's tags, the kernel, the state of the run, the mark of a passing line."""
@@ -42,15 +46,32 @@ class MaskedStream(Stream):
     def __init__(self, stream: Any = None, known: Collection[str] = ()) -> None:
         super().__init__(stream)
         self._known = known
+        self._held = ""
 
     def write(self, text: str) -> int:
-        """Write what is left of a text without secrets."""
-        super().write(masked(text, self._known))
+        """Write all whole lines without secrets; the rest waits for its end, since a secret may be cut in two."""
+        lines, end, rest = _by_lines(self._held + text)
+        self._held = rest
+        if lines or end:
+            super().write(masked(lines, self._known) + end)
         return len(text)
+
+    def end(self, text: str = "") -> None:
+        """Write what waits, and wipe the passing line away."""
+        if self._held:
+            held, self._held = self._held, ""
+            super().write(masked(held, self._known))
+        super().end(text)
 
     def passing(self, text: str) -> None:
         """Show a line that the next one replaces, without secrets."""
         super().passing(masked(text, self._known))
+
+
+def _by_lines(text: str) -> tuple[str, str, str]:
+    """Part a text into whole lines, the sign that ends them, and the rest."""
+    place = max(text.rfind("\n"), text.rfind("\r"))
+    return (text[:place], text[place], text[place + 1 :]) if place >= 0 else ("", "", text)
 
 
 def known_secrets(parameters: Mapping[str, Any]) -> frozenset[str]:
@@ -142,7 +163,7 @@ def _masked_cell(cell: Mapping[str, Any], known: Collection[str]) -> dict[str, A
 
 
 def _masked_output(output: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
-    plain = {**output, **{name: masked_values(output[name], known) for name in _TEXTS if name in output}}
+    plain = {**output, **{name: _masked_kind("", output[name], known) for name in _TEXTS if name in output}}
     if "data" in output:
         plain["data"] = _masked_data(output["data"], known)
     if "metadata" in output:
@@ -151,7 +172,21 @@ def _masked_output(output: Mapping[str, Any], known: Collection[str]) -> dict[st
 
 
 def _masked_data(data: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
-    return {kind: inside if kind in _PICTURES else masked_values(inside, known) for kind, inside in data.items()}
+    return {kind: _masked_kind(kind, inside, known) for kind, inside in data.items()}
+
+
+def _masked_kind(kind: str, value: Any, known: Collection[str]) -> Any:
+    if kind in _PICTURES:
+        return value
+    if kind in _PROGRAMS and isinstance(value, str):
+        return without_known(value, known)
+    return _masked_text(value, frozenset(known)) if isinstance(value, str) else masked_values(value, known)
+
+
+@lru_cache(maxsize=1024)
+def _masked_text(text: str, known: frozenset[str]) -> str:
+    """Mask an output; papermill saves all of them anew after each cell. What is between encoded pictures is masked."""
+    return "".join(part if place % 2 else masked(part, known) for place, part in enumerate(_ENCODED.split(text)))
 
 
 def _masked_metadata(metadata: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:

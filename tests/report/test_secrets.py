@@ -1,5 +1,6 @@
 """Passwords and tokens in the parameters of a notebook: in no file of the report, and in nothing that is shown."""
 
+import io
 import json
 import os
 import signal
@@ -15,8 +16,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from papermill.iorw import papermill_io
 
 from canarykit.cli import main
+from canarykit.errors import ReportError
 from canarykit.journal import Journal
-from canarykit.report.saving import hidden_parameters, known_secrets, saving_masked
+from canarykit.report import folder
+from canarykit.report.saving import MaskedStream, hidden_parameters, known_secrets, saving_masked
 from canarykit.report.verdict import without_secrets
 
 pytestmark = pytest.mark.real("jupyter")
@@ -281,3 +284,62 @@ def test_words_of_a_verdict_stay():
     plain = without_secrets(found, {"pass", "promoted", "errors", "canary", "outcome", "***"})
     assert (plain["outcome"], plain["sentence"], plain["lost_by_cause"]) == ("promoted", "*** a", {"a b": 1, "*** b": 2})
     assert plain["guardrails"] == [row | {"sentence": "*** a"}]
+
+
+@pytest.mark.parametrize("cut", range(1, 34))
+def test_a_secret_that_is_printed_in_two_pieces_is_masked(cut):
+    """
+    Wherever the pieces part, whatever is flushed between them; what has no end of line is shown in the end.
+    """
+    shown = io.StringIO()
+    screen = MaskedStream(shown, {"s3cret-0f"})
+    for text in ("key s3cret-0f Authorization: Bearer abc\nmore s3cret-0f",):
+        for piece in (text[:cut], text[cut:]):
+            assert screen.write(piece) == len(piece)
+            screen.flush()
+    assert shown.getvalue() == "key *** Authorization: Bearer ***\n"
+    screen.end()
+    assert shown.getvalue() == "key *** Authorization: Bearer ***\nmore ***"
+
+
+def test_bars_that_are_drawn_over_are_shown_at_once():
+    """
+    A line that ends with a carriage return is whole.
+    """
+    shown = io.StringIO()
+    MaskedStream(shown).write("50 %\r60")
+    assert shown.getvalue() == "50 %\r"
+
+
+def test_a_notebook_that_cannot_be_run_leaves_no_passing_line(tmp_path, monkeypatch):
+    """
+    On a terminal, the line that says what is done is wiped away before the error is shown.
+    """
+    shown = io.StringIO()
+    monkeypatch.setattr(shown, "isatty", lambda: True)
+
+    def fails(*args, **options):
+        raise ReportError("no kernel")
+
+    monkeypatch.setattr(folder, "execute", fails)
+    with pytest.raises(ReportError, match="no kernel"):
+        folder.report(notebook(tmp_path), tmp_path / "out", stream=shown)
+    assert shown.getvalue().endswith("starting nb.ipynb\r\x1b[K")
+
+
+def test_large_outputs_are_masked_once_and_pictures_are_left(tmp_path):
+    """
+    A program has no more than known secrets masked; text around an encoded picture is masked, and the second save is quick.
+    """
+    picture = f"data:image/png;base64,{'QUJD' * 300_000}"
+    data = {"application/javascript": "a = b;" * 400_000 + "'s3cret-0f'", "text/html": f"token=abc1 {picture} s3cret-0f"}
+    node = new_notebook(cells=[new_code_cell("", outputs=[new_output("display_data", data)])], metadata={"papermill": {}})
+    text = nbformat.writes(node)
+    with saving_masked(tmp_path / "nb.ipynb", {}, {"s3cret-0f"}) as place:
+        papermill_io.write(text, place)
+        began = time.process_time()
+        papermill_io.write(text, place)
+        assert time.process_time() - began < 2
+    (output,) = nbformat.read(tmp_path / "nb.ipynb", as_version=4).cells[0].outputs
+    assert output.data["text/html"] == f"token=*** {picture} ***"
+    assert output.data["application/javascript"].endswith("b;'***'")
