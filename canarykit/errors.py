@@ -14,8 +14,11 @@
     │   └── JournalError        the record of a rollout cannot be written or read
     └── ReportError             a notebook cannot be run or turned into a report
 
-Each message says what was tried, on what, and what to do next.
+Each message says what was tried, on what, and what to do next. Passwords and tokens in it are masked: it may quote the log of a
+server, or an address.
 """
+
+from canarykit.masking import masked
 
 __all__ = [
     "CanaryError",
@@ -34,6 +37,9 @@ __all__ = [
 
 class CanaryError(Exception):
     """Base of every error that canarykit raises on purpose."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(masked(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class PlanError(CanaryError, ValueError):

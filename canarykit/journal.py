@@ -22,7 +22,7 @@ import math
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -37,6 +37,8 @@ from canarykit.model import ROLES, Counts, Ending, Guardrail, Metric, TrafficSpl
 __all__ = ["Journal"]
 
 _FORMAT = 1
+_JUDGED_BY = ("guardrails", "tables", "versions", "plan", "alpha", "split", "dispersion", "classes", "simulated")
+"""Facts that the judgement and its tables are made from: words and numbers, no sentences."""
 _TABLES = """
 CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE windows (id INTEGER PRIMARY KEY, start REAL NOT NULL, end REAL NOT NULL, weight REAL NOT NULL,
@@ -166,6 +168,52 @@ class Journal:
                 self._db.execute("PRAGMA journal_mode = DELETE")
             self._db.close()
             self._open_to_read()
+
+    @classmethod
+    def mask(cls, path: str | os.PathLike[str], known: Collection[str]) -> None:
+        """Mask known secrets in the texts of a journal that nobody writes any more; no other bytes of the file hold them.
+
+        Sentences of events, notes and the ending, and texts of facts and loads are masked. What a judgement needs is not:
+        guardrails, tables, kinds of events, names of versions.
+
+        Parameters
+        ----------
+        path : path
+            Of the journal.
+        known : collection of str
+            Secrets that are masked wherever they stand.
+
+        Raises
+        ------
+        JournalError
+            There is none, it is something else, or somebody else has it open.
+        """
+        cls.read(path).close()
+        journal = cls.__new__(cls)
+        journal.path, journal._lock, journal._sizes = Path(path), threading.RLock(), {}
+        with journal._errors("mask"), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as journal._db:
+            journal._db.execute("PRAGMA secure_delete = ON")
+            journal._db.execute("PRAGMA temp_store = MEMORY")
+            journal._db.execute("PRAGMA journal_mode = DELETE")  # what is in the WAL is in the file from now on
+            with journal._transaction():
+                journal._mask_texts(known)
+            journal._db.execute("VACUUM")  # free pages hold what was there before
+
+    def _mask_texts(self, known: Collection[str]) -> None:
+        for table, key, column in (("events", "rowid", "text"), ("windows", "id", "note")):
+            rows = self._db.execute(f"SELECT {column}, {key} FROM {table}").fetchall()
+            changed = [(masked(text, known), row) for text, row in rows if masked(text, known) != text]
+            self._db.executemany(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", changed)
+        loads = self._db.execute("SELECT summary, id FROM loads").fetchall()
+        loads = [(json.dumps(masked_values(json.loads(summary), known)), row) for summary, row in loads]
+        self._db.executemany("UPDATE loads SET summary = ? WHERE id = ?", loads)
+        facts = {key: json.loads(value) for key, value in self._db.execute("SELECT key, value FROM facts")}
+        for key, value in facts.items():
+            if key == "ending":
+                value = {**value, "sentence": masked(value["sentence"], known)}
+            elif key not in _JUDGED_BY:
+                value = masked_values(value, known, key)
+            self._db.execute("UPDATE facts SET value = ? WHERE key = ?", (json.dumps(value), key))
 
     # Reading -----------------------------------------------------------------------------------------------------------
 

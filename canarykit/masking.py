@@ -1,8 +1,9 @@
 """Masking: take passwords and tokens out of a text before anyone reads it.
 
 A pure function, for whatever is shown, logged or written down: `masked`. It knows the forms in which a secret stands in a
-text: a user and a password before a host, also percent-encoded; an option whose name says what it is (``token=…``); a header
-``Authorization``; and secrets that the caller knows.
+text: a user and a password before a host, also percent-encoded; what has a name that says so, as an option (``token=…``,
+``--token …``), in JSON, YAML and code; a header such as ``Authorization``; a token whose form says so; and secrets that the
+caller knows.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import base64
 import html
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
-__all__ = ["HIDDEN", "looks_secret", "masked", "masked_values", "secrets_of"]
+__all__ = ["HIDDEN", "looks_secret", "masked", "masked_values", "secrets_of", "without_known"]
 
 HIDDEN = "***"
 """What stands where a secret was."""
@@ -29,14 +30,40 @@ _SCHEME = rf"{_COLON}{_SLASH}{_SLASH}"
 _ADDRESS = re.compile(rf"({_SCHEME})((?:(?!{_SCHEME})[^\s\"'<>`])*)({_AT})", re.IGNORECASE)
 # An address whose scheme was forgotten; an image with a digest is none.
 _BARE = re.compile(
-    rf"({_EQUALS})((?:(?!{_COLON}|{_SLASH}|{_AT}|{_EQUALS}|{_AND})[^\s\"'<>`]){{1,99}}{_COLON}"
+    rf"({_EQUALS})(?=[^\s\"'<>`@%]{{0,300}}[@%])((?:(?!{_COLON}|{_SLASH}|{_AT}|{_EQUALS}|{_AND})[^\s\"'<>`]){{1,99}}{_COLON}"
     rf"(?:(?!{_AND}|{_SLASH}|{_AT})[^\s\"'<>`]){{1,199}})({_AT})(?!sha\d)",
     re.IGNORECASE,
 )
-_OPTION = re.compile(rf"(?<![\w.-])([\w.-]+){_EQUALS}[\"']?", re.IGNORECASE)
+_OPTION = re.compile(rf"(?<![\w.-])([\w.-]{{1,100}}){_EQUALS}(\\*[\"'])?", re.IGNORECASE)
 _VALUE = re.compile(rf"(?:(?!{_AND})[^\s\"'<>`])+", re.IGNORECASE)
-_ENTRY = re.compile(r"([\"'])([\w.-]+)\1(\s*:\s*)([\"'])((?:(?!\4)[^\n])+)\4")
-_HEADER = re.compile(r"(authorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|token)\s+)?)([^\s\"',]+)", re.IGNORECASE)
+_ENTRY = re.compile(r"(\\*[\"'])([\w.-]{1,100})\1(\s*:\s*)(\\*[\"'])(?=[^\n])")
+# In code: `password = "…"`, also with a type.
+_ASSIGNED = re.compile(r"(?<![\w.-])([\w.-]{1,100})(?:[ \t]*:[^=\n\"']{1,60})?[ \t]*=[ \t]*([\"'])(?=[^\n])")
+# As in YAML: a name, and one word up to the end of the line or of the entry.
+_LINE = re.compile(
+    r"(?:^([ \t]*(?:[-><*][ \t]+)?)|(?<=[\s{,;(]))([\w.-]{2,60}):[ \t]+(?!\*\*\*)"
+    r"(?:([\"'])(?:(?!\3)[^\n])+\3|[^\s\"',;(){}\[\]]+)(?=[ \t]*(?:$|[,;)}]))",
+    re.MULTILINE,
+)
+_FLAG = re.compile(r"(?<![\w-])(--[\w-]{2,60}[ \t]+)(?!-)(?:([\"'])((?:(?!\2)[^\n])+)\2|([^\s\"'`<>]+))")
+_HEADER = re.compile(
+    r"(?:(\\*[\"'])[\w-]{0,30}?)?((?:authorization|(?<![\w-])(?:x-(?:[a-z]{1,20}-){0,3}(?:key|token|secret|auth)|api-key|cookie|set-cookie))"
+    r"(\\*[\"'])?\s*([:=])\s*)(\\*[\"'])?",
+    re.IGNORECASE,
+)
+_SCHEMES = r"(?:bearer|basic|token|digest|apikey|negotiate|ntlm|aws4-hmac-sha256)"
+_SCHEME_BEFORE = re.compile(rf"{_SCHEMES}(?:\s|\\ )+(?=\S)", re.IGNORECASE)
+_CREDENTIALS = re.compile(rf"(?:{_SCHEMES}[ \t]+)?[^\s\"'<>`&]+", re.IGNORECASE)
+_LONE = re.compile(r"(?<![\w-])(bearer\s+)(?=[\w.~+/=-]*[\d._])[\w.~+/=-]{8,}", re.IGNORECASE)
+_SURELY_SAID = re.compile(r"passw|passphrase|api[_-]?key", re.IGNORECASE)
+_END_OF_LINE = re.compile(r"\s*(?:\n|\Z)")
+_ISSUED = re.compile(
+    r"(?<![\w-])(?:eyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_[A-Za-z0-9]{20,}"
+    r"|sk-(?=[\w-]*\d)[\w-]{24,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}(?!\w)|AIza[\w-]{30,})"
+    r"|(?<=PRIVATE KEY-----)[^-]+",
+)
+"""Tokens that show by their form who issued them, and private keys."""
+_WITH_SCHEME = re.compile(r"\s*(?:bearer|basic|token|apikey)\s+(\S+)\s*", re.IGNORECASE)
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _ENCODED = re.compile(r"^(?:25)*(?:3F|26)", re.IGNORECASE)
 
@@ -45,11 +72,21 @@ _SURE = ("password", "passwd", "passphrase", "secret", "credential", "authorizat
 _SURE_WORDS = frozenset({"pwd", "sig", "jwt", "bearer"})
 _LIKELY_WORDS = frozenset({"key", "keys", "tokens", "pass", "auth", "dsn", "sas", "pat", "cookie", "webhook"})
 _LIKELY = ("connectionstring", "connstr")
-_OF_MODELS = frozenset({
+_NO_PASSWORDS = ("by", "com", "sur", "tres", "over", "under", "encom", "band", "high", "low", "all", "multi", "one", "two",
+                 "single", "first", "second", "last", "forward", "backward")  # fmt: skip
+"""What stands before "pass" in words that are no password, as in "bypass"."""
+_COUNTED = frozenset({
     "first", "per", "inter", "next", "time", "max", "min", "num", "new", "limit", "batched", "output", "input", "prompt",
     "eos", "bos", "pad", "unk", "sep", "cls", "mask", "special", "latency", "rate", "count", "seconds", "length",
 })  # fmt: skip
-"""Words beside "token" that make it one of a language model."""
+"""Words beside "tokens" that make them those of a language model."""
+_BEFORE_TOKEN = frozenset({"eos", "bos", "pad", "unk", "sep", "cls", "mask", "special", "first", "per", "inter"})
+_AFTER_TOKEN = frozenset({"latency", "rate", "count", "counts", "seconds", "length", "limit", "ids", "usage", "throughput"})
+"""Words directly beside "token" that make it one of a language model."""
+_TYPES = frozenset({"str", "int", "float", "bool", "bytes", "none", "null", "any", "string", "true", "false"})
+_WORDS_OF_PROSE = frozenset(
+    {"to", "and", "or", "is", "for", "in", "with", "was", "from", "of", "the", "a", "an", "must", "may", "on"}
+)
 _LEAST = 3
 
 
@@ -64,10 +101,11 @@ def looks_secret(name: str) -> bool:
         Name of an environment variable, of a parameter, or of an option.
     """
     words = _words(name)
-    counts = {"tokens"} if _OF_MODELS & set(words) else set()
+    counts = {"tokens"} if _COUNTED & set(words) else set()
     return _surely(name) or bool(_LIKELY_WORDS & set(words) - counts) or any(part in "".join(words) for part in _LIKELY)
 
 
+@lru_cache(maxsize=4096)
 def _surely(name: str) -> bool:
     """Whether what is written ``name=…`` in any text is a secret: in code, ``key=…`` and ``auth=…`` are none."""
     words = _words(name)
@@ -75,8 +113,19 @@ def _surely(name: str) -> bool:
     return (
         any(part in joined for part in _SURE)
         or bool(_SURE_WORDS & set(words))
-        or (any(word.endswith("token") for word in words) and not _OF_MODELS & set(words))
+        or any(word.endswith("pass") and word != "pass" and word[:-4] not in _NO_PASSWORDS for word in words)
+        or any(_is_token(words, place) for place in range(len(words)))
     )
+
+
+def _is_token(words: list[str], place: int) -> bool:
+    """Whether a word says token, and not one of a language model."""
+    word = words[place]
+    if not word.endswith("token"):
+        return False
+    before = word.removesuffix("token") or (words[place - 1] if place else "")
+    after = words[place + 1] if place + 1 < len(words) else ""
+    return before not in _BEFORE_TOKEN and "per" not in words[:place] and after not in _AFTER_TOKEN
 
 
 def _words(name: str) -> list[str]:
@@ -93,18 +142,39 @@ def masked(text: str, known: Collection[str] = ()) -> str:
     known : collection of str
         Secrets that are masked wherever they stand, such as those of `secrets_of`.
     """
-    if known:
-        text = _pattern(frozenset(known)).sub(HIDDEN, text)
+    text = without_known(text, known)
+    text = _ISSUED.sub(HIDDEN, _without(text, _headers(text)))
     for address in (_ADDRESS, _BARE):
         text = address.sub(lambda found: f"{found[1]}{_user(found[2])}{found[3]}", text)
-    for start, end in reversed(list(_options(text))):
+    for find in (_options, _entries, _lines, _flags):
+        text = _without(text, find(text))
+    return _LONE.sub(rf"\g<1>{HIDDEN}", text)
+
+
+def without_known(text: str, known: Collection[str]) -> str:
+    """Return the text without known secrets, in whatever way they are written; quicker than `masked`.
+
+    Parameters
+    ----------
+    text : str
+        Such as a program that is shown as an output.
+    known : collection of str
+        Secrets that are masked wherever they stand.
+    """
+    return _pattern(frozenset(known)).sub(HIDDEN, text) if known else text
+
+
+def _without(text: str, places: Iterable[tuple[int, int]]) -> str:
+    """Mask what begins and ends at these places, which are in order."""
+    for start, end in reversed(list(places)):
         text = f"{text[:start]}{HIDDEN}{text[end:]}"
-    text = _ENTRY.sub(lambda m: f"{m[1]}{m[2]}{m[1]}{m[3]}{m[4]}{HIDDEN}{m[4]}" if _surely(m[2]) else m[0], text)
-    return _HEADER.sub(rf"\g<1>{HIDDEN}", text)
+    return text
 
 
-def masked_values(value: Any, known: Collection[str] = ()) -> Any:
-    """Return plain data (dicts, lists, texts) with all its texts and keys masked; whole texts where the key is a secret's name.
+def masked_values(value: Any, known: Collection[str] = (), name: str = "") -> Any:
+    """Return plain data (dicts, lists, texts) with all its texts masked.
+
+    Known secrets are masked in values only: a key may be a word of the format.
 
     Parameters
     ----------
@@ -112,14 +182,16 @@ def masked_values(value: Any, known: Collection[str] = ()) -> Any:
         What JSON can hold.
     known : collection of str
         As of `masked`.
+    name : str
+        Name of the value: where that is a secret's, all of the value is hidden, whatever its type.
     """
+    if _surely(name) and _can_be_secret(value):
+        return HIDDEN
     if isinstance(value, str):
         return masked(value, known)
     if isinstance(value, Mapping):
         return {
-            masked_values(key, known): HIDDEN
-            if isinstance(inside, str) and inside and _surely(str(key))
-            else masked_values(inside, known)
+            masked(key) if isinstance(key, str) else key: masked_values(inside, known, str(key))
             for key, inside in value.items()
         }
     if isinstance(value, (list, tuple)):
@@ -127,25 +199,39 @@ def masked_values(value: Any, known: Collection[str] = ()) -> Any:
     return value
 
 
+def _can_be_secret(value: Any) -> bool:
+    """Whether there is something to hide: an empty value and a switch say nothing."""
+    return not isinstance(value, bool) and value is not None and value not in ("", [], (), {})
+
+
 def secrets_of(value: Any, name: str = "") -> frozenset[str]:
     """Return the secrets that a value holds, to mask them where they stand alone, too.
 
     Parameters
     ----------
-    value : dict, list, str or other
+    value : dict, list, str, number or other
         Such as an address with a password in it.
     name : str
-        Its name: where that looks secret, the whole value is one.
+        Name of the value: where that looks secret, the whole value is one, and so is each value inside.
     """
     if isinstance(value, Mapping):
-        return frozenset().union(*(secrets_of(inside, str(key)) for key, inside in value.items()))
+        return frozenset().union(
+            *(
+                secrets_of(inside, name if _surely(name) and not looks_secret(str(key)) else str(key))
+                for key, inside in value.items()
+            )
+        )
     if isinstance(value, (list, tuple)):
         return frozenset().union(*(secrets_of(inside, name) for inside in value))
+    if isinstance(value, (int, float)):
+        return frozenset({str(value)} if _surely(name) and _can_be_secret(value) else ())
     if not isinstance(value, str):
         return frozenset()
     # `auth = "none"` and `key = "label"` are called like secrets and are words.
     plain = value.isdecimal() or (value.isalpha() and value.islower())
     found = {value} if _surely(name) or (looks_secret(name) and not plain) else set()
+    if found and (scheme := _WITH_SCHEME.fullmatch(value)):
+        found.add(scheme[1])
     for address in (*_ADDRESS.finditer(value), *_BARE.finditer(value)):
         found |= _of_user(address[2])
     found |= {value[start:end] for start, end in _options(value)}
@@ -182,10 +268,81 @@ def _options(text: str) -> Iterator[tuple[int, int]]:
         encoded = text[option.start() - 1 : option.start()] == "%"  # then the sign before the name is in it: %3Ftoken
         if option.start() < until or not _surely(_ENCODED.sub("", option[1]) if encoded else option[1]):
             continue
+        end = _closing(text, option.end(), option[2]) if option[2] else None
         value = _VALUE.match(text, option.end())
-        if value:
-            until = value.end()
-            yield value.span()
+        if end is None and value:
+            end = value.end()
+        if end is not None and end > option.end():
+            until = end
+            yield option.end(), end
+
+
+def _entries(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where values begin and end that follow a secret's name, in quotes: of JSON, also within a text, and of code."""
+    found = [(entry.start(), entry.end(), entry[4]) for entry in _ENTRY.finditer(text) if _surely(entry[2])]
+    found += [(entry.start(), entry.end(), entry[2]) for entry in _ASSIGNED.finditer(text) if _surely(entry[1])]
+    until = 0
+    for begun, start, quote_sign in sorted(found):
+        end = _closing(text, start, quote_sign)
+        if begun >= until and end is not None and end > start:
+            until = end
+            yield start, end
+
+
+def _closing(text: str, start: int, sign: str) -> int | None:
+    """Where a text in quotes ends; None when it does not on its line."""
+    line = text.find("\n", start)
+    line = len(text) if line < 0 else line
+    place = text.find(sign, start, line)
+    while place >= 0:
+        escapes = place - len(text[start:place].rstrip("\\")) - start
+        # A quote that is escaped itself, as in JSON within JSON, ends at the next one that is escaped as often.
+        if escapes % 2 == 0 if len(sign) == 1 else escapes == 0:
+            return place
+        place = text.find(sign, place + 1, line)
+    return None
+
+
+def _lines(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where values begin and end that stand behind a secret's name and a colon."""
+    for line in _LINE.finditer(text):
+        start = line.end(2) + 1
+        start += len(text[start : line.end()]) - len(text[start : line.end()].lstrip())
+        inside = 1 if line[3] else 0
+        sure = _surely(line[2]) if line[1] is not None else _SURELY_SAID.search(line[2]) is not None
+        if sure and text[start : line.end()].lower() not in _TYPES:
+            yield start + inside, line.end() - inside
+
+
+def _flags(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where values begin and end that follow a secret's option after a space."""
+    for flag in _FLAG.finditer(text):
+        if _surely(flag[1]) and (flag[4] or "").lower() not in _WORDS_OF_PROSE:
+            yield flag.span(3) if flag[3] else flag.span(4)
+
+
+def _headers(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where credentials in headers begin and end: at the end of the line, or where the quotes close."""
+    until = 0
+    for header in _HEADER.finditer(text):
+        start = header.end()
+        if header.start() < until or (header[4] == "=" and not header[2].lower().startswith("authorization")):
+            continue
+        line = _END_OF_LINE.search(text, start).start()  # type: ignore[union-attr]
+        quoted = header[5] or (header[1] if not header[3] else None)
+        end = _closing(text, start, quoted) if quoted else None
+        if end is None and header[3]:
+            end = start + len(re.split(r"[,}\n]", text[start:line], maxsplit=1)[0])
+        elif end is None and header[4] == "=":
+            credentials = _CREDENTIALS.match(text, start)
+            end = credentials.end() if credentials else start
+        elif end is None:
+            end = line
+        if header[4] == ":" and (scheme := _SCHEME_BEFORE.match(text, start, end)):
+            start = scheme.end()
+        if text[start:end].strip():
+            until = end
+            yield start, end
 
 
 @lru_cache(maxsize=16)

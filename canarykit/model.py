@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from canarykit.errors import PlanError
+from canarykit.masking import masked
 
 __all__ = [
     "ROLES",
@@ -502,6 +503,9 @@ class Ending:
 
     outcome: Outcome
     sentence: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sentence", masked(self.sentence))  # it may quote the log of a server
 
     @property
     def exit_code(self) -> int:

@@ -1,6 +1,7 @@
 """The record of a rollout: complete, private, readable while it is written, safe when the disk is full."""
 
 import json
+import shutil
 import sqlite3
 import stat
 from dataclasses import replace
@@ -265,3 +266,75 @@ def test_the_environment_of_a_version_is_no_fact(tmp_path):
     exp.abort()
     exp.teardown()
     assert b"s3cret" not in path.read_bytes()
+
+
+def secret_everywhere(path, window, secret):
+    """Write a journal with a secret in each of its texts."""
+    journal = ck.Journal(path)
+    journal.begin(
+        {"sources": {"requests": f"asked with {secret} twice"}, "versions": {"stable": "v1", "canary": "v2"}}, GUARDRAILS
+    )
+    for number in range(50):
+        journal.add_event(float(number), "deploy", f"{number} refused {secret} again")
+        journal.add_window(replace(window(number), note=f"refused {secret} again"))
+    journal.set_load(1, {"sent": 5, "asked": {"path": f"/{secret}/x"}})
+    journal.end(Ending("rolled back", f"it refused {secret}"), 1.0)
+    return journal
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_no_byte_of_a_masked_journal_holds_a_known_secret(tmp_path, window, closed):
+    """
+    Neither a table nor a free page nor a file beside it, also when the writer was killed; counts and guardrails are as before.
+    """
+    path = tmp_path / "a" / "journal.sqlite"
+    path.parent.mkdir()
+    journal = secret_everywhere(path, window, "k3y-0f")
+    if closed:
+        journal.close()
+    else:  # as a process that is killed leaves it: with all that was written in the file beside it
+        killed = tmp_path / "b"
+        shutil.copytree(path.parent, killed)
+        path = killed / path.name
+        assert path.with_name("journal.sqlite-wal").stat().st_size
+    reader = ck.Journal.read(path)
+    before = replay(reader)
+    reader.close()
+    ck.Journal.mask(path, {"k3y-0f"})
+    assert [file.name for file in path.parent.iterdir()] == ["journal.sqlite"]
+    assert b"k3y-0f" not in path.read_bytes()
+    assert path.stat().st_mode & 0o077 == 0
+    read = ck.Journal.read(path)
+    after = replay(read)
+    assert (after.requests, str(after.judgement.verdicts)) == (before.requests, str(before.judgement.verdicts))
+    assert (read.events()[7]["text"], read.ending.sentence) == ("7 refused *** again", "it refused ***")
+    assert read.facts["sources"] == {"requests": "asked with *** twice"}
+    assert read.loads()[0] == {"sent": 5, "asked": {"path": "/***/x"}}
+
+
+@pytest.mark.parametrize("word", ["canary", "rolled back", "deploy", "sources", "outcome", "latency", "pass", "error rate"])
+def test_a_masked_journal_can_be_judged_whatever_the_secret(tmp_path, window, word):
+    """
+    A secret that is called like a version, an outcome, a kind of event or a guardrail changes sentences only.
+    """
+    path = tmp_path / "journal.sqlite"
+    secret_everywhere(path, window, word).close()
+    before = replay(ck.Journal.read(path))
+    ck.Journal.mask(path, {word})
+    after = replay(ck.Journal.read(path))
+    assert str(after.judgement.verdicts) == str(before.judgement.verdicts)  # NaN differs from itself
+    assert after.facts["versions"] == before.facts["versions"]
+    assert (after.ending.outcome, after.ending.sentence) == ("rolled back", "it refused ***")
+    assert [event["kind"] for event in after.events] == [event["kind"] for event in before.events]
+
+
+def test_a_journal_that_somebody_writes_is_not_masked(tmp_path, window):
+    """
+    It is an error, and what was written is there.
+    """
+    journal = secret_everywhere(tmp_path / "journal.sqlite", window, "k3y-0f")
+    with pytest.raises(JournalError, match=r"cannot mask .*journal\.sqlite: database is locked"):
+        ck.Journal.mask(journal.path, {"k3y-0f"})
+    assert len(journal.events()) == 50
+    with pytest.raises(JournalError, match="there is no journal"):
+        ck.Journal.mask(tmp_path / "none.sqlite", {"k3y-0f"})

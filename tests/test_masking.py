@@ -1,12 +1,17 @@
 """Secrets in texts: what is masked, and what stays."""
 
 import base64
+import copy
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from canarykit import errors
+from canarykit.errors import CanaryError
 from canarykit.masking import HIDDEN, looks_secret, masked, masked_values, secrets_of
+from canarykit.model import Ending
 
 
 @pytest.mark.parametrize(
@@ -31,6 +36,35 @@ from canarykit.masking import HIDDEN, looks_secret, masked, masked_values, secre
         ("{'authorization': 'Basic s3cret'}", "{'authorization': '***'}"),
         ('{"password": "s3cret", "n": 1}', '{"password": "***", "n": 1}'),
         ("Server=db;Password=s3cret;x", "Server=db;Password=***"),
+        ("authorization=Bearer s3cret", "authorization=***"),
+        ("AUTHORIZATION='Bearer s3cret' x", "AUTHORIZATION='***' x"),
+        ("headers={'Authorization': 'Bearer s3cret'}, n=1", "headers={'Authorization': '***'}, n=1"),
+        ("{'authorization': ['Bearer s3cret'], 'n': 1}", "{'authorization': ***, 'n': 1}"),
+        ("{'HTTP_AUTHORIZATION': 'Bearer s3cret', 'n': 1}", "{'HTTP_AUTHORIZATION': '***', 'n': 1}"),
+        ("curl -H 'Authorization: Bearer s3cret' http://h", "curl -H 'Authorization: Bearer ***' http://h"),
+        ("curl -H Authorization:\\ Bearer\\ s3cret", "curl -H Authorization:***"),
+        ("Authorization: ApiKey s3cret\nnext", "Authorization: ApiKey ***\nnext"),
+        ('Authorization: Digest username="u", response="s3cret"', "Authorization: Digest ***"),
+        ("Authorization: AWS4-HMAC-SHA256 Credential=s3cret, Signature=s3cret", "Authorization: AWS4-HMAC-SHA256 ***"),
+        ("Proxy-Authorization: s3cret s3cret", "Proxy-Authorization: ***"),
+        ("X-Api-Key: s3cret", "X-Api-Key: ***"),
+        ("x-goog-api-key: s3cret", "x-goog-api-key: ***"),
+        ("Set-Cookie: session=s3cret; Path=/", "Set-Cookie: ***"),
+        ("password: s3cret\nuser: me", "password: ***\nuser: me"),
+        ("{user: me, password: s3cret}", "{user: me, password: ***}"),
+        ("  - token: 's3cret s3cret'", "  - token: '***'"),
+        ("serve --password s3cret --port 1", "serve --password *** --port 1"),
+        ("serve --api-key 's3cret s3cret' -v", "serve --api-key '***' -v"),
+        ("TOKEN='s3cret s3cret' x", "TOKEN='***' x"),
+        ('{\\"password\\": \\"s3cret\\", \\"n\\": 1}', '{\\"password\\": \\"***\\", \\"n\\": 1}'),
+        ('{"password": "a\\"s3cret", "n": 1}', '{"password": "***", "n": 1}'),
+        ('{"password": "s3cret\\\\", "n": 1}', '{"password": "***", "n": 1}'),
+        ("password = 's3cret'", "password = '***'"),
+        ('api_key: str = "s3cret"  # For it', 'api_key: str = "***"  # For it'),
+        ("refused: Bearer s3cret.0f-1", "refused: Bearer ***"),
+        ("got eyJhbGciOiJI.eyJzdWIiOiIx.s3cret", "got ***"),
+        ("INPUT_GITHUB_TOKEN=s3cret NEXT_PUBLIC_MAPBOX_TOKEN=s3cret", "INPUT_GITHUB_TOKEN=*** NEXT_PUBLIC_MAPBOX_TOKEN=***"),
+        ("PGPASS=s3cret", "PGPASS=***"),
     ],
 )
 def test_a_secret_is_masked(text, shown):
@@ -54,6 +88,14 @@ def test_a_secret_is_masked(text, shown):
         "tokens per second: 5",
         "5 % to the canary, in force after 2 ms",
         "mail to a@b.c at 12:30",
+        "token: str\npassword: str",
+        "def connect(user: str, password: str):",
+        "first_pass=1 token_count: 5 time_per_output_token: 0.05",
+        "x-request-id: 5 x-canarykit-version: v1",
+        "use --token to pass one",
+        'pad_token = "<pad>"',
+        "the bearer tokens of all users",
+        "sk-estimator-doc-link sk-container-id-1",
     ],
 )
 def test_what_is_no_secret_stays(text):
@@ -69,6 +111,32 @@ def test_masking_twice_changes_nothing(text):
     What was masked can be masked again, as it is on its way from an error to a report.
     """
     assert masked(masked(text)) == masked(text)
+
+
+PIECES = ["authorization", "password", "x-api-key", "cookie", "token", "--token", "Bearer", "abc.1def", "=", ":", ": ", " ",
+          '"', "'", "\\", "\n", ",", "{", "}", "://", "@", "***", "%3D", "str", "Digest", "- "]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
+def test_masking_twice_changes_nothing_in_headers_and_entries(text):
+    """
+    As for addresses.
+    """
+    assert masked(masked(text)) == masked(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["var x=1;" * 100_000, "data:text/html;base64," + "QUJD+/a=" * 60_000, "://" * 20_000, "a=b:" * 50_000, "a.b-c_" * 100_000,
+     "f" * 500_000, '"token": "' * 5_000, "authorization: " * 5_000, "password='" * 5_000],
+)  # fmt: skip
+def test_large_outputs_are_masked_soon(text):
+    """
+    No form takes time that grows with the square of the text.
+    """
+    began = time.process_time()
+    masked(text)
+    assert time.process_time() - began < 5
 
 
 @given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="\"'<>`*"), min_size=4).map(
@@ -117,10 +185,14 @@ def test_plain_data_is_masked_by_names_and_forms():
     [
         *((name, True) for name in (
             "API_KEY", "OPENAI_API_KEY", "HF_TOKEN", "githubToken", "PGPASSWORD", "DB_PASS", "AWS_SECRET_ACCESS_KEY",
-            "SENTRY_DSN", "GOOGLE_APPLICATION_CREDENTIALS", "REDIS_AUTH", "AZURE_STORAGE_CONNECTION_STRING", "API_TOKENS",
+            "INPUT_GITHUB_TOKEN", "NEXT_PUBLIC_MAPBOX_TOKEN", "NEW_RELIC_TOKEN", "TIME_API_TOKEN", "RATE_LIMITER_TOKEN",
+            "PGPASS", "DBPASS", "smtpPass", "SENTRY_DSN", "GOOGLE_APPLICATION_CREDENTIALS", "REDIS_AUTH",
+            "AZURE_STORAGE_CONNECTION_STRING", "API_TOKENS",
         )),
         *((name, False) for name in (
-            "MAX_TOKENS", "MAX_NUM_BATCHED_TOKENS", "TOKENIZERS_PARALLELISM", "pad_token", "time_to_first_token",
+            "MAX_TOKENS", "MAX_NUM_BATCHED_TOKENS", "TOKENIZERS_PARALLELISM", "pad_token",
+            "eos_token", "time_to_first_token", "time_per_output_token",
+            "token_count", "TOKEN_LIMIT", "NEXT_TOKENS", "compass", "bypass",
             "inter_token_latency", "KEYCLOAK_URL", "MONKEY", "BYPASS", "LOG_LEVEL",
             "MODEL_NAME", "PATH",
         )),
@@ -131,3 +203,29 @@ def test_names_of_secrets(name, secret):
     Names of environment variables that hold a secret, and such as only sound like it.
     """
     assert looks_secret(name) is secret
+
+
+LOG = "its log ends with:\nconnecting to postgres://app:s3cret@db/x with --api-key=s3cret\nAuthorization: Bearer s3cret"
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_an_error_masks_what_it_quotes(name):
+    """
+    Each error of the kit: its text, its arguments, its repr, and a copy of it.
+    """
+    error = getattr(errors, name)(LOG, 5)
+    for seen in (error, copy.copy(error)):
+        assert isinstance(seen, CanaryError)
+        assert "s3cret" not in f"{seen} {seen!r} {seen.args}"
+        assert seen.args[1] == 5
+        assert "postgres://app:***@db/x with --api-key=***" in seen.args[0]
+
+
+def test_an_ending_masks_what_it_quotes():
+    """
+    However it is shown; its outcome stays.
+    """
+    ending = Ending("failed", LOG)
+    assert "s3cret" not in f"{ending} {ending!r} {ending._repr_html_()}"
+    assert "postgres://app:***@db/x" in ending.sentence
+    assert ending.outcome == "failed"

@@ -13,12 +13,12 @@ from typing import IO, Any
 from canarykit.errors import JournalError, PlanError, ReportError
 from canarykit.history import History, replay
 from canarykit.journal import Journal
-from canarykit.masking import masked, masked_values
+from canarykit.masking import masked
 from canarykit.model import Ending
 from canarykit.report.execute import checked, execute, known_parameters
 from canarykit.report.page import page
 from canarykit.report.saving import MaskedStream, known_secrets
-from canarykit.report.verdict import junit, markdown, verdict
+from canarykit.report.verdict import junit, markdown, verdict, without_secrets
 
 __all__ = ["Report", "report"]
 
@@ -85,11 +85,15 @@ def report(
     values["journal"] = str(record.resolve())
     screen = MaskedStream(stream, known)
     screen.passing(f"starting {notebook.name}")
-    problem = execute(notebook, executed, values, known=known, stream=screen)
+    try:
+        problem = execute(notebook, executed, values, known=known, stream=screen)
+    finally:
+        screen.end()
+        _mask_record(record, known, screen)
     screen.passing("writing the report")
     history = _history(record)
     ending = _without_secrets(_ending(history, problem), known)
-    found = masked_values(verdict(history, ending), known)
+    found = without_secrets(verdict(history, ending), known)
     name = notebook.stem
     _write(folder / "verdict.json", json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     _write(folder / "junit.xml", junit(found, name))
@@ -133,6 +137,16 @@ def _write(path: Path, text: str) -> None:
         path.chmod(0o600)
     except OSError as error:
         raise ReportError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _mask_record(record: Path, known: Collection[str], screen: MaskedStream) -> None:
+    """Mask what stands alone in the journal: the notebook that wrote it does not know what is secret."""
+    if not record.is_file():
+        return
+    try:
+        Journal.mask(record, known)
+    except JournalError as error:
+        screen.say(f"{record.name} may hold passwords and tokens, do not pass it on: {error}")
 
 
 def _history(record: Path) -> History | None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import Any
 from xml.etree import ElementTree as xml
 
 from canarykit.history import History
+from canarykit.masking import masked, masked_values
 from canarykit.model import ROLES, SYMBOLS, Ending
 
-__all__ = ["junit", "markdown", "verdict"]
+__all__ = ["junit", "markdown", "verdict", "without_secrets"]
 
 
 def verdict(history: History | None, ending: Ending) -> dict[str, Any]:
@@ -54,6 +57,27 @@ def verdict(history: History | None, ending: Ending) -> dict[str, Any]:
             for change in history.weights
         ],
         "guardrails": _guardrails(history),
+    }
+
+
+def without_secrets(found: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Return a verdict whose sentences are masked, and whose words are what they were: a secret may be called like one.
+
+    Parameters
+    ----------
+    found : mapping
+        What `verdict` gives.
+    known : collection of str
+        Secrets that are masked wherever they stand.
+    """
+    plain: dict[str, Any] = masked_values(found)
+    lost: Counter[str] = Counter()  # two causes may be one when they are masked
+    for cause, count in found["lost_by_cause"].items():
+        lost[masked(cause, known)] += count
+    return plain | {
+        "sentence": masked(found["sentence"], known),
+        "lost_by_cause": dict(lost),
+        "guardrails": [guardrail | {"sentence": masked(guardrail["sentence"], known)} for guardrail in plain["guardrails"]],
     }
 
 

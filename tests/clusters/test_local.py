@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -421,6 +422,23 @@ def test_a_version_that_does_not_come_up_says_why_and_leaves_nothing(tmp_path, t
         cluster.deploy(ck.Service("mine", version, version, replicas=1))
     assert re.search(complaint, str(caught.value), re.DOTALL), caught.value
     assert cluster._processes is None
+
+
+def test_a_log_that_is_quoted_shows_no_secret(tmp_path):
+    """
+    Neither when a version does not come up nor when one is in trouble.
+    """
+    said = "connecting to postgres://app:s3cret@db/x with --api-key=s3cret"
+    broken = own(tmp_path, f"raise SystemExit({said!r})", "/healthz")
+    cluster = LocalCluster(ready_within=3.0)
+    with pytest.raises(ClusterError, match=r"postgres://app:\*\*\*@db/x with --api-key=\*\*\*") as caught:
+        cluster.deploy(ck.Service("mine", broken, broken, replicas=1))
+    assert "s3cret" not in str(caught.value)
+    status = {"stable-0": {"restarts": 3, "last_code": 1}}
+    cluster._processes = SimpleNamespace(status=lambda: status, log=lambda name: said)
+    cluster._replicas = {"stable": [SimpleNamespace(endpoint=SimpleNamespace(instance="stable-0"))]}
+    assert cluster.trouble("stable").endswith("postgres://app:***@db/x with --api-key=***")
+    cluster._processes = None
 
 
 def test_a_port_that_is_taken_is_said_by_the_server_that_wanted_it(tmp_path):

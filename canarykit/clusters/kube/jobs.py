@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.diagnose import diagnose, sentence
@@ -17,6 +18,7 @@ from canarykit.errors import ClusterError, PlanError
 from canarykit.load.load import asked, specification
 from canarykit.load.payloads import classes_of
 from canarykit.load.tally import Answer, Summary, Tally
+from canarykit.masking import looks_secret, masked
 from canarykit.model import Service
 
 __all__ = ["JobLoad", "job"]
@@ -86,7 +88,8 @@ class JobLoad:
     Raises
     ------
     PlanError
-        Options that cannot be used, or payloads that are too large for a ConfigMap.
+        Options that cannot be used, payloads that are too large for a ConfigMap, or a header or a query that looks like a
+        secret.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class JobLoad:
     ) -> None:
         if pods < 1:
             raise PlanError(f"traffic from inside needs one pod at least, not {pods}")
+        _check_no_secret(url, options.get("headers") or {})
         self._client, self._service, self._workload, self._pods = client, service, workload, pods
         self._spec = {**specification(url, **options), "senders": pods}
         self._text = json.dumps(self._spec)
@@ -215,3 +219,16 @@ class JobLoad:
     def _remove(self) -> None:
         self._client.delete("Job", self.name)
         self._client.delete("ConfigMap", self.name)
+
+
+def _check_no_secret(url: str, headers: Mapping[str, str]) -> None:
+    """Refuse what looks like a secret: what senders are told stands in a ConfigMap, which many may read."""
+    query = parse_qsl(urlsplit(url).query)
+    for where, given in (("headers=", headers.items()), ("the query of path=", query)):
+        for name, value in given:
+            if looks_secret(name) or masked(f"{name}: {value}") != f"{name}: {value}":
+                raise PlanError(
+                    f"{where} holds {masked(name)!r}, which looks like a secret, and pods that send are told by a ConfigMap, "
+                    "which others can read: leave it out, where the service needs none from inside the cluster, or send from "
+                    "here, without inside="
+                )

@@ -9,6 +9,7 @@ from typing import Any
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.diagnose import diagnose, is_ready, progress, refused, sentence
 from canarykit.errors import ClusterError
+from canarykit.masking import masked
 from canarykit.model import ROLES, Role
 
 __all__ = ["Pods"]
@@ -122,10 +123,10 @@ class Pods:
         return f"{role}: {sentence(why, self.log(why[2]))}"
 
     def log(self, pod: str | None, lines: int = 10) -> str:
-        """Last lines that a pod wrote, in its life before this one if it has written none yet."""
+        """Last lines that a pod wrote, masked; in its life before this one if it has written none yet."""
         if pod is None:
             return ""
-        return self._client.log(pod, lines=lines) or self._client.log(pod, lines=lines, previous=True)
+        return masked(self._client.log(pod, lines=lines) or self._client.log(pod, lines=lines, previous=True))
 
     def _events(self, deployment: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What happened to a version, oldest first; that pods were refused only while they are."""

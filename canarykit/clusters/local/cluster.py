@@ -18,6 +18,7 @@ from canarykit.clusters.local.gateway import Endpoint
 from canarykit.clusters.local.processes import ONE_THREAD, Processes
 from canarykit.errors import ClusterError, PlanError
 from canarykit.load import Load
+from canarykit.masking import masked
 from canarykit.model import ROLES, Role, Service, Version
 from canarykit.routers.envoy import EnvoyRouter
 from canarykit.serving import storage
@@ -157,7 +158,7 @@ class LocalCluster:
         worst = max(crashed, key=lambda name: crashed[name])
         return (
             f"{role} crashed {sum(crashed.values())} times (last exit code {status[worst]['last_code']}); "
-            f"the log of {worst} ends with:\n{self._running.log(worst)}"
+            f"the log of {worst} ends with:\n{masked(self._running.log(worst))}"
         )
 
     def promote(self) -> None:

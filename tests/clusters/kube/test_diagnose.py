@@ -226,6 +226,18 @@ def test_a_version_that_cannot_come_up_is_not_waited_for():
         Pods(Cluster([LOOP], []), "d", print).wait_ready("canary", 1, within=60.0)
 
 
+def test_a_pods_log_that_is_quoted_shows_no_secret(monkeypatch):
+    """
+    Neither when a version does not come up nor when one is in trouble.
+    """
+    monkeypatch.setattr(Cluster, "log", lambda *args, **options: "--api-key=s3cret postgres://app:s3cret@db")
+    pods = Pods(Cluster([LOOP], []), "d", print)
+    with pytest.raises(ClusterError, match=r"--api-key=\*\*\* postgres://app:\*\*\*@db") as caught:
+        pods.wait_ready("canary", 1, within=60.0)
+    assert "s3cret" not in f"{caught.value} {pods.trouble('canary')}"
+    assert "--api-key=*** postgres://app:***@db" in pods.trouble("canary")
+
+
 def test_a_version_that_is_late_says_what_is_known():
     """
     After the time it was given.

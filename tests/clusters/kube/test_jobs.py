@@ -91,6 +91,39 @@ def test_options_that_cannot_be_used_are_refused_before_anything_is_written(opti
     assert cluster.writes == []
 
 
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"headers": {"authorization": "Bearer s3cret"}}, "headers= holds 'authorization'"),
+        ({"headers": {"host": "h", "X-Api-Key": "s3cret"}}, "headers= holds 'X-Api-Key'"),
+        ({"headers": {"cookie": "sid=s3cret"}}, "headers= holds 'cookie'"),
+        ({"headers": {"x-user": "Bearer s3cret.0f-1"}}, "headers= holds 'x-user'"),  # its value says what it is
+        ({"url": f"{URL}?key=s3cret"}, "the query of path= holds 'key'"),
+        ({"url": f"{URL}?a=1&access_token=s3cret"}, "the query of path= holds 'access_token'"),
+        ({"url": f"{URL}?to=http%3A%2F%2Fme%3As3cret%40h"}, "the query of path= holds 'to'"),
+    ],
+)
+def test_a_secret_is_not_written_into_a_configmap(options, names):
+    """
+    Refused, by its name and with what to do, before anything is written; the value is not shown.
+    """
+    cluster = Cluster([])
+    with pytest.raises(PlanError, match="send from here, without inside=") as caught:
+        load(cluster, **options)
+    assert names in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert cluster.writes == []
+
+
+def test_headers_and_queries_that_are_no_secret_are_sent():
+    """
+    The host that a shared gateway knows the service by, a connection that is closed, numbers of tokens.
+    """
+    headers = {"host": "ai.example.com", "connection": "close", "x-max-tokens": "5", "x-request-id": "r"}
+    running = load(Cluster([sender(5), sender(5)]), url=f"{URL}?max_tokens=5&x=1", headers=headers).start()
+    assert running._spec["headers"] == headers
+
+
 def test_results_of_all_senders_are_merged():
     """
     Answers, losses by cause, and nothing left in the cluster.
