@@ -11,6 +11,9 @@ __all__ = ["DispersionEstimate"]
 _GRID: Array = np.array([1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0, 55.0, 89.0, 144.0])
 """Values of φ that are considered."""
 
+_HALF_LOG: Array = 0.5 * np.log(_GRID)
+_HALF_INVERSE: Array = 0.5 / _GRID
+
 _ONE = 0.6
 """Prior probability that φ is 1."""
 
@@ -64,25 +67,29 @@ class _Difference:
 
     def __init__(self, length: int) -> None:
         self._length, self._windows = length, 0
-        self._now = np.zeros((2, 2))
-        self._last: Array | None = None
+        self._bad, self._requests = [0, 0], [0, 0]
+        self._last: tuple[tuple[int, int], tuple[int, int]] | None = None
 
-    def update(self, table: Array) -> float | None:
-        """Take in one window, as (version, bad and all requests); return as `_Rate` does."""
+    def update(self, bad: tuple[int, int], requests: tuple[int, int]) -> float | None:
+        """Take in one window, stable first; return as `_Rate` does."""
         self._windows += 1
-        self._now = self._now + table
-        if self._windows < self._length or not self._now[:, 1].all():
+        for row in (0, 1):
+            self._bad[row] += bad[row]
+            self._requests[row] += requests[row]
+        if self._windows < self._length or not all(self._requests):
             return None
-        rate = self._last[:, 0].sum() / self._last[:, 1].sum() if self._last is not None else 0.0
-        if max(self._now[:, 0].sum(), rate * self._now[:, 1].sum()) < 2 * _EVENTS:
+        rate = sum(self._last[0]) / sum(self._last[1]) if self._last is not None else 0.0
+        if max(sum(self._bad), rate * sum(self._requests)) < 2 * _EVENTS:
             return None
-        last, now = self._last, self._now
-        self._last, self._now, self._windows = now, np.zeros((2, 2)), 0
+        last, now = self._last, ((self._bad[0], self._bad[1]), (self._requests[0], self._requests[1]))
+        self._last, self._windows, self._bad, self._requests = now, 0, [0, 0], [0, 0]
         if last is None:
             return None
-        (stable, canary), (stable_before, canary_before) = now[:, 0] / now[:, 1], last[:, 0] / last[:, 1]
-        variance = sum(_variance(tuple(last[row]), tuple(now[row])) for row in (0, 1))
-        return float(((canary - stable) - (canary_before - stable_before)) ** 2 / variance) if variance else 0.0
+        difference = variance = 0.0
+        for row, sign in ((0, -1), (1, 1)):
+            difference += sign * (now[0][row] / now[1][row] - last[0][row] / last[1][row])
+            variance += _variance((last[0][row], last[1][row]), (now[0][row], now[1][row]))
+        return difference**2 / variance if variance else 0.0
 
 
 def _variance(last: tuple[float, float], now: tuple[float, float]) -> float:
@@ -94,17 +101,21 @@ def _variance(last: tuple[float, float], now: tuple[float, float]) -> float:
 class _Posterior:
     """Posterior of φ from squared and standardised differences, each φ times a chi-square with one degree of freedom."""
 
-    def __init__(self) -> None:
-        self._log = _PRIOR.copy()
+    def __init__(self, cautious: float) -> None:
+        self._log, self._probabilities = _PRIOR.copy(), np.array([cautious, _LIKELY]) - 1e-9
+        self.cautious = self.likely = 1.0
+        self._summarise()
 
     def update(self, square: float | None) -> None:
         if square is not None:
-            self._log = self._log - 0.5 * np.log(_GRID) - 0.5 * square / _GRID
+            self._log -= _HALF_LOG + square * _HALF_INVERSE
+            self._summarise()
 
-    def quantile(self, probability: float) -> float:
+    def _summarise(self) -> None:
         masses = np.exp(self._log - self._log.max())
         cumulative = np.cumsum(masses / masses.sum())
-        return float(_GRID[min(int(np.searchsorted(cumulative, probability - 1e-9)), len(_GRID) - 1)])
+        cautious, likely = np.minimum(np.searchsorted(cumulative, self._probabilities), len(_GRID) - 1)
+        self.cautious, self.likely = float(_GRID[cautious]), float(_GRID[likely])
 
 
 class DispersionEstimate:
@@ -121,10 +132,19 @@ class DispersionEstimate:
     def __init__(self) -> None:
         self.known = False
         """Whether there was anything to learn from."""
-        self._fine, self._rates = _Posterior(), (_Rate(), _Rate())
-        self._long = tuple((_Posterior(), _Difference(length)) for length in _LENGTHS)
-        self.cautious, self.likely = self._summary()
-        """φ for blame and for clearing: to blame a canary takes more caution than to clear it, which takes many requests."""
+        # Single windows teach fast, so that their doubt costs little; long blocks only speak up when they see a burst.
+        self._fine, self._rates = _Posterior(_CAUTIOUS), (_Rate(), _Rate())
+        self._long = tuple((_Posterior(_ONE), _Difference(length)) for length in _LENGTHS)
+
+    @property
+    def cautious(self) -> float:
+        """φ for blame: it takes more caution than clearing, which takes many requests anyway."""
+        return max(self._fine.cautious, *(posterior.cautious for posterior, _ in self._long))
+
+    @property
+    def likely(self) -> float:
+        """φ for clearing."""
+        return max(self._fine.likely, *(posterior.likely for posterior, _ in self._long))
 
     def update(self, bad: tuple[int, int], requests: tuple[int, int]) -> None:
         """Take in one window.
@@ -138,13 +158,5 @@ class DispersionEstimate:
             square = rate.update(events, total)
             self.known = self.known or square is not None
             self._fine.update(square)
-        table = np.array([bad, requests], dtype=float).T
         for posterior, difference in self._long:
-            posterior.update(difference.update(table))
-        self.cautious, self.likely = self._summary()
-
-    def _summary(self) -> tuple[float, float]:
-        # Single windows teach fast, so that their doubt costs little; long blocks only speak up when they see a burst.
-        longer = [posterior for posterior, _ in self._long]
-        cautious = max(self._fine.quantile(_CAUTIOUS), *(posterior.quantile(_ONE) for posterior in longer))
-        return cautious, max(posterior.quantile(_LIKELY) for posterior in (self._fine, *longer))
+            posterior.update(difference.update(bad, requests))
