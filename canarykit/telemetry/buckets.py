@@ -56,10 +56,13 @@ def common(found: Histograms) -> tuple[tuple[float, ...] | None, str]:
     Returns
     -------
     tuple of (tuple of float or None, str)
-        Edges that rise to infinity, at least one of them finite, and an empty reason; or None and the reason.
+        Edges that rise to infinity, at least half of those of the histogram that has the fewest, and an empty reason; or None
+        and the reason.
     """
     shared = frozenset.intersection(*found.values())
-    if math.inf in shared and len(shared) > 1:
+    fewest = min(len(edges) for edges in found.values())
+    # What few edges of many have in common says little: a canary that is four times as slow may be in the same bucket.
+    if math.inf in shared and len(shared) > 1 and len(shared) - 1 >= (fewest - 1) / 2:
         return tuple(sorted(shared)), ""
     for (instance, _), edges in sorted(found.items()):
         if math.inf not in edges:
@@ -68,7 +71,8 @@ def common(found: Histograms) -> tuple[tuple[float, ...] | None, str]:
                 f"latency is not compared: {instance} has no latency bucket +Inf to count slow requests",
             )
     said = {edges: f"{instance} has {_described(edges)}" for (instance, _), edges in sorted(found.items())}
-    why = "they have no edge in common" if len(said) > 1 else "that says nothing about durations"
+    few = "no edge" if len(shared) < 2 else "too few edges"
+    why = f"they have {few} in common" if len(said) > 1 else "that says nothing about durations"
     return None, f"latency is not compared: {', '.join(said.values())}; {why}"
 
 

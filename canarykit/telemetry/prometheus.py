@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -277,10 +277,14 @@ class PrometheusTelemetry:
         seconds = max(math.ceil(until - since), 1)
         scraped: dict[str, dict[Target, Scrapes]] = {}
         # Of two spellings one is used, so that a gateway that is stored under both is counted once.
+        best: Collection[Role] = ()
         for queries in self._spelt:
-            scraped = self._scraped(queries, seconds, until)
-            if any(_counting(scrapes) for targets in scraped.values() for scrapes in targets.values()):
+            candidate = self._scraped(queries, seconds, until)
+            roles = _roles(candidate)
+            if len(roles) > len(best):
+                best, scraped = roles, candidate
                 self._spelt = [queries, *(other for other in self._spelt if other is not queries)]
+            if len(best) == len(ROLES):
                 break
         self._learn_interval(scraped)
         silent = until - 2 * self._interval - 2 * _LATE
@@ -384,15 +388,31 @@ def _parts(chosen: Select) -> list[Labels | str]:
 def _spelt(entry: Exposition, select: Mapping[Role, Select]) -> list[Queries]:
     """Queries under each spelling of the labels."""
     plain: dict[Role, list[Labels | str]] = {role: _parts(chosen) for role, chosen in select.items()}
-    renamed: dict[Role, list[Labels | str]] = {
-        role: [part if isinstance(part, str) else exported(part) for part in parts] for role, parts in plain.items()
-    }
+    spellings = [plain]
+    for by_pod in (False, True):
+        renamed: dict[Role, list[Labels | str]] = {
+            role: [part if isinstance(part, str) else exported(part, by_pod=by_pod) for part in parts]
+            for role, parts in plain.items()
+        }
+        if renamed not in spellings:
+            spellings.append(renamed)
     # A gateway's processes do not carry the labels of the backends that they count.
     names = entry.names | ({START: START} if entry.backend is None else {})
     return [
         {(role, what): [name + selector(part) for part in parts[role]] for role in ROLES for what, name in names.items()}
-        for parts in ([plain] if renamed == plain else [plain, renamed])
+        for parts in spellings
     ]
+
+
+def _roles(scraped: Mapping[str, Mapping[Target, Scrapes]]) -> frozenset[Role]:
+    """Versions of which requests are counted."""
+    return frozenset(
+        series.role
+        for targets in scraped.values()
+        for scrapes in targets.values()
+        for scrape in scrapes.values()
+        for series in scrape.totals
+    )
 
 
 def _counting(scrapes: Scrapes) -> Scrapes:

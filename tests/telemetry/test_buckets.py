@@ -105,6 +105,17 @@ def test_versions_without_a_common_edge_are_compared_by_their_errors():
     assert "latency is not compared: canary has 3 latency buckets (0.2 to 0.7 s), stable has 3 latency buckets" in window.note
 
 
+def test_a_single_edge_of_many_in_common_says_too_little():
+    """
+    Where a canary that is four times as slow would be in the same bucket, nothing is compared.
+    """
+    pods = Pods(
+        stable=page(all_at((0.25, 0.5, 1.0, 2.5, 10.0, 60.0), 0)), canary=page(all_at((0.3, 0.6, 1.2, 2.4, 9.6, 60.0), 0))
+    )
+    assert pods.source.latency_edges is None
+    assert "too few edges in common" in pods.source.read(1.0).note
+
+
 def test_a_pod_that_comes_with_more_edges_is_mapped_onto_those_in_use():
     """
     The first request makes the canary's histogram, which has more buckets: its counts fall into those that are judged.

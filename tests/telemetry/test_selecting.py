@@ -196,6 +196,16 @@ def test_labels_that_an_operator_renames_are_known_under_both_names(name):
         assert not fits(renamed, labels)
 
 
+def test_a_pod_monitor_takes_no_label_service():
+    """
+    ingress-nginx under a PodMonitor keeps its own service, while its namespace is renamed.
+    """
+    for role in ("stable", "canary"):
+        asked = exported(labels_of("ingress-nginx", "ai", "chat", role), by_pod=True)
+        assert "exported_namespace" in asked
+        assert "exported_service" not in asked
+
+
 def test_labels_that_no_operator_has_are_asked_for_once():
     """
     Istio's and Envoy's names are nobody else's.

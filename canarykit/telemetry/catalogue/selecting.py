@@ -129,12 +129,20 @@ def _pods(version: str) -> str:
     return f"{stem}{_LETTERS}{{0,{room}}}-?[a-z0-9]{{5}}"
 
 
-def exported(labels: Labels) -> dict[str, str]:
+def exported(labels: Labels, *, by_pod: bool = False) -> dict[str, str]:
     """Return labels of a page as they are stored where an operator scrapes it with ``honorLabels: false``.
 
     No series has both: the names that the target's own labels take, those of the page give up.
+
+    Parameters
+    ----------
+    labels : mapping of str to str
+        As the page has them.
+    by_pod : bool
+        Whether a PodMonitor has it scraped, whose targets have no label ``service``.
     """
-    return {f"exported_{name}" if name in _TARGETS else name: value for name, value in labels.items()}
+    taken = [name for name in _TARGETS if not (by_pod and name == "service")]
+    return {f"exported_{name}" if name in taken else name: value for name, value in labels.items()}
 
 
 def matchers_of(select: str | Mapping[str, str], namespace: str = "", app: str = "") -> dict[Role, str]:
