@@ -113,6 +113,7 @@ def test_a_single_edge_of_many_in_common_says_too_little():
         stable=page(all_at((0.25, 0.5, 1.0, 2.5, 10.0, 60.0), 0)), canary=page(all_at((0.3, 0.6, 1.2, 2.4, 9.6, 60.0), 0))
     )
     assert pods.source.latency_edges is None
+    pods.pages["stable"] = page(all_at((0.25, 0.5, 1.0, 2.5, 10.0, 60.0), 9))
     assert "too few edges in common" in pods.source.read(1.0).note
 
 
