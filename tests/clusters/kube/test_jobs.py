@@ -119,7 +119,7 @@ def test_headers_and_queries_that_are_no_secret_are_sent():
     """
     The host that a shared gateway knows the service by, a connection that is closed, numbers of tokens.
     """
-    headers = {"host": "ai.example.com", "connection": "close", "x-max-tokens": "5", "x-request-id": "r"}
+    headers = {"host": "ai.example.com", "connection": "close", "x-max-tokens": "5"}
     running = load(Cluster([sender(5), sender(5)]), url=f"{URL}?max_tokens=5&x=1", headers=headers).start()
     assert running._spec["headers"] == headers
 
