@@ -122,7 +122,19 @@ def test_pieces_of_an_experiment_use_only_earlier_ones():
     """
     What an experiment is made of has an order, too.
     """
-    order = ["__init__", "record", "voice", "lifetime", "answers", "evidence", "traffic", "course", "steering", "pilot"]
+    order = [
+        "__init__",
+        "record",
+        "voice",
+        "lifetime",
+        "answers",
+        "evidence",
+        "traffic",
+        "losses",
+        "course",
+        "steering",
+        "pilot",
+    ]
     assert sorted(order) == sorted(path.stem for path in (PACKAGE / "conduct").glob("*.py")), "a new piece: say where it is"
     for path in (PACKAGE / "conduct").glob("*.py"):
         used = {name.split(".")[2] for name in imports_of(path) if name.startswith("canarykit.conduct.")}

@@ -195,7 +195,18 @@ def test_refusals_that_no_guardrail_compares_are_told(simulated):
     assert "by the canary; no guardrail compares them" in ending.sentence
     compared = simulated("refusing").run(PLAN)
     assert compared.outcome == "rolled back"
-    assert "no guardrail compares" not in compared.sentence
+    assert "requests refused: " not in compared.sentence
+
+
+def test_wrong_answers_that_no_guardrail_compares_are_told(simulated):
+    """
+    Labels are there and nobody asks for accuracy: a canary that is wrong twice as often is told, and a better one is not.
+    """
+    assert "wrong answers: " in simulated("wrong").run(PLAN).sentence
+    assert "wrong answers" not in simulated("good").run(PLAN).sentence
+    judged = simulated("wrong", guardrails=[*ck.metrics.default(), ck.metrics.accuracy()]).run(PLAN)
+    assert judged.outcome == "rolled back"
+    assert "no guardrail compares" not in judged.sentence
 
 
 @pytest.mark.parametrize("bad", [{"errors": 1.0}, {"refused": 1.0}, {"denied": 1.0}])

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import numpy as np
-
 from canarykit.clusters.base import Cluster
 from canarykit.conduct.evidence import Evidence
 from canarykit.conduct.lifetime import Lifetime
+from canarykit.conduct.losses import Losses
 from canarykit.conduct.record import Record, thoroughly
 from canarykit.conduct.traffic import OwnTraffic
 from canarykit.conduct.voice import Voice
 from canarykit.errors import RoutingError
-from canarykit.model import SYMBOLS, Counts, Ending, TrafficSplit
+from canarykit.model import SYMBOLS, Ending, TrafficSplit
 from canarykit.plan import RolloutPlan
 from canarykit.rollout import Decision, Rollout, advance, decide, moved, observe, resume
 from canarykit.snapshot import Standing
@@ -69,11 +68,7 @@ class Course:
         self._looked = -math.inf
         self._counting = True
         self._useless: str | None = None
-        self._uncompared = np.zeros(2, dtype=np.int64)
-        """Requests that ended well, and that failed, from the beginning of a promotion on."""
-        self._promoting = False
-        self._turned_away: dict[str, Counts] = {}
-        """Judged requests per version that were refused or denied, and all, by table."""
+        self._losses = Losses()
         self._verdict: Ending | None = None
 
     @property
@@ -142,12 +137,7 @@ class Course:
         if window.judged:
             heard = self.evidence.heard(window)
             self.rollout = observe(self.rollout, self.evidence.judgement, canary_requests=canary, now=window.end, heard=heard)
-        if window.judged and 0 < window.split.share < 1:
-            for name in ("refused", "denied"):
-                if name in window.counts:
-                    self._turned_away[name] = window.counts[name] + self._turned_away.get(name, 0)
-        if self._promoting and "outcome" in window.counts:
-            self._uncompared = self._uncompared + window.counts["outcome"].sum(axis=0)
+        self._losses.take(window)
         if not window.waiting:
             self._record.window(window)
         self.traffic.write_down()
@@ -235,7 +225,7 @@ class Course:
 
     def promoting(self) -> None:
         """A promotion begins: what fails from now on is told in the ending, because no verdict comes after it."""
-        self._promoting, self._uncompared = True, np.zeros(2, dtype=np.int64)
+        self._losses.promoting()
 
     def _amend(self) -> None:
         """Add to the ending what was lost since it was written. Needs the lock."""
@@ -249,22 +239,8 @@ class Course:
 
     def _with_losses(self, ending: Ending) -> Ending:
         """Ending that tells what was lost, and what failed where nothing was compared any more."""
-        told = [ending.sentence]
-        if self.traffic.lost:
-            causes = ", ".join(f"{count:,} {cause}" for cause, count in sorted(self.traffic.causes.items()))
-            told.append(f"{self.traffic.lost:,} of the requests that the kit sent were lost ({causes})")
         compared = {guardrail.metric.table for guardrail in self.evidence.guardrails}
-        for name, table in self._turned_away.items():
-            (_, stable), (_, canary) = ((int(row.sum()), int(row[1])) for row in table)
-            if name not in compared and stable + canary:
-                requests = [f"{bad:,} of {int(row.sum()):,}" for bad, row in ((stable, table[0]), (canary, table[1]))]
-                told.append(
-                    f"requests {name}: {requests[0]} by stable, {requests[1]} by the canary; no guardrail compares them"
-                )
-        failed = int(self._uncompared[1])
-        if failed:
-            told.append(f"{failed:,} of {int(self._uncompared.sum()):,} requests failed during the promotion and after it")
-        return replace(ending, sentence="; ".join(told))
+        return replace(ending, sentence="; ".join([ending.sentence, *self._losses.told(self.traffic.causes, compared)]))
 
     def end(self, ending: Ending) -> None:
         """End the rollout, and wake whoever waits for that; it has ended whatever can be written down."""

@@ -54,9 +54,9 @@ class OwnTraffic:
     @property
     def causes(self) -> dict[str, int]:
         """Lost requests by cause, of all senders."""
-        now = Counter(self._causes_before)
-        if self.load is not None:
-            now.update(self.load.record().get("lost", {}))
+        load, now = self.load, Counter(self._causes_before)
+        if load is not None:
+            now.update(load.record().get("lost", {}))
         return dict(now)
 
     def send(self, rate: float | str, look: Callable[[], object], **options: Any) -> Traffic:

@@ -1,0 +1,69 @@
+"""Losses: what a verdict does not say and an ending has to. Pure, but for what it remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from canarykit.model import Counts, Window
+
+__all__ = ["Losses"]
+
+_TABLES = {"refused": "requests refused", "denied": "requests denied", "answers": "wrong answers"}
+"""What the second cell of a table counts, in words."""
+
+_WORSE, _ENOUGH = 1.5, 10
+"""Wrong answers are usual: they are told when the canary gives so many, and so many times as often as stable does."""
+
+
+class Losses:
+    """Requests that went badly without a guardrail on it, and those that failed after the last verdict."""
+
+    def __init__(self) -> None:
+        self._counted: dict[str, Counts] = {}
+        self._promoting = False
+        self._since_promotion = np.zeros(2, dtype=np.int64)
+
+    def take(self, window: Window) -> None:
+        """Count one window."""
+        if window.judged and 0 < window.split.share < 1:
+            for name in _TABLES:
+                if name in window.counts:
+                    self._counted[name] = window.counts[name] + self._counted.get(name, 0)
+        if self._promoting and "outcome" in window.counts:
+            self._since_promotion = self._since_promotion + window.counts["outcome"].sum(axis=0)
+
+    def promoting(self) -> None:
+        """A promotion begins: no verdict comes after it."""
+        self._promoting, self._since_promotion = True, np.zeros(2, dtype=np.int64)
+
+    def told(self, lost: Mapping[str, int], compared: Collection[str]) -> list[str]:
+        """Say what was lost, in clauses; none when nothing was.
+
+        Parameters
+        ----------
+        lost : mapping of str to int
+            Lost requests of the kit's own traffic, by cause.
+        compared : collection of str
+            Tables that a guardrail compares.
+        """
+        said = []
+        if any(lost.values()):
+            causes = ", ".join(f"{count:,} {cause}" for cause, count in sorted(lost.items()) if count)
+            said.append(f"{sum(lost.values()):,} of the requests that the kit sent were lost ({causes})")
+        for name, table in self._counted.items():
+            if name not in compared and _worth_telling(name, table):
+                stable, canary = (f"{row[1]:,} of {row.sum():,}" for row in table)
+                said.append(f"{_TABLES[name]}: {stable} by stable, {canary} by the canary; no guardrail compares them")
+        ended, failed = (int(count) for count in self._since_promotion)
+        if failed:
+            said.append(f"{failed:,} of {ended + failed:,} requests failed during the promotion and after it")
+        return said
+
+
+def _worth_telling(name: str, table: Counts) -> bool:
+    if name != "answers":
+        return bool(table[:, 1].any())
+    stable, canary = table[:, 1] / np.maximum(table.sum(axis=1), 1)
+    return bool(table[1, 1] >= _ENOUGH and canary > _WORSE * stable)
