@@ -1,7 +1,7 @@
 """How often the default guardrails together blame a canary that is the same version: chance, bursts, and a day's curve.
 
-    python benchmarks/false_alarms.py            400 rollouts a cell; exits with 1 when a cell is above its limit
-    python benchmarks/false_alarms.py --quick    60 rollouts a cell, a minute
+    python benchmarks/false_alarms.py            400 rollouts a cell, 15 minutes; exits with 1 when a cell is above its limit
+    python benchmarks/false_alarms.py --quick    60 rollouts a cell, a few minutes
 
 One rollout is 90 windows of ten seconds at 100 requests/s, 30 each at 5, 25 and 50 %. Both versions fail, refuse and deny
 the same share of requests, and answer in the same time. The limit is the error budget of 5 % and three standard errors.
@@ -130,13 +130,13 @@ def main():
     print(f"|---|{'---|' * len(BASES)}")
     with multiprocessing.Pool(os.cpu_count()) as pool:
         for world in WORLDS:
-            row = []
+            row, count = [], runs if world.looks == 1 else runs // 4
             for base in BASES:
-                found = [name for name in pool.map(blamed, [(world, base, n) for n in range(runs)], chunksize=4) if name]
-                row.append(len(found) / runs)
+                found = [name for name in pool.map(blamed, [(world, base, n) for n in range(count)], chunksize=4) if name]
+                row.append(len(found) / count)
                 if row[-1] > limit and not world.known_limit:
                     above.append(f"{world.name} at {100 * base:g} %")
-            note = " (no limit claimed)" if world.known_limit else ""
+            note = f" ({count} rollouts; no limit claimed)" if world.known_limit else ""
             print(f"| {world.name}{note} | {' | '.join(f'{100 * share:.1f} %' for share in row)} |", flush=True)
     print(f"\nabove the limit: {', '.join(above)}" if above else "\nevery cell is within the limit")
     return 1 if above else 0
