@@ -205,13 +205,15 @@ class History:
 
         rows = [("chance of a false alarm", f"{100 * float(self.facts.get('alpha', 0.05)):g} %, however often one looks")]
         how = "estimated" if self.facts.get("dispersion", 1.0) is None else "as stated"
+        varies: list[str] = []
         for guardrail, verdict in zip(self.guardrails, self.judgement.verdicts, strict=True):
-            numbers = f"alarm when shown above ×{guardrail.tolerate:g}, pass when shown below ×{guardrail.margin:g}"
+            numbers = f"alarm above ×{guardrail.tolerate:g}, pass below ×{guardrail.margin:g}"
             ceiling = "" if guardrail.ceiling is None else f" or under {100 * guardrail.ceiling:g} %"
-            limit = "" if guardrail.limit is None else f"; no reference when stable is above {100 * guardrail.limit:g} %"
+            limit = "" if guardrail.limit is None else f"; stable up to {100 * guardrail.limit:g} %"
             rows.append((guardrail.name, numbers + ceiling + limit))
-            if guardrail.metric.kind == "rate":
-                rows.append((f"variation of {guardrail.name}", _variation(verdict.comparison, how)))
+            if guardrail.metric.kind == "rate" and not math.isnan(verdict.comparison.likely_dispersion):
+                varies.append(f"{guardrail.name} {_variation(verdict.comparison)}")
+        rows.append((f"variation (φ, {how})", ", ".join(varies) or "not known: too few bad requests"))
         steps = self.facts.get("plan", {}).get("steps", [])
         rows.append(("steps", ", ".join(f"{step['weight']:g} % for {step['hold']:g} s" for step in steps)))
         rows.append(("windows", f"{self.windows:,}, compared by {_SHARES[self.facts.get('split', 'realised')]}"))
@@ -227,12 +229,9 @@ class History:
         return pd.DataFrame(rows, columns=["at", "what", "why"])
 
 
-def _variation(comparison: Comparison, how: str) -> str:
+def _variation(comparison: Comparison) -> str:
     """How much counts vary from window to window, as multiples of chance."""
-    used = f"an alarm takes it as {comparison.dispersion:g}"
-    if math.isnan(comparison.likely_dispersion):
-        return f"φ is not known without bad requests; {used}"
-    return f"φ = {comparison.likely_dispersion:g} times that of chance ({how}); {used}"
+    return f"{comparison.likely_dispersion:g} (an alarm takes {comparison.dispersion:g})"
 
 
 def _listed(asked: Mapping[str, Any]) -> str:

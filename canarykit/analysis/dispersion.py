@@ -25,7 +25,7 @@ _EVENTS = 0.7
 _LENGTHS = (3, 10, 30)
 """Windows per block, at least: a burst of ten windows is seen in blocks of ten, and in single windows only at its edges."""
 
-_CAUTIOUS, _LIKELY = 0.9, 0.5
+_CAUTIOUS, _LIKELY = 0.95, 0.5
 
 
 class _Rate:

@@ -60,10 +60,10 @@ def test_the_estimate_finds_what_is_there(rng, phi, low, high, tide):
 
 def test_nothing_known_is_cautious_in_blame_alone():
     """
-    Before any window, blame takes 55 times the evidence; a pass, which takes hundreds of requests anyway, does not.
+    Before any window, blame takes 89 times the evidence; a pass, which takes hundreds of requests anyway, does not.
     """
     estimate = DispersionEstimate()
-    assert estimate.cautious == 55
+    assert estimate.cautious == 89
     assert estimate.likely == 1
 
 
@@ -84,7 +84,7 @@ def test_a_version_without_requests_says_nothing():
     estimate = DispersionEstimate()
     for _ in range(50):
         estimate.update((0, 0), (0, 0))
-    assert estimate.cautious == 55
+    assert estimate.cautious == 89
 
 
 def test_a_window_is_judged_by_what_was_known_before_it(rng):
@@ -94,14 +94,14 @@ def test_a_window_is_judged_by_what_was_known_before_it(rng):
     judge = Judge([ck.metrics.error_rate()])
     assert judge.comparisons[0].dispersion == 1
     judge.update(Window(0.0, 1.0, TrafficSplit(50), {"outcome": np.array([[400, 100], [100, 400]])}))
-    assert judge.comparisons[0].dispersion == 55
+    assert judge.comparisons[0].dispersion == 89
     taught = Judge([ck.metrics.error_rate()])
     for at in range(40):
         bad = int(rng.binomial(1000, 0.05))
         taught.update(Window(float(at), at + 1.0, TrafficSplit(0), {"outcome": np.array([[1000 - bad, bad], [0, 0]])}))
     taught.update(Window(40.0, 41.0, TrafficSplit(50), {"outcome": np.array([[400, 100], [100, 400]])}))
     assert taught.comparisons[0].dispersion == 1
-    assert taught.log_e == pytest.approx(55 * judge.log_e)
+    assert taught.log_e == pytest.approx(89 * judge.log_e)
 
 
 @pytest.mark.parametrize("base", [0.01, 0.1])
@@ -137,7 +137,8 @@ def test_a_rollout_can_be_told_how_much_counts_vary(simulated):
     assert history.facts["dispersion"] == 4.0
     assert history.facts["split"] == "known"
     assert history.judgement.verdicts[0].comparison == verdict.comparison
-    assert "φ = 4 times" in history.method().set_index("what").loc["variation of error rate", "value"]
+    shown = history.method().set_index("what").loc["variation (φ, as stated)", "value"]
+    assert "error rate 4 (an alarm takes 4)" in shown
 
 
 @pytest.mark.parametrize("options", [{"split": "mirrored"}, {"split": "none"}, {"dispersion": math.nan}, {"dispersion": 0}])
@@ -153,11 +154,11 @@ def test_nothing_is_said_of_bursts_where_nothing_was_bad(simulated):
     """
     Without a bad request φ is not known, and the report says so instead of a number.
     """
-    exp = simulated("good")
+    exp = simulated("good", guardrails=[ck.metrics.error_rate()])
     exp.shift(50)
     exp.observe("20s")
-    shown = exp.history().method().set_index("what").loc["variation of error rate", "value"]
-    assert shown.startswith("φ is not known")
+    shown = exp.history().method().set_index("what").loc["variation (φ, estimated)", "value"]
+    assert shown == "not known: too few bad requests"
     assert math.isnan(exp.judge().verdicts[0].comparison.likely_dispersion)
 
 
