@@ -208,7 +208,7 @@ class History:
         varies: list[str] = []
         for guardrail, verdict in zip(self.guardrails, self.judgement.verdicts, strict=True):
             numbers = f"alarm above ×{guardrail.tolerate:g}, pass below ×{guardrail.margin:g}"
-            ceiling = "" if guardrail.ceiling is None else f" or under {100 * guardrail.ceiling:g} %"
+            ceiling = "" if guardrail.ceiling is None else f" or {100 * guardrail.ceiling:g} %"
             limit = "" if guardrail.limit is None else f"; stable up to {100 * guardrail.limit:g} %"
             rows.append((guardrail.name, numbers + ceiling + limit))
             if guardrail.metric.kind == "rate" and not math.isnan(verdict.comparison.likely_dispersion):
@@ -217,7 +217,8 @@ class History:
         steps = self.facts.get("plan", {}).get("steps", [])
         rows.append(("steps", ", ".join(f"{step['weight']:g} % for {step['hold']:g} s" for step in steps)))
         rows.append(("windows", f"{self.windows:,}, compared by {_SHARES[self.facts.get('split', 'realised')]}"))
-        rows += [(name, str(version)) for name, version in self.facts.get("software", {}).items()]
+        software = self.facts.get("software", {})
+        rows.append(("software", ", ".join(str(v) if name == "system" else f"{name} {v}" for name, v in software.items())))
         rows += [("traffic", _listed(load["asked"])) for load in self.loads if "asked" in load]
         return pd.DataFrame(rows, columns=["what", "value"])
 

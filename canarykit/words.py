@@ -141,7 +141,9 @@ def passed(comparison: Comparison, metric: Metric, margin: float, ceiling: float
 def all_passed(found: Sequence[tuple[Comparison, Metric]]) -> str:
     """Sentence of guardrails that are all cleared."""
     stable, canary = max((comparison.requests for comparison, _ in found), key=sum)
-    changes = ", ".join(f"{metric.name} {levels(comparison, metric)}" for comparison, metric in found)
+    # That nothing was refused or denied goes without saying.
+    said = [pair for pair in found if pair[1].table not in ("refused", "denied") or any(pair[0].events)] or found
+    changes = ", ".join(f"{metric.name} {levels(comparison, metric)}" for comparison, metric in said)
     return (
         f"no guardrail worse than its margin ({_always(found[0][0])}) after {stable + canary:,} requests, "
         f"{canary:,} of them to the canary: {changes}"
