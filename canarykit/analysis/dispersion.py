@@ -19,13 +19,13 @@ _ONE = 0.6
 
 _PRIOR: Array = np.log(np.array([_ONE, *[(1 - _ONE) / (len(_GRID) - 1)] * (len(_GRID) - 1)]))
 
-_EVENTS = 0.35
+_EVENTS = 0.5
 """Expected bad requests that make a block of windows large enough to be compared with the next."""
 
 _LENGTHS = (3, 10, 30)
 """Windows per block, at least: a burst of ten windows is seen in blocks of ten, and in single windows only at its edges."""
 
-_CAUTIOUS, _LIKELY = 0.97, 0.5
+_CAUTIOUS, _LIKELY = 0.95, 0.5
 
 
 class _Rate:

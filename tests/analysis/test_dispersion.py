@@ -60,10 +60,10 @@ def test_the_estimate_finds_what_is_there(rng, phi, low, high, tide):
 
 def test_nothing_known_is_cautious_in_blame_alone():
     """
-    Before any window, blame takes 144 times the evidence; a pass, which takes hundreds of requests anyway, does not.
+    Before any window, blame takes 89 times the evidence; a pass, which takes hundreds of requests anyway, does not.
     """
     estimate = DispersionEstimate()
-    assert estimate.cautious == 144
+    assert estimate.cautious == 89
     assert estimate.likely == 1
 
 
@@ -84,7 +84,7 @@ def test_a_version_without_requests_says_nothing():
     estimate = DispersionEstimate()
     for _ in range(50):
         estimate.update((0, 0), (0, 0))
-    assert estimate.cautious == 144
+    assert estimate.cautious == 89
 
 
 def test_a_window_is_judged_by_what_was_known_before_it(rng):
@@ -94,14 +94,14 @@ def test_a_window_is_judged_by_what_was_known_before_it(rng):
     judge = Judge([ck.metrics.error_rate()])
     assert judge.comparisons[0].dispersion == 1
     judge.update(Window(0.0, 1.0, TrafficSplit(50), {"outcome": np.array([[400, 100], [100, 400]])}))
-    assert judge.comparisons[0].dispersion == 144
+    assert judge.comparisons[0].dispersion == 89
     taught = Judge([ck.metrics.error_rate()])
     for at in range(40):
         bad = int(rng.binomial(1000, 0.05))
         taught.update(Window(float(at), at + 1.0, TrafficSplit(0), {"outcome": np.array([[1000 - bad, bad], [0, 0]])}))
     taught.update(Window(40.0, 41.0, TrafficSplit(50), {"outcome": np.array([[400, 100], [100, 400]])}))
     assert taught.comparisons[0].dispersion == 1
-    assert taught.log_e == pytest.approx(144 * judge.log_e)
+    assert taught.log_e == pytest.approx(89 * judge.log_e)
 
 
 @pytest.mark.parametrize("base", [0.01, 0.1])
