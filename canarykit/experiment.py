@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Experiment"]
 
-_OF_CLIENTS = ("refused requests", "denied requests")
-"""Default guardrails that are left out where the source of counts cannot tell."""
-
 
 class Experiment:
     """A canary deployment, from two versions to one.
@@ -94,7 +91,9 @@ class Experiment:
             raise PlanError(f"split of an experiment must be realised or known, not {split!r}")
         self._how: dict[str, Any] = {"alpha": alpha, "dispersion": dispersion, "split": split}
         chosen = metrics.default() if guardrails is None else tuple(guardrails)
-        self._optional = frozenset(_OF_CLIENTS) if guardrails is None else frozenset[str]()
+        # Nobody asked for the default ones: those about refusals are left out where the source of counts cannot tell.
+        optional = () if guardrails is not None else (metrics.refused(), metrics.denied())
+        self._optional = frozenset(guardrail.name for guardrail in optional)
         names = [guardrail.name for guardrail in chosen]
         if not names or len(set(names)) < len(names):
             raise PlanError(f"an experiment needs guardrails of different names, not {names}")

@@ -10,33 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from canarykit.analysis.bets import Array, log_sum
+from canarykit.analysis.bets import Array
 
-__all__ = ["closure", "e_bh", "family"]
-
-
-def family(log_e: Sequence[float], weights: Sequence[float] | None = None) -> float:
-    """Evidence that at least one of several nulls is false: the weighted mean of their e-values.
-
-    Parameters
-    ----------
-    log_e : sequence of float
-        Natural logarithms of e-values.
-    weights : sequence of float, optional
-        Equal by default.
-
-    Returns
-    -------
-    float
-        Natural logarithm; never below what Bonferroni gives.
-
-    Notes
-    -----
-    Section 4 of docs/statistics.md; Vovk and Wang (2021): means of e-values are e-values.
-    """
-    values = np.asarray(log_e, dtype=float)
-    shares = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
-    return float(log_sum(values + np.log(shares / shares.sum())))
+__all__ = ["closure", "e_bh"]
 
 
 def closure(e: Sequence[float] | Array, weights: Sequence[float] | None = None) -> Array:

@@ -7,7 +7,7 @@ import pytest
 
 import canarykit as ck
 from canarykit.analysis import Judge
-from canarykit.analysis.families import closure, e_bh, family
+from canarykit.analysis.families import closure, e_bh
 from canarykit.analysis.power import bound, needs, plan, still_needed
 from canarykit.errors import PlanError
 
@@ -39,15 +39,6 @@ def test_e_bh_gives_the_published_count():
     assert e_bh([120, 60, 40, 1, 0.2]) == [0, 1, 2]
     assert e_bh([1, 120, 0.2, 60, 40]) == [1, 3, 4]
     assert e_bh([1, 2, 3]) == []
-
-
-def test_a_family_is_a_weighted_mean():
-    """
-    Never below Bonferroni: the largest part over their number; weights move the budget.
-    """
-    assert math.exp(family(np.log([60, 1, 2]))) == pytest.approx(21)
-    assert math.exp(family(np.log([60, 1]), [3, 1])) == pytest.approx(45.25)
-    assert family([5000.0, 0.0]) == pytest.approx(5000 - math.log(2))
 
 
 def test_several_canaries_against_one_stable(window):
