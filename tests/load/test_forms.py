@@ -129,6 +129,8 @@ def sent(url, **options):
         (b"identity", RIGHT),
         (b"identity", b"\xef\xbb\xbf" + RIGHT),
     ],
+    # A name made of what gzip writes would hold the time, and pytest-xdist needs the same names in every process.
+    ids=["gzip", "capitals", "x-gzip", "two members", "zlib", "raw deflate", "identity", "byte order mark"],
 )
 def test_encoded_answers_are_read(raw, encoding, body):
     """
@@ -158,6 +160,7 @@ def test_an_encoding_that_nobody_asked_for_is_an_answer_that_cannot_be_read(raw,
         (b"deflate", zlib.compress(RIGHT)[:-4]),
         (b"deflate", b"\xff" + RIGHT),
     ],
+    ids=["not gzip", "gzip cut", "more after gzip", "deflate cut", "not deflate"],
 )
 def test_an_answer_that_is_not_encoded_as_it_says_is_lost(raw, encoding, body, labelled):
     """
@@ -170,7 +173,7 @@ def test_an_answer_that_is_not_encoded_as_it_says_is_lost(raw, encoding, body, l
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 10_000_000])
-@pytest.mark.parametrize("encode", [gzip.compress, zlib.compress, raw_deflate])
+@pytest.mark.parametrize("encode", [gzip.compress, zlib.compress, raw_deflate], ids=["gzip", "zlib", "raw deflate"])
 def test_pieces_of_any_size_are_decoded(encode, size):
     """
     Wherever a body is cut: the same, in pieces of bounded size, and broken when its end is missing.
