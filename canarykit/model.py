@@ -309,8 +309,9 @@ class Window:
         Requests per table (``"outcome"``, ``"latency"``, ``"refused"``, ``"denied"``, ``"answers"``), version (stable first)
         and cell.
         A table that a source could not deliver is absent: that is no data, not zero.
-    instances : mapping of str to (cells,) int array
-        Latency counts per replica, ``"stable-0"``, ``"canary-1"``, …: instances are not versions.
+    instances : mapping of str to mapping of str to (cells,) int array
+        Counts per replica, ``"stable-0"``, ``"canary-1"``, …, of the tables ``"latency"`` and ``"outcome"``, where the source
+        can tell replicas apart: instances are not versions.
     left_out : int
         Requests that began under an earlier weight and ended in this window; counted in no table.
     note : str
@@ -329,7 +330,7 @@ class Window:
     end: float
     split: TrafficSplit
     counts: Mapping[str, Counts]
-    instances: Mapping[str, Counts] = field(default_factory=dict)
+    instances: Mapping[str, Mapping[str, Counts]] = field(default_factory=dict)
     left_out: int = 0
     note: str = ""
     judged: bool = True
