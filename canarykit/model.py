@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -35,6 +36,9 @@ __all__ = [
 
 _ROUNDING = 1e-6
 """Percent by which a split may differ that was written as whole weights and read back."""
+
+_ENV_NAME = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*")
+"""Names of environment variables that both processes and pods can have."""
 
 Role = Literal["stable", "canary"]
 ROLES: tuple[Role, Role] = ("stable", "canary")
@@ -100,6 +104,32 @@ class TrafficSplit:
         return f"<b>{self}</b> of the requests go to the canary, {self.stable:g} % to stable"
 
 
+def _check_env(env: object, whose: str) -> None:
+    """Check that an environment is names and text; values are not shown, because one may be a secret.
+
+    Raises
+    ------
+    PlanError
+        A name that no environment can have, or a value that is not text, and would be another one as text on each cluster.
+    """
+    if not isinstance(env, Mapping):
+        raise PlanError(f"env= of {whose} is a mapping of names to text, such as {{'DEBUG': '1'}}, not {type(env).__name__}")
+    for name, value in env.items():
+        if not isinstance(name, str) or not _ENV_NAME.fullmatch(name):
+            raise PlanError(
+                f"env= of {whose} has the name {name!r}: names are letters, digits, '_', '-' and '.', and begin with no digit"
+            )
+        if not isinstance(value, str):
+            written = f"'{int(value)}'" if isinstance(value, int) and value in (0, 1) else "'…'"
+            raise PlanError(f"env= values are text: write {name}={written} (env= of {whose} has {_kind(value)})")
+        if "\0" in value:
+            raise PlanError(f"env= values hold no zero byte, and {name} of {whose} does")
+
+
+def _kind(value: object) -> str:
+    return str(value) if value is None or isinstance(value, bool) else f"a value of type {type(value).__name__}"
+
+
 @dataclass(frozen=True)
 class Version:
     """One build of an AI service, and where it comes from.
@@ -126,7 +156,8 @@ class Version:
     Raises
     ------
     PlanError
-        Not exactly one of ``model``, ``command`` and ``image`` is given, or ``command`` has no ``{port}``.
+        Not exactly one of ``model``, ``command`` and ``image`` is given, ``command`` has no ``{port}``, or ``env`` has a name
+        that is none or a value that is not text.
     """
 
     name: str
@@ -153,6 +184,7 @@ class Version:
             )
         if not self.ready.startswith("/"):
             raise PlanError(f"ready of version {self.name!r} must be a path such as /healthz, not {self.ready!r}")
+        _check_env(self.env, f"version {self.name!r}")
 
 
 @dataclass(frozen=True)
@@ -170,6 +202,11 @@ class Service:
         *instances* looks like a difference between two *versions*.
     env : mapping of str to str
         Environment of both versions.
+
+    Raises
+    ------
+    PlanError
+        A name that does not fit into a path, no replica, or an environment as of no `Version`.
     """
 
     name: str
@@ -183,6 +220,7 @@ class Service:
             raise PlanError(f"service name may hold letters, digits, '-', '_' and '.', not {self.name!r}")
         if self.replicas < 1:
             raise PlanError(f"service {self.name!r} needs at least one replica per version, not {self.replicas}")
+        _check_env(self.env, f"service {self.name!r}")
 
     def version(self, role: Role) -> Version:
         """Return the version in that role."""

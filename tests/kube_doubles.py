@@ -101,12 +101,29 @@ def _change(found, change):
 
 def _merge(found, body):
     for key, value in body.items():
-        if isinstance(value, dict) and isinstance(found.get(key), dict):
+        if isinstance(value, dict):
+            found[key] = found[key] if isinstance(found.get(key), dict) else {}
             _merge(found[key], value)
         elif value is None:
             found.pop(key, None)
         else:
             found[key] = value
+
+
+class Hands:
+    """A monotonic clock whose hands a test moves; whoever waits by it moves them, too."""
+
+    def __init__(self):
+        self.seconds, self.waits = 1000.0, lambda: None
+
+    def monotonic(self):
+        """Seconds."""
+        return self.seconds
+
+    def sleep(self, seconds):
+        """Wait, while something else may happen."""
+        self.seconds += seconds
+        self.waits()
 
 
 class Gateway:

@@ -16,8 +16,9 @@ from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.counting import Counting
 from canarykit.clusters.kube.endpoints import Endpoints
 from canarykit.clusters.kube.guard import Guard
+from canarykit.clusters.kube.holding import Holding
 from canarykit.clusters.kube.jobs import JobLoad
-from canarykit.clusters.kube.lease import Lease
+from canarykit.clusters.kube.lease import Lease, check_times
 from canarykit.clusters.kube.manifests import Model, Workload
 from canarykit.clusters.kube.models import model_files
 from canarykit.clusters.kube.namespace import Namespace
@@ -82,7 +83,7 @@ class KubeCluster:
     ready_within : float
         Seconds that a version may take until it is ready; where its pods are replaced one by one, each of them.
     lease : int
-        Seconds without a sign of life after which traffic returns to stable by itself.
+        Seconds without a sign of life after which traffic returns to stable by itself, 5 or more.
     tell : callable, optional
         Takes one line of progress; by default an experiment tells it, or else it is printed.
 
@@ -91,7 +92,7 @@ class KubeCluster:
     ClusterError
         No such context, or the kubernetes package is missing.
     PlanError
-        A name that nothing is known by, or an address that is none or holds a password.
+        A name that nothing is known by, a time that is none, or an address that is none or holds a password.
     """
 
     simulated = False
@@ -121,6 +122,7 @@ class KubeCluster:
         tell: Callable[[str], object] | None = None,
     ) -> None:
         router_class(router)
+        check_times(lease, ready_within)
         self._counting = Counting(prometheus, prometheus_token_file, metrics, select, port, path, ignore)
         if url is not None:
             check_address("url=", url)
@@ -136,8 +138,8 @@ class KubeCluster:
         self._endpoints: Endpoints | None = None
         self._router: Any = None
         self._telemetry: Telemetry | None = None
-        self._lease: Lease | None = None
-        self._guard: Guard | None = None
+        self._holding: Holding | None = None
+        self._take_back: Callable[[], None] | None = None
 
     def narrate(self, tell: Callable[[str], object], passing: Callable[[str], object]) -> None:
         """Tell what happens, and what is being waited for, through these, unless `tell` was given at the beginning."""
@@ -201,20 +203,22 @@ class KubeCluster:
         manifests.check(service)
         models = model_files(service)
         bodies = manifests.objects(service, self.workload, models)
-        lease = Lease(self.client, service.name, manifests.labels(service), seconds=self._lease_seconds)
+        labels, tell = manifests.labels(service), lambda line: self._passing(line)
+        lease = Lease(self.client, service.name, labels, seconds=self._lease_seconds, tell=tell)
         held = self.client.fenced(lease.check)
-        router = self._bind(service, held)
+        # Traffic may return to stable also when the lease is away; before it rises, `check_held` is asked.
+        router = self._bind(service, self.client.fenced(lease.check_nobody_else))
         fresh_namespace = self._namespace.ensure()
         done = Written()
         try:
-            lease.check_free()
+            lease.wait_free()
             refuse(self.client, [*bodies, *router.objects()], adopt=self._adopt)
-            self._lease = lease
-            state = lease.acquire()
+            self._holding = Holding(lease, lambda line: self._tell(line))
             # The guard of whoever was here before has ended with their lease, and the canary may have a share.
             # It is told what was found here: another Gateway, or none, must not keep it from acting.
             binding = {**self._binding(service), "asked": as_bound(self._asked, router)}
-            self._guard = Guard.start(lease, self.client, service.name, binding, lambda line: self._tell(line))
+            guarded = lease, self.client, service.name, binding, lambda line: self._tell(line)
+            self._holding.begin(lambda: Guard.start(*guarded))
             resumed = write(held, bodies, router, done=done, adopt=self._adopt)
             self._hold(service, models, router, held)
             for role in ROLES:
@@ -229,30 +233,41 @@ class KubeCluster:
         except BaseException:
             self._undo(held, router, canary_of(bodies), done, fresh_namespace)
             raise
+        self._take_back = lambda: self._undo(held, router, canary_of(bodies), done, fresh_namespace)
         if weight:
-            self._tell(f"found a rollout {state.get('phase', 'under way')}: {weight:g} % of the traffic are on the canary")
+            phase = self.recall().get("phase", "under way")
+            self._tell(f"found a rollout {phase}: {weight:g} % of the traffic are on the canary")
+
+    def undeploy(self) -> None:
+        """Take back what the last `deploy` did, as when it fails. May be called again."""
+        if self._take_back is not None:
+            take_back, self._take_back = self._take_back, None
+            take_back()
+
+    def check_held(self) -> None:
+        """Check that nobody else conducts the rollout, and have it guarded: the canary is about to get more traffic."""
+        if self._holding is not None:
+            self._holding.check()
 
     def remember(self, **facts: Any) -> None:
         """Write down where the rollout stands, for whoever goes on with it."""
-        if self._lease is not None:
-            self._lease.remember(**facts)
-            if "weight" in facts:  # it is in force: what was left to the guard is conducted from here again
-                self._lease.keep()
+        if self._holding is not None:
+            self._holding.remember(**facts)
+
+    def recall(self) -> Mapping[str, Any]:
+        """What was written down before `deploy` by whoever conducted the rollout; empty when nobody did."""
+        return {} if self._holding is None else self._holding.found
 
     def leave_to_guard(self) -> None:
         """Traffic could not be returned to stable: keep the lease without renewing it, so that the guard goes on trying."""
-        if self._lease is not None and self._lease.held and not self._lease.left:
-            self._lease.leave()
-            self._tell(
-                "traffic could not be returned to stable from here: the lease is renewed no more, and the guard returns it as "
-                f"soon as that is over ({self._lease_seconds} s) and the API server answers; abort() tries at once"
-            )
+        if self._holding is not None:
+            self._holding.leave_to_guard()
 
     def release(self) -> None:
         """Let go: what is deployed stays as it is, and what this process holds open is closed. May be called again."""
         try:
-            if self._lease is not None and not (self._lease.left and self._lease.lost is None):
-                self._let_go(self._lease.release)
+            if self._holding is not None and not self._holding.is_left():
+                self._holding.end(self._holding.lease.release)
         finally:
             self._close()
 
@@ -261,20 +276,21 @@ class KubeCluster:
 
         When somebody else conducts the rollout by now, nothing is changed.
         """
-        if self._versions is None or self._lease is None:
+        if self._versions is None or self._holding is None:
             return
+        lease = self._holding.lease
         try:
-            self._lease.renew(again=True)
+            lease.reclaim()
         except ClusterError:
-            if self._lease.lost is None:
+            if lease.lost is None:
                 raise
             self.release()
             return
         self._router.reset()
-        self._lease.keep()
+        lease.keep()
         remove(self._held, self._deployed, self._tell)
         self._pods.wait_gone(self.workload.grace + 10)
-        self._let_go(self._lease.remove)
+        self._holding.end(lease.remove)
         self._namespace.remove()
         self._close()
 
@@ -410,32 +426,24 @@ class KubeCluster:
         fails the lease stays, and with it the guard, which goes on trying.
         """
         try:
-            if self._lease is not None and self._lease.held:
-                place = canary["kind"], canary["metadata"]["name"]
+            if self._holding is not None and (lease := self._holding.lease).held:
+                place, facts = (canary["kind"], canary["metadata"]["name"]), {}
                 if place not in done.made and held.get(*place) is not None:
                     to_stable(router)
+                    facts = {"weight": 0.0}
                 done.take_back(held, split_by_pods=router.scales)
-                self._let_go(self._lease.remove)
+                self._holding.end(lambda: lease.give_back(**facts))
             if fresh_namespace:
                 self._namespace.remove()
         finally:
             self._close()
 
-    def _let_go(self, end: Callable[[], None]) -> None:
-        """End the lease, and then its guard: as long as the one is there the other has to watch."""
-        end()
-        if self._lease is not None and self._lease.lost is not None:
-            self._tell(self._lease.lost)
-        if self._guard is not None:
-            self._guard.stop()
-            self._guard = None
-
     def _close(self) -> None:
         if self._endpoints is not None:
             self._endpoints.close()
-        if self._lease is not None:
-            self._lease.stop()
-        self._versions = self._endpoints = self._router = self._telemetry = self._lease = self._guard = None
+        if self._holding is not None:
+            self._holding.lease.stop()
+        self._versions = self._endpoints = self._router = self._telemetry = self._holding = self._take_back = None
 
 
 def _running(part: _Part | None) -> _Part:

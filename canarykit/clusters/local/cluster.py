@@ -7,7 +7,7 @@ import http.client
 import itertools
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -194,6 +194,17 @@ class LocalCluster:
 
     def remember(self, **facts: Any) -> None:
         """Nothing of it outlives this process."""
+
+    def recall(self) -> Mapping[str, Any]:
+        """Nothing was written down."""
+        return {}
+
+    def check_held(self) -> None:
+        """Nobody else reaches what runs here."""
+
+    def undeploy(self) -> None:
+        """End all that was started."""
+        self.teardown()
 
     def leave_to_guard(self) -> None:
         """Do nothing: all ends with this process."""
