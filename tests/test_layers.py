@@ -43,6 +43,7 @@ ALLOWED = {
         "clusters",
         "interrupts",
         "journal",
+        "load",
         "masking",
         "metrics",
         "plan",
