@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from canarykit.errors import PlanError
 from canarykit.masking import masked
 
 __all__ = [
+    "AT_LIMIT",
     "ROLES",
     "SYMBOLS",
     "Alarm",
@@ -25,6 +26,7 @@ __all__ = [
     "Judgement",
     "Metric",
     "Outcome",
+    "Protocol",
     "Role",
     "Service",
     "TrafficSplit",
@@ -45,6 +47,9 @@ ROLES: tuple[Role, Role] = ("stable", "canary")
 
 Word = Literal["pass", "fail", "inconclusive", "no data"]
 
+Protocol = Literal["http", "h2c"]
+"""What a server speaks: HTTP/1.1, or HTTP/2 without TLS and without an upgrade (Kubernetes calls it ``kubernetes.io/h2c``)."""
+
 Outcome = Literal["promoted", "rolled back", "inconclusive", "no data", "failed"]
 
 SYMBOLS: Mapping[str, str] = {
@@ -52,6 +57,9 @@ SYMBOLS: Mapping[str, str] = {
     "promoted": "✓", "rolled back": "✗", "failed": "!",
 }  # fmt: skip
 """A sign beside each word, so that nothing is said by colour alone."""
+
+AT_LIMIT = "at_limit"
+"""Table whose second cell counts requests that the gateway ended at its own time limit. They are failed in `outcome`, too."""
 
 Counts = npt.NDArray[np.int64]
 """Requests per version and cell, shape (2, cells), stable first."""
@@ -152,12 +160,15 @@ class Version:
         Environment of the server, added to the service's own.
     trusted : sequence of str
         Full names of types in the model file that may be loaded although they are not scikit-learn's.
+    protocol : {"http", "h2c"}
+        What the gateway speaks to the server: HTTP/1.1, or HTTP/2 without TLS, as gRPC servers want it. Clients may speak
+        either to the gateway.
 
     Raises
     ------
     PlanError
-        Not exactly one of ``model``, ``command`` and ``image`` is given, ``command`` has no ``{port}``, or ``env`` has a name
-        that is none or a value that is not text.
+        Not exactly one of ``model``, ``command`` and ``image`` is given, ``command`` has no ``{port}``, ``env`` has a name that
+        is none or a value that is not text, or there is no such protocol.
     """
 
     name: str
@@ -167,6 +178,7 @@ class Version:
     ready: str = "/v2/health/ready"
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     trusted: Sequence[str] = ()
+    protocol: Protocol = "http"
 
     def __post_init__(self) -> None:
         given = [source for source in ("model", "command", "image") if getattr(self, source) is not None]
@@ -185,6 +197,11 @@ class Version:
         if not self.ready.startswith("/"):
             raise PlanError(f"ready of version {self.name!r} must be a path such as /healthz, not {self.ready!r}")
         _check_env(self.env, f"version {self.name!r}")
+        if self.protocol not in get_args(Protocol):
+            known = ' and "h2c" (HTTP/2 without TLS)'
+            raise PlanError(f'protocol of version {self.name!r} must be one of "http" (HTTP/1.1){known}, not {self.protocol!r}')
+        if self.model is not None and self.protocol != "http":
+            raise PlanError(f"version {self.name!r} is a model=, and the kit's own server speaks HTTP/1.1: leave out protocol=")
 
 
 @dataclass(frozen=True)
@@ -206,7 +223,7 @@ class Service:
     Raises
     ------
     PlanError
-        A name that does not fit into a path, no replica, or an environment as of no `Version`.
+        A name with other signs, no replica, an environment as of no `Version`, or versions of different protocols.
     """
 
     name: str
@@ -221,6 +238,11 @@ class Service:
         if self.replicas < 1:
             raise PlanError(f"service {self.name!r} needs at least one replica per version, not {self.replicas}")
         _check_env(self.env, f"service {self.name!r}")
+        if self.stable.protocol != self.canary.protocol:
+            raise PlanError(
+                f"the versions of {self.name!r} speak different protocols ({self.stable.protocol} and {self.canary.protocol}): "
+                "a promotion exchanges the servers behind one address, so both need the same protocol="
+            )
 
     def version(self, role: Role) -> Version:
         """Return the version in that role."""
@@ -344,8 +366,8 @@ class Window:
     split : TrafficSplit
         The weight that was configured during the whole interval.
     counts : mapping of str to (2, cells) int array
-        Requests per table (``"outcome"``, ``"latency"``, ``"refused"``, ``"denied"``, ``"answers"``), version (stable first)
-        and cell.
+        Requests per table (``"outcome"``, ``"latency"``, ``"refused"``, ``"denied"``, ``"answers"``, ``"at_limit"``), version
+        (stable first) and cell.
         A table that a source could not deliver is absent: that is no data, not zero.
     instances : mapping of str to mapping of str to (cells,) int array
         Counts per replica, ``"stable-0"``, ``"canary-1"``, …, of the tables ``"latency"`` and ``"outcome"``, where the source
