@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import http.client
 import itertools
+import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from canarykit.clusters.base import SystemClock
+from canarykit.clusters.local.environment import program, thread_limits
 from canarykit.clusters.local.envoy import Envoy, executable
 from canarykit.clusters.local.gateway import Endpoint
-from canarykit.clusters.local.processes import ONE_THREAD, Processes
+from canarykit.clusters.local.placeholders import port_names
+from canarykit.clusters.local.processes import Processes
 from canarykit.errors import ClusterError, PlanError
 from canarykit.load import Load
 from canarykit.masking import masked
@@ -231,11 +234,13 @@ class LocalCluster:
     def _start(self, role: Role, version: Version) -> list[_Replica]:
         """Start as many replicas as the service asks for, without waiting."""
         argv, listen, prefork = self._command(role, version)
-        env = {**ONE_THREAD, **self._deployed.env, **version.env}
+        env = {**self._deployed.env, **version.env}
+        env = {**thread_limits({**os.environ, **env}), **env}
+        ports = port_names([*argv, *env.values()]) if listen == "port" else []
         begun = []
         for _ in range(self._deployed.replicas):
             name = f"{role}-{next(self._numbers[role])}"
-            facts = self._running.start(name, argv, env=env, listen=listen, prefork=prefork, restart=True)
+            facts = self._running.start(name, argv, env=env, listen=listen, ports=ports, prefork=prefork, restart=True)
             begun.append(_Replica(Endpoint(name, version.name, facts["port"]), version.ready))
         return begun
 
@@ -245,7 +250,7 @@ class LocalCluster:
     def _command(self, role: Role, version: Version) -> tuple[list[str], Literal["fd", "port"], bool]:
         """How to start a version: words, what it listens on, and whether it can be forked."""
         if version.command is not None:
-            return list(version.command), "port", False
+            return program(version.command), "port", False
         model, trusted = self._model_file(version)
         words = ["--model", str(model), "--name", self._deployed.name, "--version", version.name, "--fd", "{fd}"]
         words += ["--fault-file", str(self._fault_file(role))]
