@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ __all__ = [
     "Judgement",
     "Metric",
     "Outcome",
+    "Protocol",
     "Role",
     "Service",
     "TrafficSplit",
@@ -40,6 +41,9 @@ Role = Literal["stable", "canary"]
 ROLES: tuple[Role, Role] = ("stable", "canary")
 
 Word = Literal["pass", "fail", "inconclusive", "no data"]
+
+Protocol = Literal["http", "h2c"]
+"""What a server speaks: HTTP/1.1, or HTTP/2 without TLS and without an upgrade (Kubernetes calls it ``kubernetes.io/h2c``)."""
 
 Outcome = Literal["promoted", "rolled back", "inconclusive", "no data", "failed"]
 
@@ -122,11 +126,15 @@ class Version:
         Environment of the server, added to the service's own.
     trusted : sequence of str
         Full names of types in the model file that may be loaded although they are not scikit-learn's.
+    protocol : {"http", "h2c"}
+        What the gateway speaks to the server: HTTP/1.1, or HTTP/2 without TLS, as gRPC servers want it. Clients may speak
+        either to the gateway.
 
     Raises
     ------
     PlanError
-        Not exactly one of ``model``, ``command`` and ``image`` is given, or ``command`` has no ``{port}``.
+        Not exactly one of ``model``, ``command`` and ``image`` is given, ``command`` has no ``{port}``, or there is no such
+        protocol.
     """
 
     name: str
@@ -136,6 +144,7 @@ class Version:
     ready: str = "/v2/health/ready"
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     trusted: Sequence[str] = ()
+    protocol: Protocol = "http"
 
     def __post_init__(self) -> None:
         given = [source for source in ("model", "command", "image") if getattr(self, source) is not None]
@@ -153,6 +162,11 @@ class Version:
             )
         if not self.ready.startswith("/"):
             raise PlanError(f"ready of version {self.name!r} must be a path such as /healthz, not {self.ready!r}")
+        if self.protocol not in get_args(Protocol):
+            known = ' and "h2c" (HTTP/2 without TLS)'
+            raise PlanError(f'protocol of version {self.name!r} must be one of "http" (HTTP/1.1){known}, not {self.protocol!r}')
+        if self.model is not None and self.protocol != "http":
+            raise PlanError(f"version {self.name!r} is a model=, and the kit's own server speaks HTTP/1.1: leave out protocol=")
 
 
 @dataclass(frozen=True)
@@ -170,6 +184,11 @@ class Service:
         *instances* looks like a difference between two *versions*.
     env : mapping of str to str
         Environment of both versions.
+
+    Raises
+    ------
+    PlanError
+        A name with other signs, no replica, or versions of different protocols.
     """
 
     name: str
@@ -183,6 +202,11 @@ class Service:
             raise PlanError(f"service name may hold letters, digits, '-', '_' and '.', not {self.name!r}")
         if self.replicas < 1:
             raise PlanError(f"service {self.name!r} needs at least one replica per version, not {self.replicas}")
+        if self.stable.protocol != self.canary.protocol:
+            raise PlanError(
+                f"the versions of {self.name!r} speak different protocols ({self.stable.protocol} and {self.canary.protocol}): "
+                "a promotion exchanges the servers behind one address, so both need the same protocol="
+            )
 
     def version(self, role: Role) -> Version:
         """Return the version in that role."""

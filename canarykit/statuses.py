@@ -11,6 +11,7 @@ __all__ = [
     "GRPC_DENIED",
     "GRPC_FAILED",
     "LEFT",
+    "LIMIT_FLAG",
     "RESET",
     "SWITCHED",
     "TOO_LONG",
@@ -49,7 +50,10 @@ GRPC_DENIED = frozenset({7, 8, 16})
 RESET = frozenset({"LR", "UC", "UF", "UPE", "UR", "UH", "UO", "URX", "OM", "NC"})
 """The version or the gateway broke it off, or their connection did."""
 
-TOO_LONG = frozenset({"DT", "SI", "UMSDR", "UT"})
+LIMIT_FLAG = "UT"
+"""The gateway ended the request at its own time limit. The version may have been at work."""
+
+TOO_LONG = frozenset({"DT", "SI", "UMSDR", LIMIT_FLAG})
 """It took too long: the gateway gave up."""
 
 LEFT = frozenset({"DC", "DR"})

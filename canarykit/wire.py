@@ -9,6 +9,7 @@ __all__ = [
     "FLAGS_HEADER",
     "FORCED_ROUTE",
     "INSTANCE_HEADER",
+    "LIMIT_HEADER",
     "LOG_FIELDS",
     "METADATA",
     "PING_PATH",
@@ -31,6 +32,9 @@ INSTANCE_HEADER = "x-canarykit-instance"
 
 FLAGS_HEADER = "x-canarykit-flags"
 """On a response: what went wrong on the way, in the gateway's own flags; ``-`` when nothing did."""
+
+LIMIT_HEADER = "x-canarykit-limit"
+"""On a response: seconds after which the gateway ends a request, whatever its version does."""
 
 REQUEST_ID_HEADER = "x-request-id"
 

@@ -29,7 +29,7 @@ ALLOWED = {
     "telemetry": {"metrics", "statuses", "wire"},
     "serving": {"metrics", "wire"},
     "load": {"masking", "metrics", "statuses", "wire", "serving"},
-    "clusters": {"routers", "telemetry", "load", "serving", "masking", "wire", "testing"},
+    "clusters": {"routers", "telemetry", "load", "serving", "masking", "plan", "statuses", "wire", "testing"},
     "testing": {"masking", "metrics", "load", "routers", "telemetry"},
     "counts": {"analysis", "metrics"},
     "bins": {"analysis"},

@@ -265,9 +265,14 @@ def service_object(service: Service, role: Role, workload: Workload) -> dict[str
         "spec": {
             "type": workload.service_type or "LoadBalancer",
             "selector": selector(service, role),
-            "ports": [{"name": "http", "port": workload.service_port, "targetPort": workload.port, "protocol": "TCP"}],
+            "ports": [_service_port(service.version(role), workload)],
         },
     }
+
+
+def _service_port(version: Version, workload: Workload) -> dict[str, Any]:
+    port = {"name": "http", "port": workload.service_port, "targetPort": workload.port, "protocol": "TCP"}
+    return port if version.protocol == "http" else {**port, "appProtocol": f"kubernetes.io/{version.protocol}"}
 
 
 def objects(service: Service, workload: Workload, models: Mapping[Role, Model] | None = None) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import http.client
 import itertools
+import math
 import os
 import sys
 import time
@@ -16,13 +17,15 @@ from typing import Any, Literal
 from canarykit.clusters.base import SystemClock
 from canarykit.clusters.local.environment import program, thread_limits
 from canarykit.clusters.local.envoy import Envoy, executable
-from canarykit.clusters.local.gateway import Endpoint
+from canarykit.clusters.local.gateway import TIMEOUT, Endpoint
 from canarykit.clusters.local.placeholders import port_names
+from canarykit.clusters.local.probe import probe
 from canarykit.clusters.local.processes import Processes
 from canarykit.errors import ClusterError, PlanError
 from canarykit.load import Load
 from canarykit.masking import masked
 from canarykit.model import ROLES, Role, Service, Version
+from canarykit.plan import seconds
 from canarykit.routers.envoy import EnvoyRouter
 from canarykit.serving import storage
 from canarykit.serving.knobs import FAULTS, turn
@@ -53,9 +56,14 @@ class LocalCluster:
     ----------
     ready_within : float
         Seconds that a version may take until it is ready.
+    timeout : float or str
+        After how long the gateway ends a request with a 504: seconds, or ``"2min"``. The whole answer counts, also of a
+        stream.
 
     Raises
     ------
+    PlanError
+        The timeout is none.
     ClusterError
         There is no Envoy for this platform.
     """
@@ -63,7 +71,8 @@ class LocalCluster:
     simulated = False
     clock = SystemClock()
 
-    def __init__(self, *, ready_within: float = 60.0) -> None:
+    def __init__(self, *, ready_within: float = 60.0, timeout: float | str = TIMEOUT) -> None:
+        self.timeout = _limit(timeout)
         executable()
         self._ready_within = ready_within
         self._numbers = {role: itertools.count() for role in ROLES}
@@ -94,7 +103,8 @@ class LocalCluster:
     def _bring_up(self, service: Service) -> None:
         self._service = service
         begun = {role: self._start(role, service.version(role)) for role in ROLES}
-        self._envoy = Envoy(self._running, {role: service.version(role).ready for role in ROLES})
+        how: dict[str, Any] = {"timeout": self.timeout, "protocol": service.stable.protocol}
+        self._envoy = Envoy(self._running, {role: service.version(role).ready for role in ROLES}, **how)
         self._envoy.wait_ready()
         for role in ROLES:
             self._wait_ready(begun[role])
@@ -279,19 +289,21 @@ class LocalCluster:
         for replica in replicas:
             name, answer = replica.endpoint.instance, None
             while answer != 200:
-                answer = _get(replica.endpoint.port, replica.ready)
+                answer = probe(replica.endpoint.port, replica.ready, self._deployed.stable.protocol)
                 state = self._running.status()[name]
                 if state["restarts"] >= CRASHES or time.monotonic() > end:
                     raise ClusterError(self._not_ready(replica, answer, state["restarts"], state["last_code"], bound))
                 if answer != 200:
                     time.sleep(0.02)
 
-    def _not_ready(self, replica: _Replica, answer: int | None, restarts: int, code: int | None, bound: float) -> str:
+    def _not_ready(self, replica: _Replica, answer: int | str | None, restarts: int, code: int | None, bound: float) -> str:
         name = replica.endpoint.instance
         if restarts >= CRASHES:
             what = f"ended {restarts} times by itself, last with exit code {code}"
         elif answer is None:
             what = f"does not listen on 127.0.0.1:{replica.endpoint.port} after {bound:g} s"
+        elif isinstance(answer, str):
+            what = f"is not ready after {bound:g} s: {answer}"
         else:
             what = f"answers {answer} to {replica.ready} after {bound:g} s"
         return (
@@ -322,6 +334,14 @@ def _get(port: int, path: str, headers: dict[str, str] | None = None) -> int | N
         return None
     finally:
         connection.close()
+
+
+def _limit(timeout: float | str) -> float:
+    """Seconds after which the gateway ends a request."""
+    limit = seconds(timeout)
+    if not 0 < limit < math.inf:
+        raise PlanError(f'timeout= of a local cluster is a time above 0, such as 60 or "2min", not {timeout!r}')
+    return limit
 
 
 def _file_name(text: str) -> str:

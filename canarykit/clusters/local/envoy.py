@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from canarykit.clusters.local.gateway import Endpoint, bootstrap, endpoints
+from canarykit.clusters.local.gateway import TIMEOUT, Endpoint, bootstrap, endpoints
 from canarykit.clusters.local.processes import Processes
 from canarykit.errors import ClusterError, RoutingError
-from canarykit.model import ROLES, Role
+from canarykit.model import ROLES, Protocol, Role
 from canarykit.wire import PING_PATH
 
 __all__ = ["Envoy", "executable"]
@@ -54,6 +54,8 @@ class Envoy:
         Starts it, and ends it.
     ready : mapping
         Path that answers 200 when a version is ready, per role.
+    timeout, protocol
+        As of `bootstrap`.
 
     Raises
     ------
@@ -61,7 +63,14 @@ class Envoy:
         It does not start.
     """
 
-    def __init__(self, processes: Processes, ready: Mapping[Role, str]) -> None:
+    def __init__(
+        self,
+        processes: Processes,
+        ready: Mapping[Role, str],
+        *,
+        timeout: float = TIMEOUT,
+        protocol: Protocol = "http",
+    ) -> None:
         self._processes = processes
         self._folder = processes.folder
         binary = executable()
@@ -69,7 +78,7 @@ class Envoy:
         for role in ROLES:
             self._write_endpoints(role, ())
         config = self._folder / "envoy.json"
-        config.write_text(json.dumps(bootstrap(self._folder, self.port, ready)))
+        config.write_text(json.dumps(bootstrap(self._folder, self.port, ready, timeout=timeout, protocol=protocol)))
         processes.start(
             _NAME,
             # One worker: a weight that it has taken is in force for every request.

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from canarykit.model import ROLES, Role, TrafficSplit
+from canarykit.model import ROLES, Protocol, Role, TrafficSplit
 from canarykit.routers.envoy import RUNTIME_PREFIX, weights
+from canarykit.statuses import LIMIT_FLAG
 from canarykit.wire import (
     FLAGS_HEADER,
     FORCED_ROUTE,
     INSTANCE_HEADER,
+    LIMIT_HEADER,
     LOG_FIELDS,
     METADATA,
     PING_PATH,
@@ -22,13 +24,23 @@ from canarykit.wire import (
     VERSION_HEADER,
 )
 
-__all__ = ["Endpoint", "bootstrap", "endpoints"]
+__all__ = ["TIMEOUT", "Endpoint", "bootstrap", "endpoints"]
+
+TIMEOUT = 15.0
+"""Seconds that a request may take; many gateways, Envoy among them, have this limit by default."""
 
 
 _TYPE = "type.googleapis.com/envoy."
 _MANAGER = f"{_TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _UPSTREAM = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-_REQUEST_TIMEOUT = "15s"
+_IDLE = 300.0
+"""Seconds for which a request may stand still, unless its limit is longer."""
+
+_PROTOCOLS: Mapping[Protocol, tuple[str, str]] = {
+    "http": ("http_protocol_options", "HTTP1"),
+    "h2c": ("http2_protocol_options", "HTTP2"),
+}
+"""Of each protocol of a version, Envoy's options for requests and its codec for health checks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +65,9 @@ class Endpoint:
     draining: bool = False
 
 
-def bootstrap(folder: Path, port: int, ready: Mapping[Role, str]) -> dict[str, Any]:
+def bootstrap(
+    folder: Path, port: int, ready: Mapping[Role, str], *, timeout: float = TIMEOUT, protocol: Protocol = "http"
+) -> dict[str, Any]:
     """Configuration that Envoy starts from.
 
     Parameters
@@ -64,6 +78,10 @@ def bootstrap(folder: Path, port: int, ready: Mapping[Role, str]) -> dict[str, A
         Of the gateway, on the loopback address.
     ready : dict
         Path that answers 200 when a version is ready, per role.
+    timeout : float
+        Seconds after which the gateway ends a request.
+    protocol : {"http", "h2c"}
+        Of the versions' servers.
 
     Returns
     -------
@@ -75,8 +93,8 @@ def bootstrap(folder: Path, port: int, ready: Mapping[Role, str]) -> dict[str, A
         "node": {"id": "canarykit", "cluster": "canarykit"},
         "layered_runtime": {"layers": [{"name": "admin", "admin_layer": {}}]},
         "static_resources": {
-            "listeners": [_listener(folder, port)],
-            "clusters": [_cluster(role, folder, ready[role]) for role in ROLES],
+            "listeners": [_listener(folder, port, timeout)],
+            "clusters": [_cluster(role, folder, ready[role], protocol) for role in ROLES],
         },
     }
 
@@ -106,15 +124,18 @@ def _address(port: int) -> dict[str, Any]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
-def _listener(folder: Path, port: int) -> dict[str, Any]:
+def _listener(folder: Path, port: int, timeout: float) -> dict[str, Any]:
     log_line = "\t".join(LOG_FIELDS.values()) + "\n"
     manager = {
         "@type": _MANAGER,
         "stat_prefix": "gateway",
         "generate_request_id": True,
         "preserve_external_request_id": True,
-        "stream_idle_timeout": "300s",
-        "route_config": {"name": "canarykit", "virtual_hosts": [_virtual_host()]},
+        # Old monitors, ApacheBench and nginx's proxies by default speak HTTP/1.0, and may leave out the host.
+        "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": "localhost"},
+        "stream_idle_timeout": _duration(max(_IDLE, timeout)),
+        "route_config": {"name": "canarykit", "virtual_hosts": [_virtual_host(timeout)]},
+        "local_reply_config": {"mappers": [_limit_reply(timeout)]},
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",
@@ -136,9 +157,22 @@ def _listener(folder: Path, port: int) -> dict[str, Any]:
     return {"name": "gateway", "address": _address(port), "filter_chains": [chain]}
 
 
-def _virtual_host() -> dict[str, Any]:
+def _duration(seconds: float) -> str:
+    return f"{seconds:.3f}s"
+
+
+def _limit_reply(timeout: float) -> dict[str, Any]:
+    """What a client reads whose request took too long: a 504 that says whose it is."""
+    text = (
+        f"504: the gateway's limit of {timeout:g} s ended this request; "
+        f'set timeout=, as in LocalCluster(timeout=60) or where="local?timeout=60"\n'
+    )
+    return {"filter": {"response_flag_filter": {"flags": [LIMIT_FLAG]}}, "body": {"inline_string": text}}
+
+
+def _virtual_host(timeout: float) -> dict[str, Any]:
     policy = {
-        "timeout": _REQUEST_TIMEOUT,
+        "timeout": _duration(timeout),
         # Only what a server cannot have begun to work on is sent again, so a request still counts once.
         "retry_policy": {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 2},
     }
@@ -146,7 +180,7 @@ def _virtual_host() -> dict[str, Any]:
     initial = weights(TrafficSplit(0))
     split = {
         "runtime_key_prefix": RUNTIME_PREFIX,
-        "clusters": [{"name": role, "weight": weight, **_stamp(role)} for role, weight in initial.items()],
+        "clusters": [{"name": role, "weight": weight, **_stamp(role, timeout)} for role, weight in initial.items()],
     }
     forced = [
         {
@@ -156,7 +190,7 @@ def _virtual_host() -> dict[str, Any]:
                 "headers": [{"name": ROLE_HEADER, "string_match": {"exact": role}}],
             },
             "route": {"cluster": role, **policy},
-            **_stamp(role),
+            **_stamp(role, timeout),
         }
         for role in ROLES
     ]
@@ -171,13 +205,14 @@ def _virtual_host() -> dict[str, Any]:
     }
 
 
-def _stamp(role: str) -> dict[str, Any]:
+def _stamp(role: str, timeout: float) -> dict[str, Any]:
     """Headers that the gateway puts on each response; what a server says of itself is overwritten."""
     values = {
         ROLE_HEADER: role,
         VERSION_HEADER: f"%UPSTREAM_METADATA({METADATA}:version)%",
         INSTANCE_HEADER: f"%UPSTREAM_METADATA({METADATA}:instance)%",
         FLAGS_HEADER: "%RESPONSE_FLAGS%",
+        LIMIT_HEADER: f"{timeout:g}",
     }
     return {
         "response_headers_to_add": [
@@ -187,7 +222,8 @@ def _stamp(role: str) -> dict[str, Any]:
     }
 
 
-def _cluster(role: Role, folder: Path, ready: str) -> dict[str, Any]:
+def _cluster(role: Role, folder: Path, ready: str, protocol: Protocol) -> dict[str, Any]:
+    options, codec = _PROTOCOLS[protocol]
     return {
         "name": role,
         "type": "EDS",
@@ -205,7 +241,7 @@ def _cluster(role: Role, folder: Path, ready: str) -> dict[str, Any]:
                 "no_traffic_interval": "1s",
                 "unhealthy_threshold": 2,
                 "healthy_threshold": 1,
-                "http_health_check": {"path": ready},
+                "http_health_check": {"path": ready, "codec_client_type": codec},
             }
         ],
         "circuit_breakers": {
@@ -218,7 +254,7 @@ def _cluster(role: Role, folder: Path, ready: str) -> dict[str, Any]:
                 "@type": f"type.googleapis.com/{_UPSTREAM}",
                 # Many servers close an idle connection after 2 to 5 s; closing first avoids the race that loses a request.
                 "common_http_protocol_options": {"idle_timeout": "1s"},
-                "explicit_http_config": {"http_protocol_options": {}},
+                "explicit_http_config": {options: {}},
             }
         },
     }

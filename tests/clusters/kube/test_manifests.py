@@ -167,3 +167,13 @@ def test_names_of_images_in_use_are_accepted(image):
     With and without registry, tag and digest.
     """
     objects(ck.Service("d", ck.Version("a", image=image), SERVICE.canary), Workload())
+
+
+def test_a_server_of_http_2_is_named_as_gateways_read_it():
+    """
+    The Service's port has the name of the standard, which gateways read; with HTTP/1.1 nothing is added.
+    """
+    service = ck.Service("ai", *(ck.Version(name, image=f"ai:{name}", protocol="h2c") for name in ("v1", "v2")))
+    for role in ("stable", "canary"):
+        (port,) = service_object(service, role, Workload())["spec"]["ports"]
+        assert port["appProtocol"] == "kubernetes.io/h2c"
