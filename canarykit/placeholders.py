@@ -5,9 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-__all__ = ["filled", "port_names", "port_variables"]
+__all__ = ["filled", "malformed", "port_names", "port_variables"]
 
 _PORT = re.compile(r"\{port(?::([A-Za-z][A-Za-z0-9_-]*))?\}")
+_ANY = re.compile(r"\{port:[^{}]*\}?")
+
+
+def malformed(texts: Iterable[str]) -> str | None:
+    """Return the first ``{port:…}`` that names no port; a name has letters, digits, - and _, and begins with a letter."""
+    found = (match[0] for text in texts for match in _ANY.finditer(text))
+    return next((each for each in found if not _PORT.fullmatch(each)), None)
 
 
 def port_names(texts: Iterable[str]) -> list[str]:
