@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from canarykit.clusters.local.environment import thread_limits
 from canarykit.clusters.local.keeper import fork_keeper
 from canarykit.clusters.local.mortal import die_with_parent
 
@@ -160,6 +161,7 @@ class Nursery:
         with theirs, self._log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "canarykit.clusters.local.prefork", self._module, str(theirs.fileno())],
+                env={**os.environ, **thread_limits(os.environ)},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

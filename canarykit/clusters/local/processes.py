@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from typing import Any, Literal
 
-from canarykit.clusters.local.environment import thread_limits
 from canarykit.errors import ClusterError
 
 __all__ = ["Processes", "short_temporary", "tail"]
@@ -65,7 +63,6 @@ class Processes:
             [sys.executable, "-m", "canarykit.clusters.local.supervisor", str(self.folder), nursery],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **thread_limits(os.environ)},
             start_new_session=True,  # Ctrl-C is for the notebook, not for the servers
         )
         threading.Thread(target=self._read, name="canarykit-supervisor", daemon=True).start()
