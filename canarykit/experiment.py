@@ -167,8 +167,8 @@ class Experiment:
         rate : float or str
             Requests per second: ``150`` or ``"150/s"``.
         **options
-            As in `Load`: ``path``, ``payloads``, ``shape``, ``duration``, ``timeout``, ``headers``, ``seed``; on a cluster
-            also ``inside`` and ``url``.
+            As in `Load`: ``path``, ``method``, ``payloads``, ``content_type``, ``compression``, ``answer``, ``shape``,
+            ``duration``, ``timeout``, ``headers``, ``seed``; on a cluster also ``inside`` and ``url``.
         """
         self._life.need_deployment()
         return self._traffic.send(rate, self._course.take_in, **options)

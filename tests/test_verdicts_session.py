@@ -89,10 +89,10 @@ def test_default_guardrails_are_those_that_the_source_can_count(simulated):
     assert exp.judge().word == "no data"
 
 
-def with_answers(exp, status, *, label=None, said=None, lost=None, role="stable"):
+def with_answers(exp, status, *, label=None, said=None, lost=None, role="stable", unread=None):
     """Let the simulated traffic have answers of one kind."""
     load = exp.load
-    answers = [Answer(f"r-{n}", 1e12, 0.01, 0.0, status, role, None, lost, label, said) for n in range(30)]
+    answers = [Answer(f"r-{n}", 1e12, 0.01, 0.0, status, role, None, lost, label, said, unread) for n in range(30)]
     load.answers = lambda: answers
 
 
@@ -229,3 +229,26 @@ def test_versions_that_both_break_late_are_not_promoted(simulated, bad):
     ending = exp.run(plan)
     assert ending.outcome == "no data", ending
     assert "so it is no reference" in ending.sentence
+
+
+@pytest.mark.parametrize(
+    ("role", "says"),
+    [("stable", "no answer of either version to 30 labelled requests could be read"), ("canary", "30 of 30 labelled answers")],
+    ids=["both", "the canary"],
+)
+def test_answers_without_a_value_at_the_path_are_told_once(simulated, role, says):
+    """
+    The reason is said, and written down, as soon as there are enough of them; a canary's count as wrong beside stable's.
+    """
+    lines = []
+    exp = simulated(tell=lines.append)
+    missing = "no answer at 'label': the body has the keys outputs"
+    if role == "canary":
+        with_answers(exp, 200, label=3, said=3)
+        exp.observe("2s")
+    with_answers(exp, 200, label=3, role=role, unread=missing)
+    exp.observe("5s")
+    told = [line for line in lines if missing in line]
+    assert len(told) == 1
+    assert says in told[0]
+    assert sum(missing in event["text"] for event in exp.history().events) == 1

@@ -15,6 +15,9 @@ _ENOUGH = 20
 
 _NEARLY_ALL = 0.9
 
+_REASONS = 50
+"""Different reasons that are counted of each version; each may name keys of an answer."""
+
 
 class OwnAnswers:
     """Counts what stable, or nobody, answered to what one sender sent.
@@ -25,7 +28,10 @@ class OwnAnswers:
 
     def __init__(self) -> None:
         self._seen: Counter[str] = Counter()
-        self._labelled = self._readable = 0
+        self._labelled: Counter[str] = Counter()
+        self._readable = 0
+        self._unread: dict[str, Counter[str]] = {}
+        self._told: set[str] = set()
 
     def take(self, answers: Iterable[Answered]) -> None:
         """Count answers."""
@@ -33,8 +39,15 @@ class OwnAnswers:
             if answer.role != "canary":
                 self._seen[_named(answer)] += 1
             if answer.label is not None:
-                self._labelled += 1
+                self._labelled[answer.role] += 1
                 self._readable += answer.said is not None
+                self._note_unread(answer)
+
+    def _note_unread(self, answer: Answered) -> None:
+        if answer.unread is None:
+            return
+        reasons = self._unread.setdefault(answer.role, Counter())
+        reasons[answer.unread if answer.unread in reasons or len(reasons) < _REASONS else "other reasons"] += 1
 
     @property
     def useless(self) -> str | None:
@@ -55,10 +68,30 @@ class OwnAnswers:
         """Say that no labelled answer of either version could be read; None when one could, or none was labelled."""
         if not self._labelled or self._readable:
             return None
+        why = sum(self._unread.values(), Counter())
         return (
-            f"no answer of either version to {self._labelled:,} labelled requests could be read; a label is compared with the "
-            "first value of the first output, outputs[0].data[0]"
+            f"no answer of either version to {self._labelled.total():,} labelled requests could be read"
+            f"{f' ({_most(why)})' if why else ''}; a label is compared with the value at answer= of send(), which is the first "
+            "value of the first output by default, outputs.0.data.0"
         )
+
+    def news(self) -> list[str]:
+        """Say which version's answers cannot be read, and why; each version once, when there are enough of them."""
+        new = [role for role, why in self._unread.items() if role not in self._told and why.total() >= _ENOUGH]
+        self._told.update(new)
+        if new and self.unreadable is not None:
+            self._told.update(self._unread)
+            return [self.unreadable]
+        return [
+            f"{self._unread[role].total():,} of {self._labelled[role]:,} labelled answers of {role or 'the service'} could not "
+            f"be read, and count as wrong ({_most(self._unread[role])}). Check answer= of send()"
+            for role in new
+        ]
+
+
+def _most(reasons: Counter[str]) -> str:
+    """The most frequent reason."""
+    return min(reasons, key=lambda reason: (-reasons[reason], reason))
 
 
 def _named(answer: Answered) -> str:

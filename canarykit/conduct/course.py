@@ -141,15 +141,16 @@ class Course:
         if not window.waiting:
             self._record.window(window)
         self.traffic.write_down()
-        self._tell_useless_traffic()
+        self._tell_of_own_traffic()
         self._amend()
 
-    def _tell_useless_traffic(self) -> None:
-        """Say once that nothing can be learned from the kit's own traffic."""
+    def _tell_of_own_traffic(self) -> None:
+        """Say once that nothing can be learned from the kit's own traffic, and that answers to it cannot be read."""
         found, before = self.evidence.useless_traffic, self._useless
         self._useless = found
-        if found is not None and before is None:
-            self._voice.note("problem", found)
+        news = [found] if found is not None and before is None else []
+        for problem in news + self.evidence.unread_answers():
+            self._voice.note("problem", problem)
 
     def decide(self) -> Decision:
         """Say what the plan wants done now."""

@@ -108,6 +108,10 @@ class Evidence:
         """Why nothing can be learned from the kit's own traffic; None when something can."""
         return self._own.useless
 
+    def unread_answers(self) -> list[str]:
+        """Say, once, which version's labelled answers cannot be read, and why."""
+        return self._own.news()
+
     def begin(self, optional: frozenset[str]) -> tuple[str, ...]:
         """Begin to judge what the source can count; return the names of the guardrails that were left out.
 

@@ -3,8 +3,8 @@
 It reads one JSON object from its standard input (what to send), then sends until the input says ``stop`` or closes.
 ``{"ready": true}`` says that it begins. For each request it writes a JSON list to its standard output: id, time it was due,
 seconds from then to the last byte of the answer, seconds that it was sent too late, status, version that answered, whether it
-was right, why it was lost, the label and what the version said. ``{"unsent": 3}`` says that three more could not be sent,
-because too many were under way. The last line says how many were sent, and how their ids begin:
+was right, why it was lost, the label, what the version said, and why nobody can read that. ``{"unsent": 3}`` says that three
+more could not be sent, because too many were under way. The last line says how many were sent, and how their ids begin:
 ``{"sent": 40, "ids": "5f0c21"}``. As a pod of an indexed Job it reads a file instead, sends its share of the rate, and stops on
 SIGTERM.
 """
@@ -20,7 +20,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import sys
 import time
 from concurrent.futures.thread import ThreadPoolExecutor  # now: later there may be no file left to open it
@@ -31,19 +30,16 @@ from typing import Any
 
 import aiohttp
 
-from canarykit.load.bodies import ACCEPTED, BrokenBody, body_of
+from canarykit.load.bodies import ACCEPTED, MOST_KEPT, BrokenBody, body_of
+from canarykit.load.causes import UNREADABLE, broken_off_by, lost_by, not_connected
+from canarykit.load.json_path import OPEN_INFERENCE, Missing, parsed, value_at
 from canarykit.load.limits import files_for, most_under_way
+from canarykit.load.requests import carried, content_type_of
 from canarykit.load.shapes import arrivals
 from canarykit.model import ROLES
-from canarykit.wire import FLAGS_HEADER, REQUEST_ID_HEADER, ROLE_HEADER
+from canarykit.wire import FLAGS_HEADER, LIMIT_HEADER, REQUEST_ID_HEADER, ROLE_HEADER
 
-__all__ = ["BROKEN_OFF", "UNREADABLE", "lost_by", "main"]
-
-BROKEN_OFF = "broken off"
-"""Why a request is lost whose answer ended after its headers and before its end."""
-
-UNREADABLE = "unreadable"
-"""Why a request is lost whose answer does not begin as one of HTTP does, or has headers that are too large."""
+__all__ = ["main"]
 
 _FLUSH = 0.05
 _PARENT_POLL = 0.2
@@ -55,24 +51,6 @@ _IDLE = 1.5
 request that is sent at that moment would be lost, and no client may send it again."""
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
 """Why this machine, and not the service, could not open a connection."""
-
-
-def lost_by(status: int, flags: str | None, *, unsigned: bool = False) -> str | None:
-    """Say why a request was lost, though there is an answer; None when the server itself answered.
-
-    Parameters
-    ----------
-    status : int
-        Of the answer.
-    flags : str, optional
-        What the gateway says went wrong; None when no gateway of ours answered.
-    unsigned : bool
-        It does not say which version it is from, and others do.
-    """
-    if status < 500:
-        return None
-    by_gateway = unsigned or status in (502, 503, 504) if flags is None else flags != "-"
-    return f"gateway {status}" if by_gateway else None
 
 
 @dataclass(slots=True)
@@ -114,13 +92,18 @@ class Generator:
     Parameters
     ----------
     spec : dict
-        url, headers, rate, duration, shape, seed, timeout (seconds), bodies (of JSON text) and labels.
+        As of `canarykit.load.load.specification`.
     """
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self._spec = spec
-        self._bodies = [body.encode() for body in spec["bodies"]]
+        self._method = spec.get("method", "POST")  # a kit of an earlier release says less
+        self._bodies = [carried(body) for body in spec["bodies"]]
+        own = spec.get("content_types") or [None] * len(self._bodies)
+        usual = spec["headers"].get("content-type")
+        self._types = [given or usual or content_type_of(body) for given, body in zip(own, spec["bodies"], strict=True)]
         self._labels = spec["labels"]
+        self._where = parsed(spec.get("answer", OPEN_INFERENCE))
         self._prefix = secrets.token_hex(6)
         self._sent = self._unsent = 0
         self._signed = False
@@ -182,22 +165,25 @@ class Generator:
         departure = _Departure(time.perf_counter())
         request_id = f"{self._prefix}-{number}"
         which = number % len(self._bodies)
-        usual = {"content-type": "application/json", "accept-encoding": ACCEPTED}
-        headers = {**usual, **self._spec["headers"], REQUEST_ID_HEADER: request_id}
-        label, said = self._labels[which], None
+        headers = {"accept-encoding": ACCEPTED, **self._spec["headers"], REQUEST_ID_HEADER: request_id}
+        if content_type := self._types[which]:
+            headers["content-type"] = content_type
+        label, said, unread, limit = self._labels[which], None, None, None
         status, role, right, lost, by_gateway = 0, "", None, None, False
         # A redirect is not followed: the gateway would draw a version once more, under the same id, or another host be asked.
         options: dict[str, Any] = {"headers": headers, "allow_redirects": False, "trace_request_ctx": departure}
         try:
-            async with session.post(self._spec["url"], data=self._bodies[which], **options) as response:
+            async with session.request(self._method, self._spec["url"], data=self._bodies[which], **options) as response:
                 status, role = response.status, _role(response.headers.getall(ROLE_HEADER, []))
                 self._signed = self._signed or bool(role)
-                lost = lost_by(status, response.headers.get(FLAGS_HEADER), unsigned=self._signed and not role)
+                limit = response.headers.get(LIMIT_HEADER)
+                unsigned = self._signed and not role
+                lost = lost_by(status, response.headers.get(FLAGS_HEADER), unsigned=unsigned, limit=limit)
                 by_gateway = lost is not None
                 readable = label is not None and lost is None and 200 <= status < 300
                 answer = await body_of(response, kept=readable)
                 if readable:
-                    said = _said(answer or b"")
+                    said, unread = _said(answer, self._where)
                     right = said == label
         except TimeoutError:
             lost = "timed out"
@@ -205,17 +191,17 @@ class Generator:
             if error.os_error.errno in _NO_ROOM:
                 self._sent, self._unsent = self._sent - 1, self._unsent + 1
                 return
-            lost = _not_connected(error)
+            lost = not_connected(error)
         except aiohttp.ClientResponseError:
             lost = UNREADABLE
         except (aiohttp.ClientError, OSError, BrokenBody):
-            lost = BROKEN_OFF if status else "reset"
+            lost = broken_off_by(limit, time.perf_counter() - departure.began) if status else "reset"
         except Exception as error:  # whatever it is: a request that was sent comes to an end
             lost = type(error).__name__
         if label is not None and role and not by_gateway and right is None:
             right = False  # a version answered, and nobody can read what
         behind = departure.behind(due)
-        line = [request_id, due_epoch, time.perf_counter() - due, behind, status, role, right, lost, label, said]
+        line = [request_id, due_epoch, time.perf_counter() - due, behind, status, role, right, lost, label, said, unread]
         self._lines.append(json.dumps(line))
 
     async def _write_regularly(self, all_ended: asyncio.Event) -> None:
@@ -247,19 +233,19 @@ def _role(said: list[str]) -> str:
     return said[0] if len(set(said)) == 1 and said[0] in ROLES else ""
 
 
-def _not_connected(error: aiohttp.ClientConnectorError) -> str:
-    if isinstance(error, aiohttp.ClientSSLError):
-        return "TLS"
-    return "no such host" if isinstance(error.os_error, socket.gaierror) else "refused"
-
-
-def _said(body: bytes) -> Any:
-    """First value of the first output; None when the answer has none, or one that is too large to be handed on."""
+def _said(body: bytes | None, where: tuple[str, ...]) -> tuple[Any, str | None]:
+    """The value at a path of an answer, and None; or None, and why there is none that can be handed on."""
+    if body is None:
+        return None, f"an answer is longer than {MOST_KEPT:,} bytes, or encoded in another way than asked for"
     try:
-        said = json.loads(body)["outputs"][0]["data"][0]
-        return said if len(json.dumps(said)) <= _LARGEST_VALUE else None
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return None
+        said = value_at(where, json.loads(body))
+        if len(json.dumps(said)) > _LARGEST_VALUE:
+            return None, f"the value is longer than {_LARGEST_VALUE:,} signs of JSON"
+        return said, None
+    except Missing as missing:
+        return None, str(missing)
+    except (ValueError, RecursionError):
+        return None, "an answer is no JSON" if body else "an answer is empty"
 
 
 async def _listen(reader: asyncio.StreamReader, stop: asyncio.Event) -> None:

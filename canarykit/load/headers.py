@@ -14,7 +14,7 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _AROUND = " \t\r\n"
 _OF_THE_SENDER = frozenset({
-    REQUEST_ID_HEADER, "content-length", "transfer-encoding", "content-encoding", "expect", "upgrade", "te", "trailer",
+    REQUEST_ID_HEADER, "content-length", "transfer-encoding", "expect", "upgrade", "te", "trailer",
 })  # fmt: skip
 """What the sender says itself: each request has an id of its own, and the body's form is known."""
 _UNDERSTOOD = frozenset({"gzip", "deflate", "identity"})

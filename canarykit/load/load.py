@@ -17,9 +17,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from canarykit.errors import ClusterError, PlanError
-from canarykit.load.headers import checked_headers
-from canarykit.load.payloads import classes_of
+from canarykit.load.json_path import OPEN_INFERENCE, parsed
+from canarykit.load.payloads import NO_BODY, Payload, classes_of
 from canarykit.load.payloads import payloads as read_payloads
+from canarykit.load.requests import checked_method, form, has_body
 from canarykit.load.shapes import SHAPES
 from canarykit.load.tally import Answer, Summary, Tally
 from canarykit.masking import masked, secrets_of
@@ -55,19 +56,23 @@ def specification(
     url: str,
     *,
     rate: float | str = 100.0,
-    payloads: str | Path | Sequence[Mapping[str, Any]] = "digits",
+    payloads: str | Path | Sequence[Mapping[str, Any]] | None = None,
     shape: str = "steady",
     duration: float | None = None,
     timeout: float = 10.0,
     headers: Mapping[str, str] | None = None,
     seed: int = 0,
+    method: str = "POST",
+    content_type: str | None = None,
+    compression: str | None = None,
+    answer: str = OPEN_INFERENCE,
 ) -> dict[str, Any]:
     """What a sending process is told; parameters as of `Load`.
 
     Raises
     ------
     PlanError
-        An address, a rate, a timeout, a shape, a duration, a seed, headers or payloads that cannot be used.
+        An address or an option that cannot be used.
     """
     if not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
         raise PlanError(f"a timeout is a number of seconds above 0, not {timeout!r}")
@@ -78,18 +83,27 @@ def specification(
     _check_web(url)
     if shape not in SHAPES:
         raise PlanError(f"traffic has no shape {shape!r}: choose one of {', '.join(SHAPES)}")
-    read = read_payloads(payloads)
+    method = checked_method(method)
+    read = _read(payloads, method)
+    parsed(answer)
     return {
         "url": url,
+        "method": method,
         "rate": per_second(rate),
         "shape": shape,
         "duration": duration,
         "timeout": timeout,
-        "headers": checked_headers(headers),
         "seed": seed,
-        "bodies": [json.dumps(payload.body) for payload in read],
+        **form(read, headers, content_type, compression),
         "labels": [payload.label for payload in read],
+        "answer": answer,
     }
+
+
+def _read(source: str | Path | Sequence[Mapping[str, Any]] | None, method: str) -> list[Payload]:
+    if source is None and not has_body(method):
+        return [Payload(NO_BODY)]
+    return read_payloads("digits" if source is None else source, body_needed=has_body(method))
 
 
 def _check_web(url: str) -> None:
@@ -106,11 +120,11 @@ def _check_web(url: str) -> None:
 def asked(spec: Mapping[str, Any]) -> dict[str, Any]:
     """What was asked for, of a `specification`, to be written down. The query of the path may be a secret, and is left out."""
     path = urlsplit(spec["url"]).path or "/"
-    return {**{name: spec[name] for name in ("rate", "shape", "duration", "seed")}, "path": path}
+    return {**{name: spec[name] for name in ("method", "rate", "shape", "duration", "seed")}, "path": path}
 
 
 class Load:
-    """Open-loop Poisson traffic to a URL.
+    r"""Open-loop Poisson traffic to a URL.
 
     Parameters
     ----------
@@ -120,8 +134,10 @@ class Load:
         Requests per second: ``150`` or ``"150/s"``.
     path : str
         Where requests go, below `url`: ``"/predict"``. A slash is put before it where there is none.
-    payloads : str, path or sequence of mappings
-        ``"digits"``, a file of JSON lines, or mappings with ``body`` and ``label``. They are sent round and round.
+    payloads : str, path or sequence of mappings, optional
+        ``"digits"``, a file of JSON lines, or mappings with ``body`` (bytes, or what JSON takes; in a file bytes are
+        ``body_base64``), and optionally ``label`` and ``content_type``. They are sent round and round. By default the digits;
+        nothing where the method has no body.
     shape : {"steady", "ramp", "spike"}
         How the rate goes over time.
     duration : float, optional
@@ -133,11 +149,22 @@ class Load:
         such as the line feed that ends a token's file, is left out.
     seed : int
         The same seed gives the same times.
+    method : str
+        GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS.
+    content_type : str, optional
+        Of payloads without one of their own; by default that of JSON, or of bytes. A text is sent as it is, and not as JSON,
+        when its content type is another than JSON's.
+    compression : {"gzip", "deflate"}, optional
+        How bodies are compressed. Bodies that are compressed already are bytes, with a ``content-encoding`` in `headers`.
+    answer : str
+        Where in the JSON of an answer the value stands that is compared with a label: ``"label"``,
+        ``"choices.0.message.content"``; a key with a dot in it is written ``"a\.b"`` or in double quotes, and ``"."`` is the
+        whole body.
 
     Raises
     ------
     PlanError
-        An address, a rate, a timeout, a path, a shape, a duration, a seed, headers or payloads that cannot be used.
+        An address or an option that cannot be used.
     """
 
     def __init__(
@@ -146,17 +173,22 @@ class Load:
         *,
         rate: float | str = 100.0,
         path: str = "/v2/models/digits/infer",
-        payloads: str | Path | Sequence[Mapping[str, Any]] = "digits",
+        payloads: str | Path | Sequence[Mapping[str, Any]] | None = None,
         shape: str = "steady",
         duration: float | None = None,
         timeout: float = 10.0,
         headers: Mapping[str, str] | None = None,
         seed: int = 0,
+        method: str = "POST",
+        content_type: str | None = None,
+        compression: str | None = None,
+        answer: str = OPEN_INFERENCE,
     ) -> None:
         self._timeout = timeout
         self._spec = specification(
             url.rstrip("/") + request_path(path),
             rate=rate, payloads=payloads, shape=shape, duration=duration, timeout=timeout, headers=headers, seed=seed,
+            method=method, content_type=content_type, compression=compression, answer=answer,
         )  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
         self._readers: list[threading.Thread] = []
@@ -280,7 +312,7 @@ class Load:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What was asked for: rate, shape, duration, seed and path."""
+        """What was asked for: method, rate, shape, duration, seed and path."""
         return asked(self._spec)
 
     @property

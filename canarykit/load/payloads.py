@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,36 +12,46 @@ from typing import Any
 
 from canarykit.errors import PlanError
 
-__all__ = ["Payload", "classes_of", "payloads"]
+__all__ = ["NO_BODY", "Payload", "classes_of", "payloads"]
 
 _MOST_CLASSES = 20
+_KEYS = frozenset({"body", "body_base64", "label", "content_type"})
+
+NO_BODY = object()
+"""In place of a body, where a request has none. None is JSON's null."""
 _FORM = 'write one object on each line, such as {"body": {"prompt": "Hello"}, "label": 3}'
 
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """One request body.
+    """What one request sends.
 
     Parameters
     ----------
     body : object
-        Sent as JSON.
+        Bytes are sent as they are, all else as JSON; `NO_BODY` is none.
     label : object, optional
-        The right answer (the first value of the first output); None when it is not known.
+        The right answer; None when it is not known.
+    content_type : str, optional
+        Of this body.
     """
 
     body: Any
     label: Any = None
+    content_type: str | None = None
 
 
-def payloads(source: str | Path | Sequence[Mapping[str, Any]]) -> list[Payload]:
+def payloads(source: str | Path | Sequence[Mapping[str, Any]], *, body_needed: bool = True) -> list[Payload]:
     """Read what to send.
 
     Parameters
     ----------
     source : str, Path or sequence of mappings
-        ``"digits"``: the held-out handwritten digits with their labels. A path: JSON lines in UTF-8, each with ``body`` and
-        optionally ``label``; empty lines are passed over. Or such mappings themselves.
+        ``"digits"``: the held-out handwritten digits with their labels. A path: JSON lines in UTF-8, each with ``body``, or
+        ``body_base64`` (bytes in Base64), and optionally ``label`` and ``content_type``; empty lines are passed over. Or such
+        mappings themselves, whose ``body`` may be bytes.
+    body_needed : bool
+        Whether each request has a body.
 
     Raises
     ------
@@ -49,9 +61,9 @@ def payloads(source: str | Path | Sequence[Mapping[str, Any]]) -> list[Payload]:
     if source == "digits":
         return _digits()
     if isinstance(source, str | Path):
-        read = [_payload(where, written) for where, written in _lines(Path(source))]
+        read = [_payload(where, written, body_needed) for where, written in _lines(Path(source))]
     else:
-        read = [_payload(f"payload {number}", written) for number, written in enumerate(source, start=1)]
+        read = [_payload(f"payload {number}", written, body_needed) for number, written in enumerate(source, start=1)]
     if not read:
         raise PlanError("there are no payloads to send")
     return read
@@ -111,13 +123,28 @@ def _how(text: str) -> str:
     return "CSV and other formats are not read: " + _FORM
 
 
-def _payload(where: str, written: Any) -> Payload:
+def _payload(where: str, written: Any, body_needed: bool) -> Payload:
     if isinstance(written, list):
         raise PlanError(f"{where} is an array: {_FORM}")
-    if not isinstance(written, Mapping) or "body" not in written or not set(written) <= {"body", "label"}:
-        raise PlanError(f'{where} must be an object with "body" and optionally "label"')
+    bodies = {"body", "body_base64"} & set(written) if isinstance(written, Mapping) else set()
+    if not isinstance(written, Mapping) or len(bodies) > 1 or (body_needed and not bodies) or not set(written) <= _KEYS:
+        needed = 'with "body" or "body_base64", and optionally' if body_needed else 'with any of "body" or "body_base64",'
+        raise PlanError(f'{where} must be an object {needed} "label" and "content_type"')
+    body = _bytes(where, written["body_base64"]) if "body_base64" in written else written.get("body", NO_BODY)
+    if isinstance(body, bytearray | memoryview):
+        body = bytes(body)
+    told = {"label": written.get("label")} | ({} if body is NO_BODY or isinstance(body, bytes) else {"body": body})
     try:
-        json.dumps(written, allow_nan=False)
+        json.dumps(told, allow_nan=False)
     except (ValueError, TypeError, RecursionError) as error:
-        raise PlanError(f"{where} cannot be written as JSON: {error}; give plain numbers, texts, lists and dicts") from error
-    return Payload(written["body"], written.get("label"))
+        raise PlanError(
+            f"{where} cannot be written as JSON: {error}; give plain numbers, texts, lists and dicts, or bytes as a whole body"
+        ) from error
+    return Payload(body, told["label"], written.get("content_type"))
+
+
+def _bytes(where: str, text: Any) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise PlanError(f'"body_base64" of {where} is no Base64: {error}') from error

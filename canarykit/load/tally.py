@@ -10,14 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from canarykit.load.causes import UNACCOUNTED, at_limit
 from canarykit.metrics import LATENCY_EDGES, latency_cells
 from canarykit.model import Counts
 from canarykit.statuses import Kind, kind_of
 
 __all__ = ["Answer", "Summary", "Tally"]
-
-UNACCOUNTED = "unaccounted for"
-"""Why a request is lost that a sender sent, and whose end nobody was told."""
 
 TOO_LATE = 0.1
 """A sender that is this many seconds behind its own schedule in 1 % of requests is overloaded itself."""
@@ -52,9 +50,12 @@ class Answer:
         cannot be read is not right: a refusal, a redirect, an error, one that broke off or never ended, or another form.
     lost : str or None
         Why no whole answer arrived: ``refused``, ``no such host``, ``TLS`` (no secure connection), ``reset``, ``timed out``,
-        ``broken off`` after its headers, ``unreadable`` headers, ``gateway 503``, or the name of an error of the sender.
+        ``broken off`` after its headers, ``unreadable`` headers, ``gateway 503``, ``gateway 504 at its limit of 15 s``, or
+        the name of an error of the sender.
     label, said : object
         The right answer, and the version's; None when there is none, or it cannot be read.
+    unread : str or None
+        Why the version's answer cannot be read, of a request that it accepted.
     """
 
     request_id: str
@@ -67,6 +68,7 @@ class Answer:
     lost: str | None
     label: Any = None
     said: Any = None
+    unread: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ class Summary:
         causes = ", ".join(f"{count} {cause}" for cause, count in sorted(self.lost.items()))
         text = f"{self.sent:,} requests sent, {self.lost_total:,} lost{f' ({causes})' if causes else ''}"
         text += "".join(f", {said}" for said in map(self._answered_by, _SHOWN) if said)
+        text += "; set timeout= of the cluster, as in LocalCluster(timeout=60)" if any(map(at_limit, self.lost)) else ""
         text += f", {self.unsent:,} more could not be sent" if self.unsent else ""
         text += f"; {1e3 * self.behind_p99:.1f} ms behind schedule at most in 99 %" if self.sent else ""
         return text + ("; THE SENDER WAS OVERLOADED: do not believe its latencies" if self.overloaded else "")

@@ -53,6 +53,11 @@ class Answered(Protocol):
         """What the version answered; None when that cannot be read."""
         ...
 
+    @property
+    def unread(self) -> str | None:
+        """Why an accepted request's answer cannot be read; None when it can, or nobody has tried."""
+        ...
+
 
 class Telemetry(Protocol):
     """Reads what happened to requests, one window at a time."""

@@ -17,6 +17,7 @@ class Answer:
     lost: str | None = None
     label: Any = None
     said: Any = None
+    unread: str | None = None
 
 
 def taken(*answers):
@@ -72,3 +73,42 @@ def test_answers_that_nobody_can_read_are_told():
     assert taken(Answer()).unreadable is None
     assert "no answer of either version to 2 labelled requests" in taken(*[Answer(label=3)] * 2).unreadable
     assert taken(Answer(label=3), Answer(role="canary", label=3, said=7)).unreadable is None
+
+
+NO_LABEL = "no answer at 'label': the body has the keys outputs"
+
+
+def test_why_answers_cannot_be_read_is_told_once():
+    """
+    After twenty of a version, with the most frequent reason; not again when there are more, and again for the other version.
+    """
+    own = taken(*[Answer(label=3, unread=NO_LABEL, role="canary")] * 19, *[Answer(label=3, said=3)] * 40)
+    assert own.news() == []
+    own.take([Answer(label=3, unread="an answer is no JSON", role="canary")] * 2)
+    (said,) = own.news()
+    assert said.startswith(f"21 of 21 labelled answers of canary could not be read, and count as wrong ({NO_LABEL})")
+    own.take([Answer(label=3, unread=NO_LABEL, role="canary")] * 50)
+    assert own.news() == []
+    own.take([Answer(label=3, unread=NO_LABEL)] * 20)
+    (said,) = own.news()
+    assert said.startswith("20 of 60 labelled answers of stable")
+
+
+def test_answers_of_both_versions_that_cannot_be_read_are_told_as_one():
+    """
+    They are no accuracy, and no wrong answers either: one sentence, for both.
+    """
+    own = taken(*[Answer(label=3, unread=NO_LABEL, role=role) for role in ("stable", "canary")] * 20)
+    (said,) = own.news()
+    assert said == own.unreadable
+    assert f"to 40 labelled requests could be read ({NO_LABEL})" in said
+    assert own.news() == []
+
+
+def test_reasons_are_bounded():
+    """
+    A server whose keys differ in each answer does not fill the memory.
+    """
+    own = taken(*[Answer(label=3, unread=f"the body has the keys {number}") for number in range(10_000)])
+    assert len(own._unread["stable"]) <= 51
+    assert "10,000 labelled requests could be read (other reasons)" in own.unreadable

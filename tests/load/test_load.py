@@ -17,7 +17,7 @@ import pytest
 import canarykit as ck
 from canarykit.errors import ClusterError, PlanError
 from canarykit.load import generator
-from canarykit.load.generator import lost_by
+from canarykit.load.causes import broken_off_by, lost_by
 from canarykit.load.limits import MOST_UNDER_WAY, most_under_way
 from canarykit.load.load import per_second
 from canarykit.load.payloads import classes_of, payloads
@@ -122,7 +122,8 @@ def nested(depth):
         {"body": {"x": float("nan")}},
         {"body": 1, "label": float("inf")},
         {"body": {1, 2}},
-        {"body": b"text"},
+        {"body": [b"text"]},
+        {"body": b"text", "label": b"cat"},
         {"body": nested(100_000)},
     ],
 )
@@ -280,6 +281,44 @@ def test_a_server_that_errs_is_not_a_lost_request(status, flags, cause):
     A 5xx of the version is its error rate; a 5xx of the gateway is a lost request.
     """
     assert lost_by(status, flags) == cause
+
+
+@pytest.mark.parametrize(
+    ("status", "flags", "limit", "cause"),
+    [
+        (504, "UT", "15", "gateway 504 at its limit of 15 s"),
+        (504, "DC,UT", "0.5", "gateway 504 at its limit of 0.5 s"),
+        (504, "UT", None, "gateway 504"),
+        (504, "UF", "15", "gateway 504"),
+        (504, "-", "15", None),
+        (504, None, "15", "gateway 504"),
+        (504, "UT", "soon; x=" + "y" * 5000, "gateway 504"),
+        (504, "UT", "nan", "gateway 504"),
+    ],
+    ids=["limit", "two flags", "no limit known", "no connection", "a version's", "another gateway", "a text", "no number"],
+)
+def test_a_504_of_the_gateways_limit_has_a_cause_of_its_own(status, flags, limit, cause):
+    """
+    With the limit, when the gateway says both; a server's own 504 is its answer.
+    """
+    assert lost_by(status, flags, limit=limit) == cause
+
+
+def test_an_answer_that_is_cut_at_the_limit_says_so():
+    """
+    A stream has its headers when the limit ends it: how long it lasted tells.
+    """
+    assert broken_off_by("15", 15.01) == "broken off at the gateway's limit of 15 s"
+    assert broken_off_by("15", 14.9) == broken_off_by(None, 100) == broken_off_by("x", 100) == "broken off"
+
+
+def test_a_summary_says_what_to_do_about_a_limit():
+    """
+    Once, whatever the number of causes.
+    """
+    at_limit = {"gateway 504 at its limit of 15 s": 4, "broken off at the gateway's limit of 15 s": 2}
+    assert str(Summary(lost=at_limit)).count("set timeout= of the cluster") == 1
+    assert "timeout" not in str(Summary(lost={"gateway 504": 4}))
 
 
 def test_an_error_that_no_version_signs_is_the_gateways():
@@ -498,7 +537,7 @@ def test_an_error_of_the_sender_is_a_lost_request(sleepy, monkeypatch, capsys):
     It is named by its class, and the request is not forgotten.
     """
 
-    def broken(status, flags, unsigned):
+    def broken(status, flags, **more):
         raise ZeroDivisionError
 
     monkeypatch.setattr(Sleepy, "SECONDS", 0.01)

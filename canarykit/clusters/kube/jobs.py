@@ -83,7 +83,7 @@ class JobLoad:
     pods : int
         Senders; each sends its share of the rate.
     **options
-        As of `canarykit.load.load.specification`: rate, payloads, shape, duration, timeout, headers, seed.
+        As of `canarykit.load.load.specification`.
 
     Raises
     ------

@@ -131,7 +131,8 @@ def test_results_of_all_senders_are_merged():
     cluster = Cluster([sender(5), sender(3, lost="timed out", first=5)])
     running = load(cluster).start()
     path = "/v2/models/digits/infer"
-    assert running.asked == {"rate": 10.0, "shape": "steady", "duration": None, "seed": 0, "path": path, "pods": 2}
+    plain = {"method": "POST", "rate": 10.0, "shape": "steady", "duration": None, "seed": 0}
+    assert running.asked == {**plain, "path": path, "pods": 2}
     (spec,) = cluster.list("ConfigMap")
     assert json.loads(spec["data"]["spec.json"])["senders"] == 2
     summary = running.stop()
