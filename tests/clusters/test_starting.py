@@ -37,6 +37,7 @@ def steady(*looks, after=5.0):
         ("it speaks HTTP/2", (), True),
         (500, (), False),
         (503, (), False),
+        (400, (), False),
         (425, (), False),
         (429, (), False),
         (None, (), False),
@@ -172,7 +173,7 @@ def test_a_refusal_is_reported_of_whichever_replica_gives_it(begin, impatient):
     assert seconds < 25
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 425, 429])
+@pytest.mark.parametrize("status", [500, 502, 503, 400, 425, 429])
 def test_a_server_that_loads_is_waited_for(begin, impatient, status):
     """
     Longer than the patience with other answers.

@@ -1,7 +1,6 @@
 """Whatever a server starts ends with it: workers in sessions of their own, daemons that forked twice, those deaf to SIGTERM.
 
-On the processes and the supervisor of the local cluster, without a gateway in front; a whole rollout with such servers is in
-``tests/servers``.
+On the processes and the supervisor of the local cluster; one whole rollout, and those of ``tests/servers``, have a gateway too.
 """
 
 import http.client
@@ -16,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
+import canarykit as ck
 from canarykit.clusters.local.processes import Processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to a grandparent")
@@ -295,6 +295,31 @@ def test_servers_that_are_forked_from_one_process_are_kept_too(notes, monkeypatc
         assert processes.status()["b"]["restarts"] == 0
     finally:
         processes.close()
+    assert alive(notes) == []
+
+
+@pytest.mark.real("envoy")
+def test_a_rollout_ends_what_it_no_longer_needs(notes):
+    """
+    On the local cluster: a promotion ends the old stable version with its daemons, retiring the canary those of the canary, and
+    the teardown the rest.
+    """
+    command = ["python", str(notes.parent / "serve.py"), "daemon", "{port}", str(notes)]
+    versions = [ck.Version(name, command=command, ready="/") for name in ("v1", "v2")]
+    cluster = ck.LocalCluster()
+    try:
+        cluster.deploy(ck.Service("forking", *versions))
+        until(lambda: len(alive(notes)) == 8)
+        first = set(alive(notes))
+        cluster.router.apply(ck.TrafficSplit(100))
+        cluster.promote()
+        until(lambda: len(alive(notes)) == 8)
+        cluster.router.apply(ck.TrafficSplit(0))
+        cluster.retire_canary()
+        assert len(alive(notes)) == 4
+        assert not first & set(alive(notes))
+    finally:
+        cluster.teardown()
     assert alive(notes) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import http.client
 import itertools
 import math
@@ -18,8 +19,8 @@ from canarykit.clusters.local.environment import program, thread_limits
 from canarykit.clusters.local.envoy import Envoy, executable
 from canarykit.clusters.local.gateway import TIMEOUT, Endpoint
 from canarykit.clusters.local.processes import Processes
-from canarykit.clusters.local.starting import CRASHES, Replica, wait_ready
-from canarykit.errors import ClusterError, PlanError
+from canarykit.clusters.local.starting import CRASHES, Replica, ended_after_ready, wait_ready
+from canarykit.errors import ClusterError, PlanError, RoutingError
 from canarykit.load import Load
 from canarykit.masking import masked
 from canarykit.model import ROLES, Role, Service, Version
@@ -48,7 +49,7 @@ class LocalCluster:
     ready_within : float
         Seconds that a version may take until it is ready. What waiting does not mend is reported before: a status such as 404
         or 401 on its ready path, or another port, that stays the same for a sixth of this time (at least 5 s) in which the
-        server hardly works. 5xx, 425 and 429 mean that it loads.
+        server hardly works. 5xx, 400, 425 and 429 mean that it loads.
     timeout : float or str
         After how long the gateway ends a request with a 504: seconds, or ``"2min"``. The whole answer counts, also of a
         stream.
@@ -104,7 +105,7 @@ class LocalCluster:
         self._wait_ready(replica for role in ROLES for replica in begun[role])
         for role in ROLES:
             self._replicas[role] = begun[role]
-            self._envoy.set_endpoints(role, [replica.endpoint for replica in begun[role]])
+            self._route(role, begun[role])
         self._router = EnvoyRouter(self._envoy)
         self._telemetry = EnvoyTelemetry(
             self._envoy.access_log,
@@ -171,15 +172,16 @@ class LocalCluster:
     def promote(self) -> None:
         """Replace stable's replicas by ones of the canary's version; the canary has all traffic meanwhile."""
         service = self._deployed
-        begun = self._start("stable", service.canary)
+        old, begun = self._replicas["stable"], self._start("stable", service.canary)
         try:
             self._wait_ready(begun)
-        except ClusterError:
+            self._swap("stable", old, begun)
+        except (ClusterError, RoutingError):
+            with contextlib.suppress(RoutingError):
+                self._route("stable", old)
             for replica in begun:
                 self._running.stop(replica.endpoint.instance, 1.0)
             raise
-        old = self._replicas["stable"]
-        self._swap("stable", old, begun)
         self._service = replace(service, stable=service.canary)
 
     @property
@@ -282,15 +284,22 @@ class LocalCluster:
 
     def _swap(self, role: Role, old: list[Replica], new: list[Replica]) -> None:
         """Move a version to new replicas; the old ones finish what they have before they end."""
-        gateway = self._gateway
-        arriving = [replica.endpoint for replica in new]
-        leaving = [replace(replica.endpoint, draining=True) for replica in old]
-        gateway.set_endpoints(role, [*arriving, *leaving])
-        gateway.wait_drained(role, [endpoint.port for endpoint in leaving], _DRAIN)
-        gateway.set_endpoints(role, arriving)
+        leaving = [replace(replica, endpoint=replace(replica.endpoint, draining=True)) for replica in old]
+        self._route(role, [*new, *leaving])
+        self._gateway.wait_drained(role, [replica.endpoint.port for replica in old], _DRAIN)
+        self._route(role, new)
         self._replicas[role] = new
-        for endpoint in leaving:
-            self._running.stop(endpoint.instance, _DRAIN)
+        for replica in old:
+            self._running.stop(replica.endpoint.instance, _DRAIN)
+
+    def _route(self, role: Role, replicas: Sequence[Replica]) -> None:
+        """Have the gateway use just these replicas for a version."""
+        try:
+            self._gateway.set_endpoints(role, [replica.endpoint for replica in replicas])
+        except RoutingError as error:
+            if ended := ended_after_ready(self._running, replicas):
+                raise ClusterError(ended) from error
+            raise
 
 
 def _get(port: int, path: str, headers: dict[str, str] | None = None) -> int | None:

@@ -1,7 +1,7 @@
 """Whether a server is ready, will be, or never will: the rule, without a clock or a socket.
 
 - 200 is ready, also when it comes as the limit ends.
-- 5xx, 425 and 429 mean that the server loads: wait until the limit.
+- 5xx, 400, 425 and 429 mean that the server loads: wait until the limit. (MLServer and Triton answer 400 until then.)
 - Another status (404, 401, a redirect), another protocol, or other ports than the one that was given, may be so for a moment
   while a server starts. They are reported once they are *steady*: the same for `patience` seconds, in which the server
   used less than a fifth of one processor. A server that reads a large model works harder than that.
@@ -19,7 +19,7 @@ __all__ = ["Look", "Steadiness", "patience"]
 _SHORTEST = 5.0
 _SHARE = 1 / 6
 _IDLE = 0.2
-_LOADING = (425, 429)
+_LOADING = (400, 425, 429)
 _REACHED = ("127.0.0.1", "0.0.0.0", "::")
 """Addresses of which one must be listened on, so that 127.0.0.1 is answered."""
 

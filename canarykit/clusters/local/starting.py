@@ -18,7 +18,7 @@ from canarykit.clusters.local.readiness import Look, Steadiness, patience
 from canarykit.errors import ClusterError
 from canarykit.model import Protocol, Version
 
-__all__ = ["CRASHES", "Replica", "wait_ready"]
+__all__ = ["CRASHES", "Replica", "ended_after_ready", "wait_ready"]
 
 CRASHES = 3
 """A version whose replicas ended this often by themselves is in trouble."""
@@ -106,6 +106,19 @@ def wait_ready(processes: Processes, replicas: Iterable[Replica], protocol: Prot
                 raise ClusterError(_not_ready(processes, watch, status, seconds))
         if waiting:
             time.sleep(min(_LONGEST, max(_SHORTEST, (time.monotonic() - begun) / 50)))
+
+
+def ended_after_ready(processes: Processes, replicas: Iterable[Replica]) -> str | None:
+    """Say which replica was ready and has ended by itself since: some servers answer 200 before they load their model."""
+    status = processes.status()
+    for replica in replicas:
+        name = replica.endpoint.instance
+        if times := status[name]["restarts"]:
+            return (
+                f"{name} (version {replica.endpoint.version!r}) answered 200 to {replica.ready} and then ended by itself, "
+                f"{times} times so far, last {_ending(status[name]['last_code'])}; its log ends with:\n{processes.log(name)}"
+            )
+    return None
 
 
 def _not_ready(processes: Processes, watch: _Watch, status: Mapping[str, Mapping[str, Any]], seconds: float) -> str:
