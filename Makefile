@@ -6,7 +6,9 @@ PYTEST_OPTIONS ?= -q -n 2 --dist loadfile
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-cluster kind lab screenshots lint bench clean
+SERVERS := .venv-servers
+
+.PHONY: demo test servers test-cluster kind lab screenshots lint bench clean
 
 $(READY): pyproject.toml
 	@echo "setting up .venv: this takes a minute or two, once"
@@ -23,6 +25,17 @@ demo: $(READY) ## A whole rollout with real traffic; CANARY=good, slow, failing,
 
 test: $(READY) ## All tests
 	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+servers: $(SERVERS)/others/.ready $(SERVERS)/bentoml/.ready ## Model servers that others built, for tests/servers
+
+$(SERVERS)/%/.ready: tests/servers/%.txt
+	@echo "setting up $(@D): this takes a minute, once"
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv venv --quiet --allow-existing $(@D) && uv pip install --quiet --python $(@D)/bin/python -r $<; \
+	else \
+	  $(PYTHON) -m venv $(@D) && $(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<; \
+	fi
+	@touch $@
 
 test-cluster: $(READY) ## The tests that need a cluster, on the one that KUBECONFIG names
 	@CANARYKIT_REQUIRE="cluster gateway" $(BIN)/python -m pytest tests/cluster tests/deploy $(PYTEST_OPTIONS)
@@ -43,4 +56,4 @@ bench: $(READY) ## The figures of the README, in about an hour; benchmarks/kube_
 	@for script in $(filter-out benchmarks/kube_shift.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean: ## Remove what the other targets made
-	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv $(SERVERS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from canarykit.errors import PlanError
 from canarykit.masking import masked
+from canarykit.placeholders import malformed
 
 __all__ = [
     "AT_LIMIT",
@@ -150,14 +151,19 @@ class Version:
         A fitted scikit-learn estimator, or a ``.skops`` file that holds one. It is served over the
         Open Inference Protocol by the kit's own server.
     command : sequence of str, optional
-        A server of your own. ``{port}`` stands for the port it must listen on, which is also in the
-        environment as ``PORT``; it must listen on 127.0.0.1 or on all addresses.
+        A server of your own, which stays in the foreground and listens on 127.0.0.1 or on all addresses. ``{port}`` stands for
+        the port on which it must listen, ``{port:NAME}`` for a further port of its own (metrics, gRPC); both may also stand in
+        values of `env`. They are in its environment as ``PORT`` and ``PORT_NAME`` (in capitals, with _ for -), unless `env`
+        sets these. ``python`` and ``python3`` are the interpreter of the notebook's kernel, and other programs are
+        taken from the interpreter's folder when they are there; write a path to run another one.
     image : str, optional
         A container image, for clusters that run containers.
     ready : str
         Path that answers 200 when the version can serve.
     env : mapping of str to str
-        Environment of the server, added to the service's own.
+        Environment of the server, added to the service's own. On the local cluster, servers share the processors:
+        ``OMP_NUM_THREADS``, ``OPENBLAS_NUM_THREADS`` and ``MKL_NUM_THREADS`` are 1 there, unless you set them here or in the
+        notebook's environment. If you set ``OMP_NUM_THREADS``, the others are left alone: these libraries follow it.
     trusted : sequence of str
         Full names of types in the model file that may be loaded although they are not scikit-learn's.
     protocol : {"http", "h2c"}
@@ -167,7 +173,7 @@ class Version:
     Raises
     ------
     PlanError
-        Not exactly one of ``model``, ``command`` and ``image`` is given, ``command`` has no ``{port}``, ``env`` has a name that
+        Not exactly one of ``model``, ``command`` and ``image`` is given, a command has no ``{port}``, ``env`` has a name that
         is none or a value that is not text, or there is no such protocol.
     """
 
@@ -189,14 +195,23 @@ class Version:
             )
         if isinstance(self.command, str):
             raise PlanError(f"command of version {self.name!r} must be a list of words, not one string")
-        if self.command is not None and not any("{port}" in word for word in self.command):
-            raise PlanError(
-                f"command of version {self.name!r} has no {{port}}: put it where your server takes its port, "
-                'for example ["python", "serve.py", "--port", "{port}"]'
-            )
+        _check_env(self.env, f"version {self.name!r}")
+        if self.command is not None:
+            if not self.command or not all(isinstance(word, str) for word in self.command):
+                raise PlanError(f"command of version {self.name!r} must be a list of words, each of them text")
+            places = [*self.command, *self.env.values()]
+            if not any("{port}" in place for place in places):
+                raise PlanError(
+                    f"command of version {self.name!r} has no {{port}}: put it where your server takes its port, "
+                    'for example ["python", "serve.py", "--port", "{port}"], or into a value of env='
+                )
+            if wrong := malformed(places):
+                raise PlanError(
+                    f"{wrong} of version {self.name!r} names no port: a name has letters, digits, - and _, and begins with a "
+                    "letter, as in {port:metrics}"
+                )
         if not self.ready.startswith("/"):
             raise PlanError(f"ready of version {self.name!r} must be a path such as /healthz, not {self.ready!r}")
-        _check_env(self.env, f"version {self.name!r}")
         if self.protocol not in get_args(Protocol):
             known = ' and "h2c" (HTTP/2 without TLS)'
             raise PlanError(f'protocol of version {self.name!r} must be one of "http" (HTTP/1.1){known}, not {self.protocol!r}')

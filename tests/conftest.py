@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import os
 import shutil
+from pathlib import Path
 
 import chromium
 import cluster_parts as parts
@@ -16,6 +17,8 @@ from canarykit.metrics import latency_cells
 from canarykit.model import TrafficSplit, Window
 from canarykit.testing import SimulatedCluster
 
+ROOT = Path(__file__).parent.parent
+
 # Machines that run tests are small and noisy: nothing here is timed.
 settings.register_profile("canarykit", deadline=None)
 settings.load_profile("canarykit")
@@ -24,6 +27,11 @@ settings.load_profile("canarykit")
 def _browser():
     """Chromium, what drives it, and what looks for barriers in its pages."""
     return chromium.path() and all(map(importlib.util.find_spec, ("playwright", "axe_playwright_python")))
+
+
+def _servers():
+    """Model servers that others built, each set in an environment of its own."""
+    return all((ROOT / ".venv-servers" / name / ".ready").exists() for name in ("others", "bentoml"))
 
 
 _HOW = {
@@ -37,6 +45,7 @@ _HOW = {
     "ingress-nginx": (parts.ingress, "set CANARYKIT_INGRESS_URL to a controller of Ingress class nginx"),
     "istio": (parts.istio, "set CANARYKIT_ISTIO_URL to an Istio gateway with the label istio: gateway"),
     "kserve": (parts.kserve, "install KServe, or the definition of its InferenceService alone"),
+    "servers": (_servers, "make servers"),
     "pulumi": (lambda: importlib.util.find_spec("pulumi_kubernetes"), "pip install 'canarykit[pulumi]'"),
 }
 

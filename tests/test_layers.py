@@ -12,9 +12,10 @@ PACKAGE = Path(__file__).parent.parent / "canarykit"
 # Room -> rooms of the package that it may import, beside errors and model, which all may.
 ALLOWED = {
     "errors": {"masking"},
-    "model": {"masking"},
+    "model": {"masking", "placeholders"},
     "statuses": set(),
     "masking": set(),
+    "placeholders": set(),
     "wire": set(),
     "encodings": set(),
     "interrupts": set(),
@@ -30,7 +31,7 @@ ALLOWED = {
     "telemetry": {"metrics", "statuses", "wire"},
     "serving": {"encodings", "metrics", "wire"},
     "load": {"encodings", "masking", "metrics", "statuses", "wire", "serving"},
-    "clusters": {"routers", "telemetry", "load", "serving", "masking", "plan", "statuses", "wire", "testing"},
+    "clusters": {"routers", "telemetry", "load", "serving", "masking", "plan", "statuses", "wire", "testing", "placeholders"},
     "testing": {"masking", "metrics", "load", "routers", "telemetry"},
     "counts": {"analysis", "metrics"},
     "bins": {"analysis"},

@@ -17,7 +17,8 @@ def connect(where: str = "local", *, scenario: str = "good") -> Cluster:
     Parameters
     ----------
     where : str
-        ``"local"``: processes of this machine behind an Envoy. ``"simulated"``, ``"simulated:slow"`` or
+        ``"local"``: processes of this machine behind an Envoy; ``"local?ready_within=300"`` gives options of
+        `canarykit.clusters.local.LocalCluster`. ``"simulated"``, ``"simulated:slow"`` or
         ``"simulated:slow?seed=3"``: random numbers, in seconds, for teaching (`canarykit.testing.SCENARIOS`).
         ``"kube:CONTEXT/NAMESPACE"``: a Kubernetes cluster; context and namespace may be left out. Options
         follow a question mark, ``"kube:prod/ai-services?gateway=infra/web&adopt=true&lease=30"``: those of `KubeCluster` and of
@@ -44,10 +45,10 @@ def connect(where: str = "local", *, scenario: str = "good") -> Cluster:
 
 
 def _connected(where: str, scenario: str) -> Cluster:
-    if where == "local":
-        from canarykit.clusters.local.cluster import LocalCluster
+    if re.match(r"local(?![^?])", where):
+        from canarykit.clusters.local.address import from_address as local
 
-        return LocalCluster()
+        return local(where)
     if re.match(r"simulated(?![^:?])", where):
         from canarykit.testing import from_address as simulated
 

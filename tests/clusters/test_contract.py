@@ -253,6 +253,10 @@ def test_an_address_names_scenario_and_seed():
     "where",
     [
         "http://me:s3cret@host",
+        "local:http://me:s3cret@host",
+        "local?token=s3cret",
+        "local?ready_within=s3cret",
+        "local?http://me:s3cret@host&s3cret=1",
         "simulated?token=s3cret",
         "simulated:http://me:s3cret@host",
         "simulated:good?seed=1&prometheus=http%3A%2F%2Fme%3As3cret%40host",

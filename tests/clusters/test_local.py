@@ -455,6 +455,48 @@ def test_a_port_that_is_taken_is_said_by_the_server_that_wanted_it(tmp_path):
             LocalCluster(ready_within=5.0).deploy(ck.Service("mine", version, version, replicas=1))
 
 
+ENDING = """
+import http.server, os, pathlib, sys
+notes = pathlib.Path(NOTES)
+if (notes / sys.argv[2]).exists():
+    raise SystemExit("the model is broken")
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.send_header("content-length", "2"); self.end_headers(); self.wfile.write(b"ok")
+        if (notes / "broken").exists():
+            (notes / sys.argv[2]).touch()
+            os._exit(3)
+    do_POST = do_GET
+    def log_message(self, *args): pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()
+"""
+"""Once there is a file "broken", a replica answers its next request and ends, and each later start of it fails."""
+
+
+@pytest.mark.slow
+def test_a_server_that_ends_after_it_was_ready_is_the_cause(tmp_path):
+    """
+    Not the gateway, which does not use it. When a promotion fails like this, stable is what it was.
+    """
+    ending = own(tmp_path, ENDING.replace("NOTES", repr(str(tmp_path))), name="ending")
+    said = r"answered 200 to /healthz and then ended by itself.*the model is broken"
+    cluster = LocalCluster()
+    try:
+        cluster.deploy(ck.Service("mine", own(tmp_path), ending, replicas=1))
+        cluster.router.apply(ck.TrafficSplit(100))
+        (tmp_path / "broken").touch()
+        with pytest.raises(ClusterError, match=rf"(?s)stable-1 \(version 'ending'\) {said}"):
+            cluster.promote()
+        cluster.router.apply(ck.TrafficSplit(0))
+        assert ask(cluster, path="/")[0].getheader(VERSION_HEADER) == "own"
+        assert [replica.instance for replica in cluster.replicas("stable")] == ["stable-0"]
+        assert "stable-1" not in cluster._processes.status()
+    finally:
+        cluster.teardown()
+    with pytest.raises(ClusterError, match=rf"(?s)stable-2 \(version 'ending'\) {said}"):
+        cluster.deploy(ck.Service("mine", ending, own(tmp_path), replicas=1))
+
+
 def test_models_that_do_not_load_are_refused_before_anything_listens(tmp_path, models):
     """
     A file that is none, and an image where no containers run.

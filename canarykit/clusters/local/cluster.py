@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import http.client
 import itertools
 import math
+import os
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from canarykit.clusters.base import SystemClock
+from canarykit.clusters.local.environment import program, thread_limits
 from canarykit.clusters.local.envoy import Envoy, executable
 from canarykit.clusters.local.gateway import TIMEOUT, Endpoint
-from canarykit.clusters.local.probe import probe
-from canarykit.clusters.local.processes import ONE_THREAD, Processes
-from canarykit.errors import ClusterError, PlanError
+from canarykit.clusters.local.processes import Processes
+from canarykit.clusters.local.starting import CRASHES, Replica, ended_after_ready, wait_ready
+from canarykit.errors import ClusterError, PlanError, RoutingError
 from canarykit.load import Load
 from canarykit.masking import masked
 from canarykit.model import ROLES, Role, Service, Version
+from canarykit.placeholders import port_names
 from canarykit.plan import seconds
 from canarykit.routers.envoy import EnvoyRouter
 from canarykit.serving import storage
@@ -31,28 +34,22 @@ from canarykit.wire import ROLE_HEADER
 
 __all__ = ["LocalCluster"]
 
-CRASHES = 3
-"""A version whose replicas ended this often by themselves is in trouble."""
-
 _SERVER = "canarykit.serving"
 _DRAIN = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Replica:
-    endpoint: Endpoint
-    ready: str
 
 
 class LocalCluster:
     """Versions as processes of this machine behind an Envoy; all on the loopback address.
 
-    All of it ends with the process that made it, however that ends.
+    All of it ends with the process that made it, however that ends: also the workers and daemons that a server starts, whatever
+    sessions they begin. That holds on Linux; elsewhere, what left its server's process group may go on.
 
     Parameters
     ----------
     ready_within : float
-        Seconds that a version may take until it is ready.
+        Seconds that a version may take until it is ready. What waiting does not mend is reported before: a status such as 404
+        or 401 on its ready path, or another port, that stays the same for a sixth of this time (at least 5 s) in which the
+        server hardly works. 5xx, 400, 425 and 429 mean that it loads.
     timeout : float or str
         After how long the gateway ends a request with a 504: seconds, or ``"2min"``. The whole answer counts, also of a
         stream.
@@ -60,7 +57,7 @@ class LocalCluster:
     Raises
     ------
     PlanError
-        The timeout is none.
+        The timeout, or `ready_within`, is none.
     ClusterError
         There is no Envoy for this platform.
     """
@@ -70,10 +67,12 @@ class LocalCluster:
 
     def __init__(self, *, ready_within: float = 60.0, timeout: float | str = TIMEOUT) -> None:
         self.timeout = _limit(timeout)
+        if isinstance(ready_within, bool) or not isinstance(ready_within, int | float) or not 0 < ready_within < math.inf:
+            raise PlanError(f"ready_within= of a local cluster is a number of seconds above 0, not {ready_within!r}")
         executable()
         self._ready_within = ready_within
         self._numbers = {role: itertools.count() for role in ROLES}
-        self._replicas: dict[Role, list[_Replica]] = {role: [] for role in ROLES}
+        self._replicas: dict[Role, list[Replica]] = {role: [] for role in ROLES}
         self._processes: Processes | None = None
         self._service: Service | None = None
         self._envoy: Envoy | None = None
@@ -103,11 +102,10 @@ class LocalCluster:
         how: dict[str, Any] = {"timeout": self.timeout, "protocol": service.stable.protocol}
         self._envoy = Envoy(self._running, {role: service.version(role).ready for role in ROLES}, **how)
         self._envoy.wait_ready()
-        for role in ROLES:
-            self._wait_ready(begun[role])
+        self._wait_ready(replica for role in ROLES for replica in begun[role])
         for role in ROLES:
             self._replicas[role] = begun[role]
-            self._envoy.set_endpoints(role, [replica.endpoint for replica in begun[role]])
+            self._route(role, begun[role])
         self._router = EnvoyRouter(self._envoy)
         self._telemetry = EnvoyTelemetry(
             self._envoy.access_log,
@@ -174,15 +172,16 @@ class LocalCluster:
     def promote(self) -> None:
         """Replace stable's replicas by ones of the canary's version; the canary has all traffic meanwhile."""
         service = self._deployed
-        begun = self._start("stable", service.canary)
+        old, begun = self._replicas["stable"], self._start("stable", service.canary)
         try:
             self._wait_ready(begun)
-        except ClusterError:
+            self._swap("stable", old, begun)
+        except (ClusterError, RoutingError):
+            with contextlib.suppress(RoutingError):
+                self._route("stable", old)
             for replica in begun:
                 self._running.stop(replica.endpoint.instance, 1.0)
             raise
-        old = self._replicas["stable"]
-        self._swap("stable", old, begun)
         self._service = replace(service, stable=service.canary)
 
     @property
@@ -249,15 +248,17 @@ class LocalCluster:
             raise ClusterError("nothing runs here: deploy a service first")
         return self._service
 
-    def _start(self, role: Role, version: Version) -> list[_Replica]:
+    def _start(self, role: Role, version: Version) -> list[Replica]:
         """Start as many replicas as the service asks for, without waiting."""
         argv, listen, prefork = self._command(role, version)
-        env = {**ONE_THREAD, **self._deployed.env, **version.env}
+        env = {**self._deployed.env, **version.env}
+        env = {**thread_limits({**os.environ, **env}), **env}
+        ports = port_names([*argv, *env.values()]) if listen == "port" else []
         begun = []
         for _ in range(self._deployed.replicas):
             name = f"{role}-{next(self._numbers[role])}"
-            facts = self._running.start(name, argv, env=env, listen=listen, prefork=prefork, restart=True)
-            begun.append(_Replica(Endpoint(name, version.name, facts["port"]), version.ready))
+            facts = self._running.start(name, argv, env=env, listen=listen, ports=ports, prefork=prefork, restart=True)
+            begun.append(Replica(Endpoint(name, version.name, facts["port"]), version))
         return begun
 
     def _fault_file(self, role: Role) -> Path:
@@ -266,7 +267,7 @@ class LocalCluster:
     def _command(self, role: Role, version: Version) -> tuple[list[str], Literal["fd", "port"], bool]:
         """How to start a version: words, what it listens on, and whether it can be forked."""
         if version.command is not None:
-            return list(version.command), "port", False
+            return program(version.command), "port", False
         model, trusted = self._model_file(version)
         words = ["--model", str(model), "--name", self._deployed.name, "--version", version.name, "--fd", "{fd}"]
         words += ["--fault-file", str(self._fault_file(role))]
@@ -288,46 +289,28 @@ class LocalCluster:
         # The file was written here a moment ago from a live object: its types are the user's own.
         return path, storage.types_in(path)
 
-    def _wait_ready(self, replicas: Iterable[_Replica], within: float | None = None) -> None:
+    def _wait_ready(self, replicas: Iterable[Replica], within: float | None = None) -> None:
         """Wait until each replica answers 200 on its ready path."""
-        bound = self._ready_within if within is None else within
-        end = time.monotonic() + bound
-        for replica in replicas:
-            name, answer = replica.endpoint.instance, None
-            while answer != 200:
-                answer = probe(replica.endpoint.port, replica.ready, self._deployed.stable.protocol)
-                state = self._running.status()[name]
-                if state["restarts"] >= CRASHES or time.monotonic() > end:
-                    raise ClusterError(self._not_ready(replica, answer, state["restarts"], state["last_code"], bound))
-                if answer != 200:
-                    time.sleep(0.02)
+        wait_ready(self._running, replicas, self._deployed.stable.protocol, self._ready_within if within is None else within)
 
-    def _not_ready(self, replica: _Replica, answer: int | str | None, restarts: int, code: int | None, bound: float) -> str:
-        name = replica.endpoint.instance
-        if restarts >= CRASHES:
-            what = f"ended {restarts} times by itself, last with exit code {code}"
-        elif answer is None:
-            what = f"does not listen on 127.0.0.1:{replica.endpoint.port} after {bound:g} s"
-        elif isinstance(answer, str):
-            what = f"is not ready after {bound:g} s: {answer}"
-        else:
-            what = f"answers {answer} to {replica.ready} after {bound:g} s"
-        return (
-            f"{name} (version {replica.endpoint.version!r}) {what}; its log ends with:\n{self._running.log(name)}\n"
-            "Check its command=, model= or ready=."
-        )
-
-    def _swap(self, role: Role, old: list[_Replica], new: list[_Replica]) -> None:
+    def _swap(self, role: Role, old: list[Replica], new: list[Replica]) -> None:
         """Move a version to new replicas; the old ones finish what they have before they end."""
-        gateway = self._gateway
-        arriving = [replica.endpoint for replica in new]
-        leaving = [replace(replica.endpoint, draining=True) for replica in old]
-        gateway.set_endpoints(role, [*arriving, *leaving])
-        gateway.wait_drained(role, [endpoint.port for endpoint in leaving], _DRAIN)
-        gateway.set_endpoints(role, arriving)
+        leaving = [replace(replica, endpoint=replace(replica.endpoint, draining=True)) for replica in old]
+        self._route(role, [*new, *leaving])
+        self._gateway.wait_drained(role, [replica.endpoint.port for replica in old], _DRAIN)
+        self._route(role, new)
         self._replicas[role] = new
-        for endpoint in leaving:
-            self._running.stop(endpoint.instance, _DRAIN)
+        for replica in old:
+            self._running.stop(replica.endpoint.instance, _DRAIN)
+
+    def _route(self, role: Role, replicas: Sequence[Replica]) -> None:
+        """Have the gateway use just these replicas for a version."""
+        try:
+            self._gateway.set_endpoints(role, [replica.endpoint for replica in replicas])
+        except RoutingError as error:
+            if ended := ended_after_ready(self._running, replicas):
+                raise ClusterError(ended) from error
+            raise
 
 
 def _get(port: int, path: str, headers: dict[str, str] | None = None) -> int | None:

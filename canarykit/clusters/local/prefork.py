@@ -4,9 +4,9 @@ Importing scikit-learn takes seconds of a processor; four replicas that each did
 five seconds on two cores, and a crashed one not back for three. This process imports once and then forks: each
 replica is a process of its own, up in milliseconds.
 
-It speaks with the supervisor over a Unix socket, one JSON object a line. Asked
-``{"argv": [...], "log": path}`` with a listening socket attached, it forks a child that calls ``main(argv)``
-with ``{fd}`` replaced, and answers ``{"pid": …}``. When a child ends it says ``{"exited": pid, "code": …}``.
+It speaks with the supervisor over a Unix socket, one JSON object a line. Asked ``{"argv": [...], "log": path}`` with a
+listening socket and the control socket of a keeper attached, it forks a keeper, whose server calls ``main(argv)`` with
+``{fd}`` replaced, and answers ``{"keeper": pid}``. All else is between the keeper and the supervisor.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import select
 import signal
 import socket
 import sys
 import traceback
 from typing import Any, NoReturn
 
+from canarykit.clusters.local.keeper import close_others, fork_keeper
 from canarykit.clusters.local.mortal import die_with_parent
 
 __all__ = ["main"]
@@ -40,62 +40,45 @@ def main(arguments: list[str]) -> int:
     if preload is not None:
         preload()
     channel = socket.socket(fileno=int(number))
-    wake, signalled = os.pipe()
-    os.set_blocking(signalled, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
-    while True:
-        readable = select.select([channel.fileno(), wake], [], [])[0]
-        if wake in readable:
-            os.read(wake, 4096)
-            _report_ended(channel)
-        if channel.fileno() in readable and not _serve(channel, module, close=(wake, signalled)):
-            return 0
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers that end need nobody to wait for them
+    while _serve(channel, module):
+        pass
+    return 0
 
 
-def _report_ended(channel: socket.socket) -> None:
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if not pid:
-            return
-        _say(channel, {"exited": pid, "code": os.waitstatus_to_exitcode(status)})
-
-
-def _serve(channel: socket.socket, module: Any, close: tuple[int, ...]) -> bool:
+def _serve(channel: socket.socket, module: Any) -> bool:
     """Answer one request; False when the supervisor is gone."""
     # The supervisor sends one request and waits for its answer, so one message is one line.
-    line, descriptors, _, _ = socket.recv_fds(channel, 1 << 20, 1)
+    line, descriptors, _, _ = socket.recv_fds(channel, 1 << 20, 2)
     if not line:
         return False
     request = json.loads(line)
-    (listener,) = descriptors
-    parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        channel.close()
-        for descriptor in close:
-            os.close(descriptor)
-        _become(module, request, listener, parent)
+    listener, number = descriptors
+    with socket.socket(fileno=number) as control:
+        keeper = fork_keeper(control, request["log"], lambda: _fork(module, request["argv"], listener), keep=(listener,))
     os.close(listener)
-    _say(channel, {"pid": pid})
+    channel.sendall(json.dumps({"keeper": keeper}).encode() + b"\n")
     return True
 
 
-def _become(module: Any, request: dict[str, Any], listener: int, parent: int) -> NoReturn:
-    """Be the replica: a session, a log and signal handling of its own."""
+def _fork(module: Any, argv: list[str], listener: int) -> int:
+    keeper = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _become_server(module, argv, listener, keeper)
+    return pid
+
+
+def _become_server(module: Any, argv: list[str], listener: int, keeper: int) -> NoReturn:
+    """Be the server: a session and signal handling of its own."""
     code = 1
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
-        die_with_parent(parent)
-        log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        code = module.main([word.replace("{fd}", str(listener)) for word in request["argv"]]) or 0
+        die_with_parent(keeper)
+        close_others({0, 1, 2, listener})
+        code = module.main([word.replace("{fd}", str(listener)) for word in argv]) or 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException:
@@ -104,10 +87,6 @@ def _become(module: Any, request: dict[str, Any], listener: int, parent: int) ->
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-def _say(channel: socket.socket, message: dict[str, Any]) -> None:
-    channel.sendall(json.dumps(message).encode() + b"\n")
 
 
 if __name__ == "__main__":

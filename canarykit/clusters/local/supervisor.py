@@ -1,21 +1,22 @@
 """The process that owns all others, and takes them along when the notebook's kernel ends.
 
 It reads one JSON object a line from its standard input and answers on its standard output. When the input closes
-or its parent is gone, the kernel has died: it kills what it started, removes its folder and ends. It is a process
-of its own because a killed kernel runs no clean-up.
+or its parent is gone, the kernel has died: it ends what it started, removes its folder and ends. It is a process
+of its own because a killed kernel runs no clean-up. When it is killed itself, the keepers (`canarykit.clusters.local.keeper`)
+notice and end what they keep.
 
-===========  ======================================================================  =========================
-``do``       takes                                                                   answers
-===========  ======================================================================  =========================
-``reserve``  name                                                                    port
-``start``    name, argv, env, listen (``fd``, ``port`` or none), prefork, restart    pid, port
-``stop``     name, grace (seconds)                                                   code
-``status``                                                                           children
+===========  =============================================================================  ======================
+``do``       takes                                                                          answers
+===========  =============================================================================  ======================
+``reserve``  name                                                                           port
+``start``    name, argv, env, listen (``fd``, ``port`` or none), ports, prefork, restart    pid, port, ports
+``stop``     name, grace (seconds)                                                          code
+``status``                                                                                  children
 ``quit``
-===========  ======================================================================  =========================
+===========  =============================================================================  ======================
 
-``{fd}`` and ``{port}`` in argv are replaced. Sockets are made here, so that a port is never lost between choosing
-it and listening on it, and a restarted replica keeps its port.
+``{fd}`` in argv, and ``{port}`` and ``{port:NAME}`` in argv and in values of env, are replaced. Sockets are made here, so that
+a port is never lost between choosing it and listening on it, and a restarted replica keeps its ports.
 """
 
 from __future__ import annotations
@@ -33,12 +34,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from canarykit.clusters.local.mortal import die_with_parent
+from canarykit.clusters.local.descendants import children, descendants
+from canarykit.clusters.local.kept import Kept, Nursery, start_command
+from canarykit.clusters.local.mortal import adopt_orphans
+from canarykit.placeholders import filled, port_variables
 
 __all__ = ["main"]
 
 PARENT_POLL = 0.2
 BACKOFF, BACKOFF_MOST, STEADY_AFTER = 0.1, 5.0, 30.0
+END_GRACE = 3.0
+"""Seconds that servers have after SIGTERM when all is torn down."""
+
+KILL_WITHIN = 5.0
 
 
 @dataclass
@@ -52,7 +60,8 @@ class Child:
     prefork: bool
     restart: bool
     listener: socket.socket | None
-    pid: int = 0
+    named: dict[str, socket.socket] = field(default_factory=dict)
+    kept: Kept | None = None
     began: float = 0.0
     restarts: int = 0
     quick_deaths: int = 0
@@ -65,84 +74,23 @@ class Child:
         return None if self.listener is None else int(self.listener.getsockname()[1])
 
     @property
+    def ports(self) -> dict[str, int]:
+        return {name: int(reserved.getsockname()[1]) for name, reserved in self.named.items()}
+
+    @property
     def running(self) -> bool:
-        return self.pid != 0
+        return self.kept is not None and self.kept.pid != 0
 
     def facts(self) -> dict[str, Any]:
         return {
-            "pid": self.pid,
+            "pid": self.kept.pid if self.kept else 0,
+            "keeper": self.kept.keeper if self.kept else 0,
             "port": self.port,
+            "ports": self.ports,
             "running": self.running,
             "restarts": self.restarts,
             "last_code": self.last_code,
         }
-
-
-class Nursery:
-    """Our end of `canarykit.clusters.local.prefork`."""
-
-    def __init__(self, module: str, log: Path) -> None:
-        self._module, self._log = module, log
-        self._writer: socket.socket | None = None
-        self._kept: asyncio.StreamWriter | None = None
-        self._process: asyncio.subprocess.Process | None = None
-        self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._lock = asyncio.Lock()
-        self._children: dict[int, asyncio.Future[int]] = {}
-        self._reading: asyncio.Task[None] | None = None
-
-    async def fork(self, child: Child) -> int:
-        """Fork a child; return its pid."""
-        async with self._lock:
-            if self._process is None or self._process.returncode is not None:
-                await self._begin()
-            assert self._writer is not None and child.listener is not None
-            request = json.dumps({"argv": child.argv, "log": str(child.log)}).encode()
-            socket.send_fds(self._writer, [request], [child.listener.fileno()])
-            answer = await self._answers.get()
-            if "pid" not in answer:
-                raise RuntimeError(f"the process that forks replicas ended:\n{self._log.read_text()[-2000:]}")
-            return int(answer["pid"])
-
-    async def wait(self, pid: int) -> int:
-        """Wait for a forked child; return its exit code, negative for a signal."""
-        return await self._children.setdefault(pid, asyncio.get_running_loop().create_future())
-
-    async def _begin(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs, self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "canarykit.clusters.local.prefork", self._module, str(theirs.fileno())),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=_mortal(),
-            )
-        self._writer = ours
-        # The writer must be kept although nothing is written to it: a forgotten one closes the connection.
-        reader, self._kept = await asyncio.open_connection(sock=ours.dup())
-        self._reading = asyncio.create_task(self._read(reader))
-
-    async def _read(self, reader: asyncio.StreamReader) -> None:
-        while line := await reader.readline():
-            message = json.loads(line)
-            if "exited" in message:
-                pid = message["exited"]
-                future = self._children.setdefault(pid, asyncio.get_running_loop().create_future())
-                if not future.done():
-                    future.set_result(message["code"])
-            else:
-                self._answers.put_nowait(message)
-        for future in self._children.values():
-            if not future.done():
-                future.set_result(-signal.SIGKILL)
-        self._answers.put_nowait({})
-
-    @property
-    def pid(self) -> int | None:
-        return None if self._process is None or self._process.returncode is not None else self._process.pid
 
 
 class Supervisor:
@@ -172,9 +120,9 @@ class Supervisor:
                 raise ValueError(f"unknown order {other!r}")
 
     async def start(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Start a process, and keep it running when asked to."""
+        """Start a process, and start it again whenever it ends, when asked to."""
         name = order["name"]
-        if name in self.children and self.children[name].running:
+        if name in self.children and self.children[name].kept is not None:
             raise ValueError(f"{name} runs already")
         child = Child(
             name=name,
@@ -184,6 +132,7 @@ class Supervisor:
             prefork=order.get("prefork", False),
             restart=order.get("restart", False),
             listener=self.reserved.pop(name, None) or (_socket(order["listen"]) if order.get("listen") else None),
+            named={each: _socket("port") for each in order.get("ports", ())},
         )
         self.children[name] = child
         begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -194,36 +143,40 @@ class Supervisor:
         return child.facts()
 
     async def stop(self, name: str, grace: float) -> dict[str, Any]:
-        """End a process and all of its group: politely, then not."""
+        """End a process and everything that it started: politely, then not."""
         child = self.children.get(name)
         if child is None:
             return {"code": None}
         child.stopping = True
-        if child.running:
-            _signal(child.pid, signal.SIGTERM)
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(child.ended.wait(), grace)
-            _signal(child.pid, signal.SIGKILL)
+        if child.kept is not None:
+            child.kept.stop(grace)
             await child.ended.wait()
-        if child.listener is not None:
-            child.listener.close()
-        del self.children[name]
+        for reserved in (child.listener, *child.named.values()):
+            if reserved is not None:
+                reserved.close()
+        self.children.pop(name, None)
         return {"code": child.last_code}
 
-    def kill_all(self) -> None:
-        """End everything at once."""
-        for child in self.children.values():
-            child.stopping = True
-            if child.pid:
-                _signal(child.pid, signal.SIGKILL)
-        if self.nursery.pid is not None:
-            _signal(self.nursery.pid, signal.SIGKILL)
+    async def end_all(self) -> None:
+        """End everything, and whatever descends from it."""
+        await asyncio.gather(*(self.stop(name, END_GRACE) for name in list(self.children)))
+        end = time.monotonic() + KILL_WITHIN
+        while (left := descendants(os.getpid()) or self._known()) and time.monotonic() < end:
+            for pid in left:
+                _kill(pid)
+            await asyncio.sleep(0.02)
+
+    def _known(self) -> list[int]:
+        """The process that forks servers, where descendants cannot be listed."""
+        pid = self.nursery.pid
+        return [pid] if pid is not None and _kill(pid, 0) else []
 
     async def _keep(self, child: Child, begun: asyncio.Future[None]) -> None:
         while True:
             try:
-                wait = await self._spawn(child)
+                kept = await self._spawn(child)
             except Exception as error:
+                child.kept = None
                 child.ended.set()
                 child.last_code = -1
                 if not begun.done():
@@ -231,9 +184,10 @@ class Supervisor:
                 return
             if not begun.done():
                 begun.set_result(None)
-            child.last_code = await wait
-            _signal(child.pid, signal.SIGKILL)  # what is left of its group
-            child.pid = 0
+            child.last_code = await kept.gone()
+            if not kept.told:
+                await self._kill_strays()
+            child.kept = None
             if child.stopping or not child.restart:
                 child.ended.set()
                 return
@@ -245,43 +199,46 @@ class Supervisor:
                 child.ended.set()
                 return
 
-    async def _spawn(self, child: Child) -> Any:
+    async def _spawn(self, child: Child) -> Kept:
         child.began = time.monotonic()
         if child.prefork:
-            child.pid = await self.nursery.fork(child)
-            return self.nursery.wait(child.pid)
-        shares = child.listener is not None and any("{fd}" in word for word in child.argv)
-        descriptor = child.listener.fileno() if child.listener is not None else -1
-        argv = [word.replace("{fd}", str(descriptor)).replace("{port}", str(child.port)) for word in child.argv]
-        env = {**os.environ, **child.env}
-        if child.port is not None:
-            env["PORT"] = str(child.port)
-        with child.log.open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                env=env,
-                pass_fds=[descriptor] if shares else [],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=_mortal(),
-            )
-        child.pid = process.pid
-        return process.wait()
+            assert child.listener is not None
+            child.kept = await self.nursery.fork(child.argv, child.log, child.listener)
+        else:
+            descriptor = child.listener.fileno() if child.listener is not None else None
+            shares = any("{fd}" in word for word in child.argv)
+            argv = [filled(word, port=child.port, ports=child.ports, fd=descriptor) for word in child.argv]
+            env = {name: filled(value, port=child.port, ports=child.ports) for name, value in child.env.items()}
+            env = {**os.environ, **port_variables(child.port, child.ports), **env}
+            child.kept = start_command(argv, env, child.log, descriptor if shares else None)
+        await child.kept.started()
+        if child.stopping:  # while it was being started
+            child.kept.stop(0)
+        return child.kept
+
+    async def _kill_strays(self) -> None:
+        """End the descendants of a keeper that was killed: the operating system has made them children of this process."""
+        own = {child.kept.keeper for child in self.children.values() if child.kept is not None} | {self.nursery.pid}
+        end = time.monotonic() + KILL_WITHIN
+        while (strays := set(children(os.getpid())) - own) and time.monotonic() < end:
+            for pid in [*strays, *(each for stray in strays for each in descendants(stray))]:
+                _kill(pid)
+            await asyncio.sleep(0.02)
 
 
-def _mortal() -> Any:
-    parent = os.getpid()
-    return lambda: die_with_parent(parent)
+def _kill(pid: int, number: int = signal.SIGKILL) -> bool:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
-def _signal(pid: int, number: int) -> None:
-    """Signal a child's whole group; a child that has ended (0) has none, and 0 would be our own."""
-    if not pid:
-        return
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
+def _reap() -> None:
+    """Take note of children that ended, adopted ones included."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _socket(listen: str) -> socket.socket:
@@ -327,15 +284,26 @@ async def _orphaned(parent: int) -> bool:
     return False
 
 
+async def _asked_to_end() -> bool:
+    """Return when somebody sends SIGTERM."""
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
+    await asked.wait()
+    return True
+
+
 async def _run(folder: Path, nursery_module: str) -> None:
+    adopt_orphans()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, _reap)
     supervisor = Supervisor(folder, nursery_module)
-    watch = [asyncio.create_task(_orders(supervisor)), asyncio.create_task(_orphaned(os.getppid()))]
+    ends = (_orders(supervisor), _orphaned(os.getppid()), _asked_to_end())
+    watch = [asyncio.create_task(end) for end in ends]
     try:
         done, _ = await asyncio.wait(watch, return_when=asyncio.FIRST_COMPLETED)
         if not any(task.result() for task in done):
             _remove_runtime()
     finally:
-        supervisor.kill_all()
+        await supervisor.end_all()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -360,7 +328,7 @@ def main(arguments: list[str]) -> int:
     try:
         asyncio.run(_run(Path(folder), nursery_module))
     finally:
-        # Killed replicas may have written a last line after the first removal.
+        # What ended last may have written a line after the first removal.
         shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 

@@ -1,0 +1,174 @@
+"""Wait for replicas that were started, and say why one does not come up."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from canarykit.clusters.local.descendants import busy_seconds, descendants
+from canarykit.clusters.local.gateway import Endpoint
+from canarykit.clusters.local.listening import holders, listening
+from canarykit.clusters.local.probe import probe
+from canarykit.clusters.local.processes import Processes
+from canarykit.clusters.local.readiness import Look, Steadiness, patience
+from canarykit.errors import ClusterError
+from canarykit.model import Protocol, Version
+
+__all__ = ["CRASHES", "Replica", "ended_after_ready", "wait_ready"]
+
+CRASHES = 3
+"""A version whose replicas ended this often by themselves is in trouble."""
+
+_SHORTEST, _LONGEST = 0.02, 0.25
+_EXAMINE_EVERY = 0.5
+_IN_USE = re.compile(r"in use|EADDRINUSE|\berrno 98\b", re.IGNORECASE)
+_NUMBER = re.compile(r"(?<![\d.])\d{2,5}(?![\d.])")
+_UNPRIVILEGED = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One process that serves a version."""
+
+    endpoint: Endpoint
+    version: Version
+
+    @property
+    def ready(self) -> str:
+        """Path that answers 200 when it can serve."""
+        return self.version.ready
+
+
+class _Watch:
+    """What is seen of one replica over time."""
+
+    def __init__(self, replica: Replica, protocol: Protocol, patience: float) -> None:
+        self.replica = replica
+        self.look = Look(time.monotonic(), None)
+        self.steady = False
+        self._protocol = protocol
+        self._steadiness = Steadiness(patience)
+        self._examined = time.monotonic()
+
+    def take(self, facts: Mapping[str, Any]) -> None:
+        endpoint = self.replica.endpoint
+        answer = probe(endpoint.port, self.replica.ready, self._protocol)
+        now = time.monotonic()
+        self.look = Look(now, answer, port=endpoint.port, named=frozenset(facts["ports"].values()))
+        if not self.look.ready and now - self._examined >= _EXAMINE_EVERY:
+            self.examine(facts)
+            self.steady = self._steadiness.take(self.look)
+
+    def examine(self, facts: Mapping[str, Any]) -> None:
+        """Find out where the server listens and how much it works: both take a while."""
+        pids = descendants(facts["keeper"]) if facts["keeper"] else []
+        self._examined = self.look.at
+        self.look = replace(self.look, listens=tuple(listening(pids)), busy=busy_seconds(pids))
+
+
+def wait_ready(processes: Processes, replicas: Iterable[Replica], protocol: Protocol, within: float) -> None:
+    """Wait until each replica answers 200 on its ready path.
+
+    Parameters
+    ----------
+    processes : Processes
+        Runs them.
+    replicas : iterable of Replica
+        They were started.
+    protocol : {"http", "h2c"}
+        What they speak.
+    within : float
+        Seconds.
+
+    Raises
+    ------
+    ClusterError
+        One crashes, is not ready within the limit, or is steadily wrong before (`canarykit.clusters.local.readiness`).
+    """
+    begun = time.monotonic()
+    waiting = [_Watch(replica, protocol, patience(within)) for replica in replicas]
+    while waiting:
+        # Looked at before they are asked: an answer that arrives as the limit ends counts.
+        over = time.monotonic() - begun >= within
+        for watch in waiting:
+            watch.take(processes.status()[watch.replica.endpoint.instance])
+        waiting = [watch for watch in waiting if not watch.look.ready]
+        status = processes.status()
+        for watch in waiting:
+            facts = status[watch.replica.endpoint.instance]
+            if over or watch.steady or facts["restarts"] >= CRASHES:
+                watch.examine(facts)
+                seconds = within if over else time.monotonic() - begun
+                raise ClusterError(_not_ready(processes, watch, status, seconds))
+        if waiting:
+            time.sleep(min(_LONGEST, max(_SHORTEST, (time.monotonic() - begun) / 50)))
+
+
+def ended_after_ready(processes: Processes, replicas: Iterable[Replica]) -> str | None:
+    """Say which replica was ready and has ended by itself since: some servers answer 200 before they load their model."""
+    status = processes.status()
+    for replica in replicas:
+        name = replica.endpoint.instance
+        if times := status[name]["restarts"]:
+            return (
+                f"{name} (version {replica.endpoint.version!r}) answered 200 to {replica.ready} and then ended by itself, "
+                f"{times} times so far, last {_ending(status[name]['last_code'])}; its log ends with:\n{processes.log(name)}"
+            )
+    return None
+
+
+def _not_ready(processes: Processes, watch: _Watch, status: Mapping[str, Mapping[str, Any]], seconds: float) -> str:
+    replica, facts = watch.replica, status[watch.replica.endpoint.instance]
+    name = replica.endpoint.instance
+    log = processes.log(name)
+    if facts["restarts"] >= CRASHES:
+        what = f"ended {facts['restarts']} times by itself, last {_ending(facts['last_code'])}"
+    else:
+        what = f"{watch.look.said(replica.ready)} (after {seconds:.0f} s)"
+    cause = _taken_port(processes.log(name, 60), replica, status)
+    return (
+        f"{name} (version {replica.endpoint.version!r}) {what}{cause}; its log ends with:\n{log}\n"
+        "Check its command=, model= or ready=."
+    )
+
+
+def _ending(code: int | None) -> str:
+    if code == 0:
+        return "with exit code 0: a command must stay in the foreground"
+    return f"with exit code {code}" + (" (killed: is there memory left?)" if code == -9 else "")
+
+
+def _taken_port(log: str, replica: Replica, status: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say which port another process has taken that this server wanted; nothing when it wanted none of those."""
+    complaints = [line for line in log.splitlines() if _IN_USE.search(line)]
+    named = _numbers([*(replica.version.command or ()), *replica.version.env.values()])
+    wanted = _numbers(complaints) + (named if complaints else [port for port in named if port >= _UNPRIVILEGED])
+    facts = status[replica.endpoint.instance]
+    own = set(descendants(facts["keeper"])) if facts["keeper"] else set()
+    for port in dict.fromkeys(wanted):
+        if others := [pid for pid in holders(port) if pid not in own]:
+            advice = f"use {{port}}, or {{port:NAME}} for a further port, in place of {port} in command= and env="
+            return f"; port {port} is in use by {_holder(others, status)}: {advice}"
+    return "; its log says that an address is in use: use {port} or {port:NAME} for each port" if complaints else ""
+
+
+def _numbers(texts: Iterable[str]) -> list[int]:
+    found = (int(match[0]) for text in texts for match in _NUMBER.finditer(str(text)))
+    return [number for number in found if 0 < number < 65536]
+
+
+def _holder(pids: Collection[int], status: Mapping[str, Mapping[str, Any]]) -> str:
+    """Name a process: that of the replica whose it is, or its program and process id."""
+    for name, facts in status.items():
+        if facts["keeper"] and set(pids) & set(descendants(facts["keeper"])):
+            return name
+    pid = min(pids)
+    try:
+        program = Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        program = "a process"
+    return f"{program} (process {pid})"

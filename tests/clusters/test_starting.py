@@ -1,0 +1,334 @@
+"""Start-up tells the truth: what is ready, what waiting may mend, and what it will not."""
+
+import re
+import socket
+import sys
+import textwrap
+import time
+
+import pytest
+
+from canarykit.clusters.local import starting
+from canarykit.clusters.local.gateway import Endpoint
+from canarykit.clusters.local.listening import Address, parsed
+from canarykit.clusters.local.processes import Processes
+from canarykit.clusters.local.readiness import Look, Steadiness, patience
+from canarykit.clusters.local.starting import Replica, wait_ready
+from canarykit.errors import ClusterError, PlanError
+from canarykit.model import Version
+
+HERE, THERE = Address("127.0.0.1", 4000), Address("0.0.0.0", 8000)
+linux = pytest.mark.skipif(sys.platform != "linux", reason="which process listens where is known on Linux only")
+
+
+def steady(*looks, after=5.0):
+    """Whether the last of some looks makes it steady."""
+    steadiness = Steadiness(after)
+    return [steadiness.take(look) for look in looks][-1]
+
+
+@pytest.mark.parametrize(
+    ("answer", "listens", "reported"),
+    [
+        (404, (), True),
+        (401, (), True),
+        (307, (), True),
+        (204, (), True),
+        ("it speaks HTTP/2", (), True),
+        (500, (), False),
+        (503, (), False),
+        (400, (), False),
+        (425, (), False),
+        (429, (), False),
+        (None, (), False),
+        (None, (THERE,), True),
+        (None, (HERE,), False),
+        (None, (HERE, THERE), False),
+        (None, (Address("::1", 4000),), True),
+        (None, (Address("0.0.0.0", 4001),), False),
+    ],
+)
+def test_what_waiting_does_not_mend_is_reported_once_it_is_steady(answer, listens, reported):
+    """
+    A refusal or another address that stays the same; nothing that means "loading", and no port that was asked for by name.
+    """
+    looks = [Look(at, answer, listens, port=4000, named=frozenset({4001})) for at in (0.0, 4.9, 5.0)]
+    assert not steady(*looks[:2])
+    assert steady(*looks) is reported
+
+
+def test_what_changes_is_not_steady():
+    """
+    A server that answers 404, then 503, then 404 loads; so does one that opens a port after another.
+    """
+    assert not steady(Look(0, 404), Look(3, 503), Look(5, 404))
+    assert not steady(Look(0, None, (THERE,)), Look(5, None, (THERE, Address("0.0.0.0", 8001))))
+
+
+def test_a_server_that_works_is_not_steady():
+    """
+    Whatever it answers meanwhile: it may read a large model. It is reported once it has been idle for as long.
+    """
+    working = [Look(0, 404, busy=0), Look(5, 404, busy=4)]
+    assert not steady(*working)
+    assert not steady(*working, Look(8, 404, busy=4.1))
+    assert steady(*working, Look(10, 404, busy=4.1))
+
+
+def test_patience_is_a_share_of_the_limit():
+    """
+    A sixth, but at least 5 s: who says that a version takes 10 minutes does not want it ended after 10 s.
+    """
+    assert [patience(seconds) for seconds in (3, 30, 60, 600)] == [5, 5, 10, 100]
+
+
+def test_listening_sockets_are_read_from_the_kernels_table():
+    """
+    IPv4 and IPv6; sockets that are connected or closed are none.
+    """
+    head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+    rest = "00000000:0000 {} 00000000:00000000 00:00000000 00000000     0        0 {} 1 0 100 0 0 10 0\n"
+    table = head + "   0: 0100007F:1F90 " + rest.format("0A", 77) + "   1: 0100007F:1F91 " + rest.format("01", 78)
+    expected = {"77": Address("127.0.0.1", 8080)}
+    six = head + "   0: 00000000000000000000000001000000:1F92 " + rest.format("0A", 79)
+    if sys.byteorder == "little":
+        assert parsed(table) == expected
+        assert parsed(six) == {"79": Address("::1", 8082)}
+        assert str(parsed(six)["79"]) == "[::1]:8082"
+
+
+SERVER = textwrap.dedent(
+    """
+    import http.server, os, socket, sys, time
+    status, port, host = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    class Server(http.server.ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(eval(os.environ.get("THEN", "status")))
+            self.send_header("content-length", "0"); self.end_headers()
+        def log_message(self, *args): pass
+    began = time.monotonic()
+    Server((host, port), Handler).serve_forever()
+    """
+)
+
+
+@pytest.fixture
+def begin():
+    """Start servers; return what `wait_ready` takes."""
+    processes = Processes("canarykit.serving")
+
+    def make(*words, name="stable-0", env=None, ports=(), code=SERVER):
+        version = Version("v1", command=[sys.executable, "-c", code, *words, "{port}"], ready="/readyz", env=env or {})
+        facts = processes.start(name, version.command, env=env, listen="port", ports=ports, restart=True)
+        return processes, Replica(Endpoint(name, "v1", facts["port"]), version)
+
+    yield make
+    processes.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Half a second of patience, for tests."""
+    monkeypatch.setattr(starting, "patience", lambda within: 0.5)
+
+
+def complaint(processes, *replicas, within=30.0):
+    """What is said of replicas that do not come up, and after how long."""
+    begun = time.monotonic()
+    with pytest.raises(ClusterError) as caught:
+        wait_ready(processes, replicas, "http", within)
+    return str(caught.value), time.monotonic() - begun
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (404, "answers 404 to /readyz: it has no such path; set ready="),
+        (401, "answers 401 to /readyz: that path wants credentials; set ready="),
+        (405, "answers 405 to /readyz: that path takes no GET; set ready="),
+        (307, "answers 307 to /readyz: that is a redirect; set ready="),
+        (204, "answers 204 to /readyz: only 200 means ready"),
+    ],
+)
+def test_a_refusal_is_reported_long_before_the_limit(begin, impatient, status, said):
+    """
+    With what to do about it.
+    """
+    processes, replica = begin(str(status), "{port}", "127.0.0.1")
+    text, seconds = complaint(processes, replica)
+    assert said in text
+    assert seconds < 25
+
+
+def test_a_refusal_is_reported_of_whichever_replica_gives_it(begin, impatient):
+    """
+    Also of the second one, while the first one loads.
+    """
+    processes, loading = begin("503", "{port}", "127.0.0.1")
+    _, refusing = begin("403", "{port}", "127.0.0.1", name="canary-0")
+    text, seconds = complaint(processes, loading, refusing)
+    assert "canary-0 (version 'v1') answers 403" in text
+    assert seconds < 25
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 400, 425, 429])
+def test_a_server_that_loads_is_waited_for(begin, impatient, status):
+    """
+    Longer than the patience with other answers.
+    """
+    env = {"THEN": "200 if time.monotonic() - began > 1.5 else status"}
+    processes, replica = begin(str(status), "{port}", "127.0.0.1", env=env)
+    wait_ready(processes, [replica], "http", 30.0)
+
+
+def test_a_404_before_the_routes_are_there_is_waited_for(begin):
+    """
+    With the real patience, which is longer than such a start takes.
+    """
+    processes, replica = begin("404", "{port}", "127.0.0.1", env={"THEN": "200 if time.monotonic() - began > 2 else 404"})
+    wait_ready(processes, [replica], "http", 30.0)
+
+
+def test_a_200_that_arrives_as_the_limit_ends_is_ready(begin, monkeypatch):
+    """
+    The last answer counts: it was asked for within the limit, or right at its end.
+    """
+    processes, replica = begin("200", "{port}", "127.0.0.1")
+
+    def slow(*asked):
+        time.sleep(1.0)
+        return 200
+
+    monkeypatch.setattr(starting, "probe", slow)
+    wait_ready(processes, [replica], "http", 0.5)
+
+
+@linux
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("127.0.0.1", r"listens on 127\.0\.0\.1:{port}, not on 127\.0\.0\.1:\d+: use {{port}} in command="),
+        ("0.0.0.0", r"listens on 0\.0\.0\.0:{port}, not on 127\.0\.0\.1:\d+: use {{port}} in command="),
+    ],
+)
+def test_another_port_is_named(begin, impatient, host, said):
+    """
+    Long before the limit.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes, replica = begin("200", str(port), host)
+    text, seconds = complaint(processes, replica)
+    assert re.search(said.format(port=port), text), text
+    assert seconds < 25
+
+
+@linux
+def test_another_address_is_named(begin, impatient):
+    """
+    The port is right, but on an address at which nobody asks.
+    """
+    processes, replica = begin("200", "{port}", "127.0.0.2")
+    text, seconds = complaint(processes, replica)
+    assert re.search(r"listens on 127\.0\.0\.2:(\d+), not on 127\.0\.0\.1:\1: have it listen on 127\.0\.0\.1", text), text
+    assert seconds < 25
+
+
+@linux
+def test_a_server_that_listens_and_says_nothing_is_no_closed_port(begin):
+    """
+    The message says which of the two it is.
+    """
+    silent = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(60)"
+    processes, replica = begin("{port}", code=silent)
+    text, _ = complaint(processes, replica, within=3.0)
+    assert re.search(r"listens on 127\.0\.0\.1:\d+ and gives no answer to GET /readyz within 2 s", text), text
+
+
+def test_a_server_that_goes_into_the_background_is_told_to_stay(begin):
+    """
+    It ended with exit code 0, which is no fault that its log shows.
+    """
+    processes, replica = begin("{port}", code="import sys; sys.exit(0)")
+    text, _ = complaint(processes, replica)
+    assert "ended 3 times by itself, last with exit code 0: a command must stay in the foreground" in text
+
+
+TWO_PORTS = textwrap.dedent(
+    """
+    import http.server, os, socket, sys
+    further = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            told = " ".join(f"{name}={os.environ.get(name)}" for name in ("PORT", "PORT_METRICS", "METRICS_AT"))
+            self.send_response(200); self.send_header("x-told", told)
+            self.send_header("content-length", "0"); self.end_headers()
+        def log_message(self, *args): pass
+    http.server.HTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()
+    """
+)
+
+
+@linux
+def test_a_port_that_another_replica_has_taken_is_the_cause(begin):
+    """
+    Two replicas with one fixed port: the second one's error names the first.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes, first = begin(str(port), "{port}", code=TWO_PORTS)
+    wait_ready(processes, [first], "http", 30.0)
+    _, second = begin(str(port), "{port}", code=TWO_PORTS, name="canary-0")
+    text, _ = complaint(processes, second)
+    assert f"port {port} is in use by stable-0: use {{port}}, or {{port:NAME}} for a further port, in place of {port}" in text
+
+
+@linux
+def test_a_port_that_another_process_has_taken_is_the_cause(begin):
+    """
+    Its program and process id are named.
+    """
+    import os
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        processes, replica = begin(str(port), "{port}", code=TWO_PORTS)
+        text, _ = complaint(processes, replica)
+    assert re.search(rf"port {port} is in use by \S.* \(process {os.getpid()}\)", text), text
+
+
+def test_a_named_port_is_each_replicas_own(begin):
+    """
+    In the command, in the environment, and as a variable.
+    """
+    import urllib.request
+
+    told = []
+    for name in ("stable-0", "canary-0"):
+        env = {"METRICS_AT": "127.0.0.1:{port:metrics}"}
+        processes, replica = begin("{port:metrics}", "{port}", code=TWO_PORTS, name=name, env=env, ports=["metrics"])
+        wait_ready(processes, [replica], "http", 30.0)
+        port, further = replica.endpoint.port, processes.status()[name]["ports"]["metrics"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as response:
+            assert response.headers["x-told"] == f"PORT={port} PORT_METRICS={further} METRICS_AT=127.0.0.1:{further}"
+        told += [port, further]
+    assert len(set(told)) == 4
+
+
+def test_a_port_may_be_told_by_the_environment_alone():
+    """
+    Some servers take it nowhere else; a command that takes it nowhere is refused, and so is a name that is none.
+    """
+    Version("v1", command=["mlserver", "start", "."], env={"MLSERVER_HTTP_PORT": "{port}"})
+    with pytest.raises(PlanError, match=r"has no \{port\}"):
+        Version("v1", command=["mlserver", "start", "."], env={"MLSERVER_HTTP_PORT": "{port:http}"})
+    for wrong in ("{port:}", "{port:8080}", "{port:a b}", "{port:open"):
+        with pytest.raises(PlanError, match=rf"{re.escape(wrong)} of version 'v1' names no port"):
+            Version("v1", command=["serve", "{port}", wrong])
+    for wrong in ([], ["serve", "{port}", 8080]):
+        with pytest.raises(PlanError, match="must be a list of words, each of them text"):
+            Version("v1", command=wrong)
