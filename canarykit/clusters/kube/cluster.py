@@ -22,6 +22,7 @@ from canarykit.clusters.kube.lease import Lease, check_times
 from canarykit.clusters.kube.manifests import Model, Workload
 from canarykit.clusters.kube.models import model_files
 from canarykit.clusters.kube.namespace import Namespace
+from canarykit.clusters.kube.neighbours import check_neighbours, find_neighbours
 from canarykit.clusters.kube.ownership import remove
 from canarykit.clusters.kube.pods import Pods
 from canarykit.clusters.kube.versions import Versions
@@ -170,7 +171,8 @@ class KubeCluster:
             else:
                 after = dict(body)
             changes.append(difference(before, after or body))
-        return Changes(changes)
+        notes = find_neighbours(self.client, [*bodies, *routes]).notes if there else ()
+        return Changes(changes, notes)
 
     def export(self, service: Service, path: str | Path | None = None) -> str:
         """Return the objects as YAML for ``kubectl apply``; write them to a file when a path is given."""
@@ -212,7 +214,10 @@ class KubeCluster:
         done = Written()
         try:
             lease.wait_free()
-            refuse(self.client, [*bodies, *router.objects()], adopt=self._adopt)
+            wanted = [*bodies, *router.objects()]
+            for line in check_neighbours(self.client, wanted):
+                self._tell(line)
+            refuse(self.client, wanted, adopt=self._adopt)
             self._holding = Holding(lease, lambda line: self._tell(line))
             # The guard of whoever was here before has ended with their lease, and the canary may have a share.
             # It is told what was found here: another Gateway, or none, must not keep it from acting.
