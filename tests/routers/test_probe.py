@@ -7,7 +7,8 @@ import pytest
 
 from canarykit.errors import RoutingError
 from canarykit.model import TrafficSplit
-from canarykit.routers.objects import Probe, until_served
+from canarykit.routers.probe import Probe
+from canarykit.routers.served import Patience, until_served
 from canarykit.wire import ROLE_HEADER
 
 
@@ -80,6 +81,6 @@ def test_a_gateway_that_redirects_serves_no_split(gateway, probe):
     """
     gateway.status, gateway.headers = 308, {"location": "https://gateway/ready"}
     with pytest.raises(
-        RoutingError, match=r"no version answers \(status 308, a redirect to https://gateway/ready: give url= as"
+        RoutingError, match=r"answers GET http://\S+/ready with status 308, a redirect to https://gateway/ready: give url= as"
     ):
-        until_served(probe, TrafficSplit(0), TrafficSplit(5), within=0.1, what="HTTPRoute digits")
+        until_served(probe, TrafficSplit(0), TrafficSplit(5), what="HTTPRoute digits", patience=Patience(0.1))

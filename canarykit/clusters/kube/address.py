@@ -15,7 +15,8 @@ __all__ = ["from_address"]
 _SELECT = ("select", "select.stable", "select.canary")
 _COUNTING = ("prometheus", "prometheus_token_file", "metrics", *_SELECT, "port", "path", "ignore")
 _WORKLOAD = ("server_image", "service_type")
-_OPTIONS = ("router", "url", "gateway", "hostname", "route", *_COUNTING, *_WORKLOAD)
+_ROUTE = ("router", "url", "gateway", "hostname", "route", "testers", "settle")
+_OPTIONS = (*_ROUTE, *_COUNTING, *_WORKLOAD)
 
 
 def from_address(where: str) -> KubeCluster:
@@ -48,6 +49,24 @@ def from_address(where: str) -> KubeCluster:
         if "select" in options:
             raise PlanError("the address of the cluster has both select= and select.stable= or select.canary=: leave one out")
         options["select"] = chosen
+    if options.get("testers") in ("True", "False", "true", "false"):
+        options["testers"] = options["testers"].lower() == "true"
+    if "settle" in options:
+        options["settle"] = _number("settle", options["settle"])
     if "port" in options:
         options["port"] = int(options["port"]) if options["port"].isdecimal() else options["port"]
     return KubeCluster(context or None, namespace or "ai-services", workload=workload, **options)
+
+
+def _number(name: str, text: str) -> float:
+    """Read an option that is a number.
+
+    Raises
+    ------
+    PlanError
+        It is none.
+    """
+    try:
+        return float(text)
+    except ValueError as error:
+        raise PlanError(f"{name}= in the address of a cluster takes a number of seconds, not {text!r}") from error

@@ -10,7 +10,7 @@ import yaml
 
 from canarykit.clusters.base import SystemClock
 from canarykit.clusters.kube import manifests
-from canarykit.clusters.kube.binding import as_bound, bind
+from canarykit.clusters.kube.binding import as_bound, bind, checked, end_testers_at
 from canarykit.clusters.kube.changes import Changes, difference
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.counting import Counting
@@ -59,7 +59,13 @@ class KubeCluster:
     hostname : str, optional
         Name that the route answers to.
     route : str, optional
-        Name of your own route, of which only the weights are touched; the kit makes one by default.
+        Name of your own route, of which only the weights are touched; the kit makes one by default. Where a rule names stable's
+        Service alone, the canary's is added for the time of the rollout.
+    testers : bool or str
+        Who reaches the canary by the header ``x-canarykit-role`` while a rollout lasts, in the route that the kit makes:
+        anybody who sends ``canary``; nobody (False); or who sends this value, which nobody guesses. The route shows it.
+    settle : float
+        Seconds that the gateway has to follow a weight where no answer says which version gave it, as that of a cloud.
     workload : Workload, optional
         Ports, resources, nodes of the pods.
     prometheus : str, optional
@@ -107,6 +113,8 @@ class KubeCluster:
         gateway: str | None = None,
         hostname: str | None = None,
         route: str | None = None,
+        testers: bool | str = True,
+        settle: float = 1.0,
         workload: Workload | None = None,
         prometheus: str | None = None,
         prometheus_token_file: str | None = None,
@@ -126,6 +134,7 @@ class KubeCluster:
             check_address("url=", url)
         self.client = Client(context, namespace, tell=lambda line: self._passing(line))
         self._asked = {"router": router, "url": url, "gateway": gateway, "hostname": hostname, "route": route}
+        self._asked |= checked(testers, settle)
         self.workload = (workload or Workload()).fronted()
         self._adopt, self._ready_within = adopt, ready_within
         self._lease_seconds, self._given = lease, tell
@@ -155,6 +164,7 @@ class KubeCluster:
             As `deploy` would.
         """
         there, (bodies, router) = self._namespace.is_there(), self._wanted(service)
+        router.check()
         self._counting.check(self.client.namespace, service.name, self.workload.service_port, self._route(router))
         routed, same = resumable(self.client, canary_of(bodies), router)
         changes = []
@@ -208,6 +218,7 @@ class KubeCluster:
         done = Written()
         try:
             lease.check_free()
+            router.check()
             refuse(self.client, [*bodies, *router.objects()], adopt=self._adopt)
             self._lease = lease
             state = lease.acquire()
@@ -220,6 +231,8 @@ class KubeCluster:
             for role in ROLES:
                 at_least = 0 if resumed and router.scales else service.replicas
                 self._pods.wait_ready(role, at_least, self._ready_within)
+            router.join()
+            router.let_testers_in()
             if not resumed:
                 router.apply(TrafficSplit(0))
             self._wait_for_address(router)
@@ -234,6 +247,7 @@ class KubeCluster:
 
     def remember(self, **facts: Any) -> None:
         """Write down where the rollout stands, for whoever goes on with it."""
+        end_testers_at(facts.get("phase"), self._router, self._tell)
         if self._lease is not None:
             self._lease.remember(**facts)
             if "weight" in facts:  # it is in force: what was left to the guard is conducted from here again
@@ -272,8 +286,8 @@ class KubeCluster:
             return
         self._router.reset()
         self._lease.keep()
-        remove(self._held, self._deployed, self._tell)
-        self._pods.wait_gone(self.workload.grace + 10)
+        if remove(self._held, self._deployed, self._tell):
+            self._pods.wait_gone(self.workload.grace + 10)
         self._let_go(self._lease.remove)
         self._namespace.remove()
         self._close()
@@ -345,6 +359,7 @@ class KubeCluster:
     def promote(self) -> None:
         """Let stable take the canary's version by a rolling update; the canary has all traffic meanwhile."""
         _running(self._versions).promote(self._ready_within)
+        self._bound.promoted()
 
     def retire_canary(self) -> None:
         """Scale the canary down; its pods finish what they have."""
@@ -366,7 +381,7 @@ class KubeCluster:
 
     def _bind(self, service: Service, client: Client) -> Any:
         """Router of this service."""
-        return bind(client, service.name, **self._binding(service))
+        return bind(client, service.name, **self._binding(service), tell=lambda line: self._tell(line))
 
     def _route(self, router: Any) -> dict[str, Any] | None:
         """HTTPRoute that splits the traffic; None when there is none yet, or something else does."""
@@ -374,7 +389,8 @@ class KubeCluster:
 
     def _binding(self, service: Service) -> dict[str, Any]:
         ports = {"port": self.workload.service_port, "pod_port": self.workload.port}
-        return {"asked": self._asked, **ports, "replicas": service.replicas, "ready": service.stable.ready}
+        ready = {role: service.version(role).ready for role in ROLES}
+        return {"asked": self._asked, **ports, "replicas": service.replicas, "ready": ready}
 
     def _wanted(self, service: Service) -> tuple[list[dict[str, Any]], Any]:
         """Objects of a service that `deploy` would write, and its router, which has more."""
@@ -414,7 +430,7 @@ class KubeCluster:
                 place = canary["kind"], canary["metadata"]["name"]
                 if place not in done.made and held.get(*place) is not None:
                     to_stable(router)
-                done.take_back(held, split_by_pods=router.scales)
+                done.take_back(held, router, self._tell)
                 self._let_go(self._lease.remove)
             if fresh_namespace:
                 self._namespace.remove()

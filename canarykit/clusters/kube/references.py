@@ -1,0 +1,113 @@
+"""Which routes lead to a Service: it must not be removed while one does, because its users would get errors."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from canarykit.clusters.kube.client import Client
+from canarykit.errors import ForbiddenError
+
+__all__ = ["References", "references", "services_in"]
+
+_ROUTES = ("HTTPRoute", "GRPCRoute", "VirtualService", "Ingress")
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What leads to the Services of a namespace.
+
+    Parameters
+    ----------
+    by : mapping of str to list of str
+        Routes that name a Service, in words, by its name.
+    unseen : list of str
+        Kinds of route that may not be listed.
+    """
+
+    by: Mapping[str, list[str]] = field(default_factory=dict)
+    unseen: list[str] = field(default_factory=list)
+
+
+def references(client: Client, services: Collection[str]) -> References:
+    """Find the routes that name Services of a client's namespace: there, and elsewhere as far as that may be seen.
+
+    Parameters
+    ----------
+    client : Client
+        The namespace.
+    services : collection of str
+        Names.
+
+    Raises
+    ------
+    ClusterError
+        The API server stays away.
+    """
+    by: dict[str, list[str]] = {}
+    unseen = []
+    for kind in _ROUTES if services else ():
+        found = _listed(client, kind)
+        if found is None:
+            unseen.append(kind)
+        for body in found or []:
+            place = body["metadata"].get("namespace", client.namespace)
+            elsewhere = "" if place == client.namespace else f" in namespace {place}"
+            for name in sorted(services_in(kind, body, client.namespace) & set(services)):
+                by.setdefault(name, []).append(f"{kind} {body['metadata']['name']}{elsewhere}")
+    return References(by, unseen)
+
+
+def _listed(client: Client, kind: str) -> list[dict[str, Any]] | None:
+    """All routes of a kind that may be seen; None when none may."""
+    for everywhere in (True, False):
+        try:
+            return client.list(kind, everywhere=everywhere)
+        except ForbiddenError:
+            continue
+    return None
+
+
+def services_in(kind: str, body: Mapping[str, Any], namespace: str) -> set[str]:
+    """Names of the Services of a namespace that a route names anywhere: as a backend, by a filter, as a mirror.
+
+    Parameters
+    ----------
+    kind : str
+        Of the route.
+    body : mapping
+        The route, of any namespace.
+    namespace : str
+        Of the Services.
+    """
+    place = body["metadata"].get("namespace", namespace)
+    found = set()
+    for field_name, part in _parts(body.get("spec", {})):
+        if kind == "VirtualService" and field_name in ("destination", "mirror"):
+            found.add(_service_of(str(part.get("host", "")), place, namespace))
+        elif kind == "Ingress" and field_name == "service" and place == namespace:
+            found.add(part.get("name"))
+        elif field_name in ("backendRefs", "backendRef") and part.get("kind", "Service") == "Service":
+            found.add(part.get("name") if part.get("namespace", place) == namespace else None)
+    return {name for name in found if name}
+
+
+def _service_of(host: str, place: str, namespace: str) -> str | None:
+    """Name of the Service of a namespace that a host of a VirtualService in another one means."""
+    name, _, rest = host.partition(".")
+    near, _, domain = rest.partition(".")
+    if not rest:
+        return name if place == namespace else None
+    return name if near == namespace and (not domain or domain.split(".")[0] == "svc") else None
+
+
+def _parts(value: Any, field_name: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All objects within an object, with the field that holds them."""
+    if isinstance(value, Mapping):
+        yield field_name, value
+        for name, inside in value.items():
+            yield from _parts(inside, name)
+    elif isinstance(value, list):
+        for inside in value:
+            yield from _parts(inside, field_name)
