@@ -23,6 +23,7 @@ from canarykit.clusters.kube.models import model_files
 from canarykit.clusters.kube.namespace import Namespace
 from canarykit.clusters.kube.ownership import remove
 from canarykit.clusters.kube.pods import Pods
+from canarykit.clusters.kube.removal import carried_by
 from canarykit.clusters.kube.versions import Versions
 from canarykit.clusters.kube.writing import Written, canary_of, kept, refuse, resumable, write
 from canarykit.errors import ClusterError, PlanError, RoutingError
@@ -362,7 +363,12 @@ class KubeCluster:
         self._bound.promoted()
 
     def retire_canary(self) -> None:
-        """Scale the canary down; its pods finish what they have."""
+        """Scale the canary down; its pods finish what they have. They stay where a rule of the team's still leads to them."""
+        end_testers_at("promoted", self._bound, self._tell)
+        name = self._deployed.name
+        if (by := carried_by(self.client, name, f"{name}-canary")) is not None:
+            self._tell(f"the canary's pods stay, because {by} still sends requests to Service {name}-canary")
+            return
         _running(self._versions).scale("canary", 0)
 
     def log(self, instance: str, lines: int = 20) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from canarykit.clusters.kube.client import Client
+from canarykit.clusters.kube.manifests import MANAGER
 from canarykit.errors import ForbiddenError
 
 __all__ = ["References", "references", "services_in"]
@@ -30,7 +31,7 @@ class References:
     unseen: list[str] = field(default_factory=list)
 
 
-def references(client: Client, services: Collection[str]) -> References:
+def references(client: Client, services: Collection[str], *, carrying: bool = False, beside: str = "") -> References:
     """Find the routes that name Services of a client's namespace: there, and elsewhere as far as that may be seen.
 
     Parameters
@@ -39,6 +40,10 @@ def references(client: Client, services: Collection[str]) -> References:
         The namespace.
     services : collection of str
         Names.
+    carrying : bool
+        Leave out those that give the Service no weight.
+    beside : str
+        Leave out what the kit made for this service.
 
     Raises
     ------
@@ -52,9 +57,11 @@ def references(client: Client, services: Collection[str]) -> References:
         if found is None:
             unseen.append(kind)
         for body in found or []:
+            if beside and _made_for(beside, body):
+                continue
             place = body["metadata"].get("namespace", client.namespace)
             elsewhere = "" if place == client.namespace else f" in namespace {place}"
-            for name in sorted(services_in(kind, body, client.namespace) & set(services)):
+            for name in sorted(services_in(kind, body, client.namespace, carrying=carrying) & set(services)):
                 by.setdefault(name, []).append(f"{kind} {body['metadata']['name']}{elsewhere}")
     return References(by, unseen)
 
@@ -69,7 +76,12 @@ def _listed(client: Client, kind: str) -> list[dict[str, Any]] | None:
     return None
 
 
-def services_in(kind: str, body: Mapping[str, Any], namespace: str) -> set[str]:
+def _made_for(app: str, body: Mapping[str, Any]) -> bool:
+    said = body["metadata"].get("labels") or {}
+    return said.get("app.kubernetes.io/managed-by") == MANAGER and said.get("app.kubernetes.io/part-of") == app
+
+
+def services_in(kind: str, body: Mapping[str, Any], namespace: str, *, carrying: bool = False) -> set[str]:
     """Names of the Services of a namespace that a route names anywhere: as a backend, by a filter, as a mirror.
 
     Parameters
@@ -80,12 +92,16 @@ def services_in(kind: str, body: Mapping[str, Any], namespace: str) -> set[str]:
         The route, of any namespace.
     namespace : str
         Of the Services.
+    carrying : bool
+        Leave out those that have no weight.
     """
     place = body["metadata"].get("namespace", namespace)
     found = set()
     for field_name, part in _parts(body.get("spec", {})):
-        if kind == "VirtualService" and field_name in ("destination", "mirror"):
-            found.add(_service_of(str(part.get("host", "")), place, namespace))
+        if carrying and part.get("weight") == 0:
+            continue
+        if kind == "VirtualService" and field_name in ("route", "mirror", "mirrors"):
+            found.add(_service_of(str(part.get("destination", part).get("host", "")), place, namespace))
         elif kind == "Ingress" and field_name == "service" and place == namespace:
             found.add(part.get("name"))
         elif field_name in ("backendRefs", "backendRef") and part.get("kind", "Service") == "Service":

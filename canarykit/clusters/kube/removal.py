@@ -9,7 +9,7 @@ from typing import Any
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.references import References, references
 
-__all__ = ["Staying", "leads_to", "remove_unused", "selects", "staying"]
+__all__ = ["Staying", "carried_by", "leads_to", "remove_unused", "selects", "staying"]
 
 _LAST = ("Service", "Deployment", "ConfigMap")
 """Kinds that something else may lead to, in the order in which they lead to each other; all others go first."""
@@ -110,6 +110,22 @@ def remove_unused(client: Client, made: Sequence[tuple[str, str]], tell: Callabl
     if said := stays.told(client.namespace):
         tell(said)
     return not said
+
+
+def carried_by(client: Client, app: str, service: str) -> str | None:
+    """Routes that still send requests to a Service, in words: other ones than the kit's, with a weight; None when none does.
+
+    Parameters
+    ----------
+    client : Client
+        The namespace.
+    app : str
+        The kit's routes of this service are left out.
+    service : str
+        Name of the Service.
+    """
+    found = references(client, {service}, carrying=True, beside=app).by.get(service, [])
+    return _listed(found) if found else None
 
 
 def selects(service: Mapping[str, Any], deployment: Mapping[str, Any]) -> bool:
