@@ -78,6 +78,7 @@ class Namespace:
         body = json.loads(json.dumps(body))
         version = next(self._versions)
         body["metadata"] |= {"resourceVersion": str(version), "generation": version}
+        body["metadata"].setdefault("namespace", self.namespace)
         self._objects[body["kind"], body["metadata"]["name"]] = body
         self.writes.append((body["kind"], body["metadata"]["name"]))
         return copy.deepcopy(body)
@@ -95,6 +96,8 @@ def _change(found, change):
             raise ConflictError("the server rejected our request: the test of the patch has failed")
     elif change["op"] == "remove":
         del place[key]
+    elif change["op"] == "add" and isinstance(place, list):
+        place.insert(key, change["value"])
     else:
         place[key] = change["value"]
 

@@ -38,6 +38,7 @@ _KINDS: Mapping[str, tuple[str, str]] = {
     "HorizontalPodAutoscaler": ("autoscaling/v2", "horizontalpodautoscalers"),
     "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
     "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
+    "GRPCRoute": ("gateway.networking.k8s.io/v1", "grpcroutes"),
     "VirtualService": ("networking.istio.io/v1", "virtualservices"),
     "InferenceService": ("serving.kserve.io/v1beta1", "inferenceservices"),
 }

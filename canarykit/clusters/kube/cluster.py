@@ -10,7 +10,7 @@ import yaml
 
 from canarykit.clusters.base import SystemClock
 from canarykit.clusters.kube import manifests
-from canarykit.clusters.kube.binding import as_bound, bind
+from canarykit.clusters.kube.binding import as_bound, bind, checked, end_testers_at
 from canarykit.clusters.kube.changes import Changes, difference
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.counting import Counting
@@ -25,6 +25,7 @@ from canarykit.clusters.kube.namespace import Namespace
 from canarykit.clusters.kube.neighbours import check_neighbours, find_neighbours
 from canarykit.clusters.kube.ownership import remove
 from canarykit.clusters.kube.pods import Pods
+from canarykit.clusters.kube.removal import carried_by
 from canarykit.clusters.kube.versions import Versions
 from canarykit.clusters.kube.writing import Written, canary_of, kept, refuse, resumable, write
 from canarykit.errors import ClusterError, PlanError, RoutingError
@@ -61,7 +62,13 @@ class KubeCluster:
     hostname : str, optional
         Name that the route answers to.
     route : str, optional
-        Name of your own route, of which only the weights are touched; the kit makes one by default.
+        Name of your own route, of which only the weights are touched; the kit makes one by default. Where a rule names stable's
+        Service alone, the canary's is added for the time of the rollout.
+    testers : bool or str
+        Who reaches the canary by the header ``x-canarykit-role`` while a rollout lasts, in the route that the kit makes:
+        anybody who sends ``canary``; nobody (False); or who sends this value, which nobody guesses. The route shows it.
+    settle : float
+        Seconds that the gateway has to follow a weight where no answer says which version gave it, as that of a cloud.
     workload : Workload, optional
         Ports, resources, nodes of the pods.
     prometheus : str, optional
@@ -109,6 +116,8 @@ class KubeCluster:
         gateway: str | None = None,
         hostname: str | None = None,
         route: str | None = None,
+        testers: bool | str = True,
+        settle: float = 1.0,
         workload: Workload | None = None,
         prometheus: str | None = None,
         prometheus_token_file: str | None = None,
@@ -129,6 +138,7 @@ class KubeCluster:
             check_address("url=", url)
         self.client = Client(context, namespace, tell=lambda line: self._passing(line))
         self._asked = {"router": router, "url": url, "gateway": gateway, "hostname": hostname, "route": route}
+        self._asked |= checked(testers, settle)
         self.workload = (workload or Workload()).fronted()
         self._adopt, self._ready_within = adopt, ready_within
         self._lease_seconds, self._given = lease, tell
@@ -158,6 +168,7 @@ class KubeCluster:
             As `deploy` would.
         """
         there, (bodies, router) = self._namespace.is_there(), self._wanted(service)
+        router.check()
         self._counting.check(self.client.namespace, service.name, self.workload.service_port, self._route(router))
         routed, same = resumable(self.client, canary_of(bodies), router)
         changes = []
@@ -214,6 +225,7 @@ class KubeCluster:
         done = Written()
         try:
             lease.wait_free()
+            router.check()
             wanted = [*bodies, *router.objects()]
             for line in check_neighbours(self.client, wanted):
                 self._tell(line)
@@ -229,6 +241,8 @@ class KubeCluster:
             for role in ROLES:
                 at_least = 0 if resumed and router.scales else service.replicas
                 self._pods.wait_ready(role, at_least, self._ready_within)
+            router.join()
+            router.let_testers_in()
             if not resumed:
                 router.apply(TrafficSplit(0))
             self._wait_for_address(router)
@@ -256,6 +270,7 @@ class KubeCluster:
 
     def remember(self, **facts: Any) -> None:
         """Write down where the rollout stands, for whoever goes on with it."""
+        end_testers_at(facts.get("phase"), self._router, self._tell)
         if self._holding is not None:
             self._holding.remember(**facts)
 
@@ -293,8 +308,8 @@ class KubeCluster:
             return
         self._router.reset()
         lease.keep()
-        remove(self._held, self._deployed, self._tell)
-        self._pods.wait_gone(self.workload.grace + 10)
+        if remove(self._held, self._deployed, self._tell):
+            self._pods.wait_gone(self.workload.grace + 10)
         self._holding.end(lease.remove)
         self._namespace.remove()
         self._close()
@@ -366,9 +381,15 @@ class KubeCluster:
     def promote(self) -> None:
         """Let stable take the canary's version by a rolling update; the canary has all traffic meanwhile."""
         _running(self._versions).promote(self._ready_within)
+        self._bound.promoted()
 
     def retire_canary(self) -> None:
-        """Scale the canary down; its pods finish what they have."""
+        """Scale the canary down; its pods finish what they have. They stay where a rule of the team's still leads to them."""
+        end_testers_at("promoted", self._bound, self._tell)
+        name = self._deployed.name
+        if (by := carried_by(self.client, name, f"{name}-canary")) is not None:
+            self._tell(f"the canary's pods stay, because {by} still sends requests to Service {name}-canary")
+            return
         _running(self._versions).scale("canary", 0)
 
     def log(self, instance: str, lines: int = 20) -> str:
@@ -387,7 +408,7 @@ class KubeCluster:
 
     def _bind(self, service: Service, client: Client) -> Any:
         """Router of this service."""
-        return bind(client, service.name, **self._binding(service))
+        return bind(client, service.name, **self._binding(service), tell=lambda line: self._tell(line))
 
     def _route(self, router: Any) -> dict[str, Any] | None:
         """HTTPRoute that splits the traffic; None when there is none yet, or something else does."""
@@ -395,7 +416,8 @@ class KubeCluster:
 
     def _binding(self, service: Service) -> dict[str, Any]:
         ports = {"port": self.workload.service_port, "pod_port": self.workload.port}
-        return {"asked": self._asked, **ports, "replicas": service.replicas, "ready": service.stable.ready}
+        ready = {role: service.version(role).ready for role in ROLES}
+        return {"asked": self._asked, **ports, "replicas": service.replicas, "ready": ready}
 
     def _wanted(self, service: Service) -> tuple[list[dict[str, Any]], Any]:
         """Objects of a service that `deploy` would write, and its router, which has more."""
@@ -436,7 +458,7 @@ class KubeCluster:
                 if place not in done.made and held.get(*place) is not None:
                     to_stable(router)
                     facts = {"weight": 0.0}
-                done.take_back(held, split_by_pods=router.scales)
+                done.take_back(held, router, self._tell)
                 self._holding.end(lambda: lease.give_back(**facts))
             if fresh_namespace:
                 self._namespace.remove()

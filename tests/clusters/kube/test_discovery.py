@@ -97,8 +97,10 @@ class Client:
 
 def bound(client, **asked):
     """A router of a service, of what was asked."""
-    everything = {"router": "gateway-api", "url": None, "gateway": None, "hostname": None, "route": None, **asked}
-    return bind(client, "digits", everything, port=80, pod_port=8080, replicas=2, ready="/healthz")
+    everything = {"router": "gateway-api", "url": None, "gateway": None, "hostname": None, "route": None}
+    everything |= {"testers": True, "settle": 1.0, **asked}
+    ready = {"stable": "/healthz", "canary": "/healthz"}
+    return bind(client, "digits", everything, port=80, pod_port=8080, replicas=2, ready=ready)
 
 
 def test_a_router_is_bound_to_the_gateway_that_is_there():
@@ -175,14 +177,24 @@ def test_options_of_an_address(made):
     """
     As of KubeCluster, with what a URL may hold.
     """
-    cluster = ck.connect("kube:p/n?gateway=infra/web&hostname=ai.example.com&route=own&server_image=r/s:1&url=http://g:80/")
+    cluster = ck.connect(
+        "kube:p/n?gateway=infra/web&hostname=ai.example.com&route=own&server_image=r/s:1&url=http://g:80/&settle=60"
+    )
     assert cluster._asked == {
         "router": "gateway-api",
         "url": "http://g:80/",
         "gateway": "infra/web",
         "hostname": "ai.example.com",
         "route": "own",
+        "testers": True,
+        "settle": 60.0,
     }
+    for said, testers in (("True", True), ("false", False), ("s3cret", "s3cret")):
+        assert ck.connect(f"kube:p/n?testers={said}")._asked["testers"] == testers
+    with pytest.raises(PlanError, match=r"settle= in the address of a cluster takes a number of seconds, not 'long'"):
+        ck.connect("kube:p/n?settle=long")
+    with pytest.raises(PlanError, match=r"settle= takes seconds from 0 to 3600, not -1"):
+        ck.connect("kube:p/n?settle=-1")
     assert cluster.workload.image == "r/s:1"
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 from kube_doubles import Namespace
@@ -195,6 +196,97 @@ def test_a_gateway_that_cannot_tell_the_versions_apart_is_refused_before_any_tra
     connect().plan(SERVICE)
     served_by_envoy_gateway(server, filters=[{"type": "ResponseHeaderModifier"}])
     connect(**asked).plan(SERVICE)
+
+
+# A team's own route --------------------------------------------------------------------------------------------------------
+
+
+def own_route(server, *backends):
+    """Put a route of the team's into the namespace, of pairs of Service and weight."""
+    refs = [{"name": f"digits-{role}", "port": 80, "weight": weight} for role, weight in backends]
+    matches = [{"path": {"type": "PathPrefix", "value": "/"}}]
+    spec = {"hostnames": ["ai.test"], "rules": [{"matches": matches, "backendRefs": refs}]}
+    server.create({"kind": "HTTPRoute", "metadata": {"name": "own"}, "spec": spec})
+    return copy.deepcopy(spec)
+
+
+def test_a_teams_own_route_is_split_and_given_back(connect, server):
+    """
+    The canary joins it and leaves it; stable, which it names, stays with the reason. The guard knows the route's host, too.
+    """
+    before = own_route(server, ("stable", 7))
+    cluster = connect(route="own")
+    cluster.deploy(SERVICE)
+    assert cluster.router.hostname == "ai.test"
+    assert cluster._guard.binding["asked"]["hostname"] == "ai.test"
+    refs = server.get("HTTPRoute", "own")["spec"]["rules"][0]["backendRefs"]
+    assert [(ref["name"], ref["weight"]) for ref in refs] == [("digits-stable", 100), ("digits-canary", 0)]
+    cluster.teardown()
+    assert server.get("HTTPRoute", "own")["spec"] == before
+    left = {(kind, name) for kind, name in server._objects if kind in ("Deployment", "Service", "Lease")}
+    assert left == {("Deployment", "digits-stable"), ("Service", "digits-stable")}
+    assert cluster.told[-1].startswith(
+        "Service digits-stable and Deployment digits-stable stay, because HTTPRoute own still leads"
+    )
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("names", [("stable",), ("stable", "canary")], ids=["stable", "both"])
+def test_a_deployment_that_fails_takes_nothing_from_a_live_route(connect, server, role, names):
+    """
+    What the route names stays, the rest goes, and its weights are those of before.
+    """
+    before = own_route(server, *((name, 1 if name == "stable" else 0) for name in names))
+    server.broken = {f"digits-{role}"}
+    with pytest.raises(ClusterError, match="pods ready"):
+        connect(route="own").deploy(SERVICE)
+    assert server.get("HTTPRoute", "own")["spec"] == before
+    assert {name for kind, name in server._objects if kind == "Service"} == {f"digits-{name}" for name in names}
+    assert {name for kind, name in server._objects if kind == "Deployment"} == {f"digits-{name}" for name in names}
+
+
+def test_a_plan_refuses_the_route_that_a_deployment_would(connect, server):
+    """
+    The same words, and neither writes anything.
+    """
+    own_route(server, ("other", 1))
+    written = len(server.writes)
+    said = []
+    for call in (connect(route="own").plan, connect(route="own").deploy):
+        with pytest.raises(RoutingError, match="has no rule with both backends digits-stable and digits-canary") as refused:
+            call(SERVICE)
+        said.append(str(refused.value))
+    assert said[0] == said[1]
+    assert len(server.writes) == written
+
+
+def test_testers_of_a_team_keep_the_canary_that_was_promoted(connect, server):
+    """
+    A rule of theirs leads to it still; without one its pods end. The kit's own header leads nowhere any more.
+    """
+    refs = [{"name": "digits-canary", "port": 80, "weight": 1}]
+    server.create({"kind": "HTTPRoute", "metadata": {"name": "beta"}, "spec": {"rules": [{"backendRefs": refs}]}})
+    cluster = connect()
+    cluster.deploy(SERVICE)
+    assert len(server.get("HTTPRoute", "digits")["spec"]["rules"]) == 3
+    cluster.retire_canary()
+    assert len(server.get("HTTPRoute", "digits")["spec"]["rules"]) == 1
+    assert server.get("Deployment", "digits-canary")["spec"]["replicas"] == SERVICE.replicas
+    assert cluster.told[-1] == "the canary's pods stay, because HTTPRoute beta still sends requests to Service digits-canary"
+    server.delete("HTTPRoute", "beta")
+    cluster.retire_canary()
+    assert server.get("Deployment", "digits-canary")["spec"]["replicas"] == 0
+
+
+def test_stable_is_asked_where_the_canary_was_once_it_is_promoted(connect, server):
+    """
+    Each version answers at a path of its own, and stable is of the other one then.
+    """
+    cluster = connect()
+    cluster.deploy(replace(SERVICE, canary=replace(SERVICE.canary, ready="/v2/ready")))
+    assert cluster.router._probe.ready == {"stable": "/v2/health/ready", "canary": "/v2/ready"}
+    cluster.promote()
+    assert cluster.router._probe.ready["stable"] == "/v2/ready"
 
 
 def test_nothing_shows_the_password_of_prometheus(connect, server, guards):
