@@ -218,7 +218,7 @@ def test_a_teams_own_route_is_split_and_given_back(connect, server):
     cluster = connect(route="own")
     cluster.deploy(SERVICE)
     assert cluster.router.hostname == "ai.test"
-    assert cluster._guard.binding["asked"]["hostname"] == "ai.test"
+    assert cluster._holding._guard.binding["asked"]["hostname"] == "ai.test"
     refs = server.get("HTTPRoute", "own")["spec"]["rules"][0]["backendRefs"]
     assert [(ref["name"], ref["weight"]) for ref in refs] == [("digits-stable", 100), ("digits-canary", 0)]
     cluster.teardown()
