@@ -32,7 +32,7 @@ ALLOWED = {
     "serving": {"encodings", "metrics", "wire"},
     "load": {"encodings", "masking", "metrics", "statuses", "wire", "serving"},
     "clusters": {"routers", "telemetry", "load", "serving", "masking", "plan", "statuses", "wire", "testing", "placeholders"},
-    "testing": {"masking", "metrics", "load", "routers", "telemetry"},
+    "testing": {"masking", "metrics", "load", "routers", "telemetry", "wire"},
     "counts": {"analysis", "metrics"},
     "bins": {"analysis"},
     "history": {"analysis", "bins", "journal", "metrics"},

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 import canarykit as ck
+from canarykit.errors import PlanError
 from canarykit.load.tally import Answer
 from canarykit.model import Window
 from canarykit.testing import SimulatedCluster
@@ -252,3 +253,26 @@ def test_answers_without_a_value_at_the_path_are_told_once(simulated, role, says
     assert len(told) == 1
     assert says in told[0]
     assert sum(missing in event["text"] for event in exp.history().events) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"method": "FETCH"}, "method= is one of"),
+        ({"answer": "outputs[0]"}, "answer="),
+        ({"compression": "br"}, "compression="),
+        ({"timeout": 0}, "a timeout is"),
+        ({"path": "http://ai.example.com/"}, "path= is a whole address"),
+        ({"payloads": [{"text": "miaow"}]}, 'payload 1 must be an object with "body"'),
+    ],
+    ids=["method", "answer", "compression", "timeout", "path", "payloads"],
+)
+def test_a_rehearsal_refuses_what_a_rollout_would(simulated, options, says):
+    """
+    Options of traffic are checked where nothing is sent, too.
+    """
+    exp = simulated(rate=0)
+    with pytest.raises(PlanError, match=says):
+        exp.send(10, **options)
+    exp.send(10, method="GET", answer="label", path="/predict", timeout=120, inside=2)
+    assert exp.load.classes == ()

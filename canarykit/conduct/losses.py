@@ -75,6 +75,8 @@ class Losses:
             said.append(f"{sum(lost.values()):,} of the requests that the kit sent were lost ({causes})")
         if self._at_limit:
             said.append(self._ended())
+        elif lost.get("gateway 504"):
+            said.append("a gateway's 504 is most often its own time limit: see the timeouts of its route")
         for name, table in self._counted.items():
             if name not in compared and _worth_telling(name, table):
                 stable, canary = (f"{row[1]:,} of {row.sum():,}" for row in table)

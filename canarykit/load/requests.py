@@ -89,6 +89,8 @@ def form(
         for number, (payload, own) in enumerate(zip(payloads, types, strict=True), start=1)
     ]
     if compression is not None:
+        # What was text is sent as bytes, and keeps its content type.
+        types = [own or usual or content_type_of(portable(body)) for own, body in zip(types, bodies, strict=True)]
         bodies = _compressed(bodies, compression, checked)
     elif "content-encoding" in checked and any(isinstance(body, str) for body in bodies):
         raise PlanError(
@@ -146,7 +148,7 @@ def _encoded(where: str, body: Any, content_type: str | None) -> str | bytes | N
 
 def _compressed(bodies: Sequence[str | bytes | None], compression: str, headers: dict[str, str]) -> list[str | bytes | None]:
     """Compress bodies, and say so in the headers."""
-    if compression not in _COMPRESSIONS:
+    if not isinstance(compression, str) or compression not in _COMPRESSIONS:
         raise PlanError(f'compression= is "gzip" or "deflate", or None, not {compression!r}')
     if "content-encoding" in headers:
         raise PlanError("compression= and a content-encoding in headers= are given: leave out one of them")

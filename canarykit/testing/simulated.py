@@ -11,15 +11,16 @@ from urllib.parse import parse_qs
 import numpy as np
 
 from canarykit.errors import ClusterError, PlanError, RoutingError
-from canarykit.load.load import Summary, per_second
+from canarykit.load.load import Summary, specification
 from canarykit.load.payloads import classes_of
-from canarykit.load.payloads import payloads as read_payloads
-from canarykit.load.shapes import SHAPES, relative_rate
+from canarykit.load.requests import checked_method, has_body
+from canarykit.load.shapes import relative_rate
 from canarykit.metrics import CONFUSION, LATENCY_EDGES, latency_cells
 from canarykit.model import ROLES, Counts, Role, Service, TrafficSplit, Window
 from canarykit.routers.base import need_in_place
 from canarykit.telemetry.base import Answered
 from canarykit.testing.scenarios import SCENARIOS, Behaviour, Scenario
+from canarykit.wire import request_path
 
 __all__ = ["SimulatedClock", "SimulatedCluster", "from_address"]
 
@@ -188,16 +189,21 @@ class SimulatedCluster:
         *,
         shape: str = "steady",
         duration: float | None = None,
-        payloads: Any = "digits",
+        payloads: Any = None,
+        method: str = "POST",
+        path: str = "/",
+        inside: int = 0,
+        url: str | None = None,
         **options: Any,
     ) -> _Traffic:
-        """Begin to count requests; of payloads only the labels matter, and other options of a `Load` nothing at all."""
+        """Begin to count requests; of payloads only the labels matter. Other options are checked as those of a `Load`."""
         if self._service is None:
             raise ClusterError("nothing runs here: deploy a service first")
-        if shape not in SHAPES:
-            raise PlanError(f"traffic has no shape {shape!r}: choose one of {', '.join(SHAPES)}")
-        labels = _DIGITS if payloads == "digits" else [payload.label for payload in read_payloads(payloads)]
-        self._traffic = _Traffic(per_second(rate), shape, duration, labels, self.clock.now())
+        options |= {"rate": rate, "shape": shape, "duration": duration, "method": method}
+        if payloads == "digits" or (payloads is None and has_body(checked_method(method))):
+            payloads = [{"body": None, "label": label} for label in _DIGITS]  # to read them takes scikit-learn
+        spec = specification((url or self.url) + request_path(path), payloads=payloads, **options)
+        self._traffic = _Traffic(spec["rate"], shape, duration, spec["labels"], self.clock.now())
         return self._traffic
 
     def warm(self, role: Role, share: float = 1.0) -> None:

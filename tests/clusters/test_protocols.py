@@ -110,6 +110,24 @@ def test_compressed_requests_arrive_as_they_were_sent(cluster, encoding, pack):
 
 
 @pytest.mark.real("envoy")
+@pytest.mark.parametrize("compression", ["gzip", "deflate"])
+def test_traffic_of_compressed_digits_is_answered_right(models, compression):
+    """
+    From the sender through the gateway to the sample server, and back as labels.
+    """
+    made = LocalCluster()
+    try:
+        made.deploy(ck.Service("digits", *(ck.Version(name, model=models["good"]) for name in ("v1", "v2")), replicas=1))
+        load = made.send(40, duration=1.0, compression=compression)
+        assert load.wait().lost == {}
+        rights = [answer.right for answer in load.answers()]
+        assert len(rights) > 10
+        assert sum(rights) >= 0.9 * len(rights)
+    finally:
+        made.teardown()
+
+
+@pytest.mark.real("envoy")
 def test_a_504_of_the_gateway_says_whose_limit_it_is(cluster):
     """
     The body names the limit and the option; a server's own 504 is passed on as it is, and every answer says the limit.

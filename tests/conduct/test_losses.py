@@ -30,6 +30,14 @@ def test_requests_that_the_gateway_ended_are_told():
     assert "limit of 15 s ended 5 requests" in said
 
 
+def test_a_504_of_another_gateway_is_explained():
+    """
+    Its limit is not known here, and it most often has one.
+    """
+    assert "a gateway's 504 is most often its own time limit" in Losses().told({"gateway 504": 3}, ())[1]
+    assert len(Losses().told({"gateway 503": 3}, ())) == 1
+
+
 def test_a_limit_that_nobody_knows_is_told_without_its_seconds():
     """
     A gateway may say that it was its limit, and not which.

@@ -144,7 +144,8 @@ def test_bodies_are_compressed_when_asked_for(mirror, compression, unpack, body)
     The header says how, and the same payloads give the same bytes each time.
     """
     _, _, packed, told = seen(mirror, {"body": body}, compression=compression)
-    assert told["content-encoding"] == compression
+    content_type = "application/octet-stream" if isinstance(body, bytes) else "application/json"
+    assert told == {"content-encoding": compression, "content-type": content_type}
     assert unpack(packed) == (body if isinstance(body, bytes) else json.dumps(body).encode())
     assert len(packed) < 100
     again = [specification(URL, payloads=[{"body": body}], compression=compression)["bodies"] for _ in range(2)]
@@ -196,6 +197,7 @@ def test_a_file_holds_bytes_and_content_types(tmp_path):
         ({"payloads": [{"body": "\ud800"}], "content_type": "text/plain"}, "payload 1 cannot be written in UTF-8"),
         ({"compression": "br"}, 'compression= is "gzip" or "deflate", or None, not \'br\''),
         ({"compression": True}, "compression= is"),
+        ({"compression": ["gzip"]}, "compression= is"),
         ({"compression": "gzip", "method": "GET"}, "no request has a body"),
         ({"compression": "gzip", "headers": {"content-encoding": "gzip"}}, "leave out one of them"),
         ({"headers": {"Content-Encoding": "gzip"}}, 'compression="gzip"'),
