@@ -15,6 +15,7 @@ from canarykit.masking import masked
 from canarykit.placeholders import malformed
 
 __all__ = [
+    "AT_LIMIT",
     "ROLES",
     "SYMBOLS",
     "Alarm",
@@ -53,6 +54,9 @@ SYMBOLS: Mapping[str, str] = {
     "promoted": "✓", "rolled back": "✗", "failed": "!",
 }  # fmt: skip
 """A sign beside each word, so that nothing is said by colour alone."""
+
+AT_LIMIT = "at_limit"
+"""Table whose second cell counts requests that the gateway ended at its own time limit. They are failed in `outcome`, too."""
 
 Counts = npt.NDArray[np.int64]
 """Requests per version and cell, shape (2, cells), stable first."""
@@ -345,8 +349,8 @@ class Window:
     split : TrafficSplit
         The weight that was configured during the whole interval.
     counts : mapping of str to (2, cells) int array
-        Requests per table (``"outcome"``, ``"latency"``, ``"refused"``, ``"denied"``, ``"answers"``), version (stable first)
-        and cell.
+        Requests per table (``"outcome"``, ``"latency"``, ``"refused"``, ``"denied"``, ``"answers"``, ``"at_limit"``), version
+        (stable first) and cell.
         A table that a source could not deliver is absent: that is no data, not zero.
     instances : mapping of str to (cells,) int array
         Latency counts per replica, ``"stable-0"``, ``"canary-1"``, …: instances are not versions.

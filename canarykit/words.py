@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from canarykit.model import Comparison, Metric
+from canarykit.model import Comparison, Counts, Metric
 
 __all__ = [
     "all_passed",
+    "at_limit",
     "cells",
     "duration",
     "effect",
@@ -26,6 +27,9 @@ __all__ = [
 
 _LONG = 100.0
 """Seconds after which nobody waits any more: what lies above a bucket that ends later never ended."""
+
+_MANY = 0.1
+"""Share of a version's failed requests from which on their common cause is told."""
 
 _TOO_MANY = 1_000_000
 """Further requests beyond which a number does not help: what would decide sooner is said instead."""
@@ -148,6 +152,20 @@ def all_passed(found: Sequence[tuple[Comparison, Metric]]) -> str:
         f"no guardrail worse than its margin ({_always(found[0][0])}) after {stable + canary:,} requests, "
         f"{canary:,} of them to the canary: {changes}"
     )
+
+
+def at_limit(ended: Counts, failed: Counts) -> str:
+    """Say how many failed requests the gateway ended at its own time limit; empty when they are few.
+
+    Parameters
+    ----------
+    ended, failed : (2,) int array
+        Requests that it ended, and all that failed; stable first.
+    """
+    if not (ended.any() and (ended >= _MANY * failed).any()):
+        return ""
+    stable, canary = (f"{few:,} of the {many:,} failed requests" for few, many in zip(ended, failed, strict=True))
+    return f"the gateway's own time limit ended {stable} of stable and {canary} of the canary"
 
 
 def undecided(

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 import canarykit as ck
@@ -74,3 +75,21 @@ def test_evidence_is_odds_beside_the_line():
     """
     assert words.odds(math.log(3.2), 20) == "3.2 of 20"
     assert words.odds(1e6, 20) == "over 10,000 of 20"
+
+
+@pytest.mark.parametrize(
+    ("ended", "failed", "said"),
+    [
+        ((0, 0), (0, 0), ""),
+        ((0, 0), (5, 5), ""),
+        ((1, 1), (100, 100), ""),
+        ((0, 10), (5, 100), "0 of the 5 failed requests of stable and 10 of the 100 failed requests of the canary"),
+        ((1200, 0), (1200, 0), "1,200 of the 1,200 failed requests of stable and 0 of the 0 failed requests of the canary"),
+    ],
+)
+def test_a_common_cause_of_failures_is_told_when_it_is_frequent(ended, failed, said):
+    """
+    The gateway's limit ended a tenth of the failed requests of a version, or more.
+    """
+    told = words.at_limit(np.array(ended), np.array(failed))
+    assert told == (f"the gateway's own time limit ended {said}" if said else "")

@@ -14,7 +14,7 @@ from canarykit.analysis.families import closure
 from canarykit.analysis.questions import SPLITS, Split
 from canarykit.analysis.watch import Watch
 from canarykit.errors import PlanError
-from canarykit.model import Alarm, Comparison, Guardrail, Judgement, Verdict, Window, Word
+from canarykit.model import AT_LIMIT, Alarm, Comparison, Guardrail, Judgement, Verdict, Window, Word
 
 __all__ = ["Judge"]
 
@@ -93,6 +93,7 @@ class Judge:
         self._watches = [Watch(guardrail, self._alarm_at, split, dispersion) for guardrail in guardrails]
         self._failures: dict[str, _Failure] = {}
         self._said: Judgement | None = None
+        self._ended, self._failed = np.zeros(2, dtype=np.int64), np.zeros(2, dtype=np.int64)
 
     def update(self, window: Window) -> None:
         """Take in one window.
@@ -106,6 +107,9 @@ class Judge:
         tables = [watch.checked(window) for watch in self._watches]  # all of it is good, or none is taken in
         for watch, table in zip(self._watches, tables, strict=True):
             watch.update(window, table)
+        if AT_LIMIT in window.counts and "outcome" in window.counts:
+            self._ended = self._ended + window.counts[AT_LIMIT][:, 1]
+            self._failed = self._failed + window.counts["outcome"][:, 1]
         self._find_failures(window.end)
 
     def _find_failures(self, now: float) -> None:
@@ -183,6 +187,8 @@ class Judge:
             word, sentence = "pass", words.all_passed(found)
         else:
             word, sentence = "inconclusive", _join(verdicts, "inconclusive")
+        # Whoever reads that a version failed has to know who ended its requests.
+        sentence = "; ".join(filter(None, (sentence, words.at_limit(self._ended, self._failed))))
         return Judgement(word, sentence, verdicts, self.log_e, first.alarm if first is not None else None)
 
     def _verdict(self, watch: Watch) -> Verdict:

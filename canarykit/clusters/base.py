@@ -10,7 +10,7 @@ from canarykit.model import Role, Service
 from canarykit.routers.base import Router
 from canarykit.telemetry.base import Answered, Telemetry
 
-__all__ = ["Breakable", "Clock", "Cluster", "Narrator", "SystemClock", "Traffic"]
+__all__ = ["Breakable", "Clock", "Cluster", "Limited", "Narrator", "SystemClock", "Traffic"]
 
 
 class Clock(Protocol):
@@ -193,6 +193,16 @@ class Breakable(Protocol):
 
     def inject(self, fault: str | None) -> None:
         """Break the canary; None mends it."""
+        ...
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """A cluster whose gateway ends requests that take too long."""
+
+    @property
+    def timeout(self) -> float:
+        """Seconds after which it does."""
         ...
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from canarykit.load.causes import at_limit
 from canarykit.statuses import kind_of
 from canarykit.telemetry.base import Answered
 
@@ -58,10 +59,10 @@ class OwnAnswers:
             return None
         most = sorted(bad, key=lambda name: (-bad[name], name))[:3]
         found = ", ".join(f"{bad[name]:,} × {name}" for name in most)
-        return (
-            f"stable does not serve what the kit sends: {sum(bad.values()):,} of {total:,} requests ({found}). Check path=, "
-            "payloads= and headers= of send()"
-        )
+        said = f"stable does not serve what the kit sends: {sum(bad.values()):,} of {total:,} requests ({found}). "
+        if at_limit(most[0]):
+            return said + "The gateway gave up: set timeout= of the cluster, as in LocalCluster(timeout=60)"
+        return said + "Check path=, method=, payloads= and headers= of send()"
 
     @property
     def unreadable(self) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from canarykit.clusters.base import Cluster
+from canarykit.clusters.base import Cluster, Limited
 from canarykit.conduct.evidence import Evidence
 from canarykit.conduct.lifetime import Lifetime
 from canarykit.conduct.losses import Losses
@@ -68,7 +68,7 @@ class Course:
         self._looked = -math.inf
         self._counting = True
         self._useless: str | None = None
-        self._losses = Losses()
+        self._losses = Losses(cluster.timeout if isinstance(cluster, Limited) else None)
         self._verdict: Ending | None = None
 
     @property
@@ -145,12 +145,13 @@ class Course:
         self._amend()
 
     def _tell_of_own_traffic(self) -> None:
-        """Say once that nothing can be learned from the kit's own traffic, and that answers to it cannot be read."""
+        """Say once that nothing can be learned from the kit's own traffic, that answers cannot be read, or are cut off."""
         found, before = self.evidence.useless_traffic, self._useless
         self._useless = found
         news = [found] if found is not None and before is None else []
-        for problem in news + self.evidence.unread_answers():
-            self._voice.note("problem", problem)
+        for problem in [*news, *self.evidence.unread_answers(), self._losses.news()]:
+            if problem is not None:
+                self._voice.note("problem", problem)
 
     def decide(self) -> Decision:
         """Say what the plan wants done now."""

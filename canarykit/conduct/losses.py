@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from canarykit.model import Counts, Window
+from canarykit.model import AT_LIMIT, Counts, Window
 
 __all__ = ["Losses"]
 
@@ -18,9 +18,16 @@ _WORSE, _ENOUGH = 1.5, 10
 
 
 class Losses:
-    """Requests that went badly without a guardrail on it, and those that failed after the last verdict."""
+    """Requests that went badly without a guardrail on it, those that failed after the last verdict, and those at the limit.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    limit : float, optional
+        Seconds after which the gateway ends a request; None when nobody knows.
+    """
+
+    def __init__(self, limit: float | None = None) -> None:
+        self._limit, self._at_limit, self._told = limit, 0, False
         self._counted: dict[str, Counts] = {}
         self._promoting = False
         self._since_promotion = np.zeros(2, dtype=np.int64)
@@ -31,12 +38,26 @@ class Losses:
             for name in _TABLES:
                 if name in window.counts:
                     self._counted[name] = window.counts[name] + self._counted.get(name, 0)
+        if AT_LIMIT in window.counts:
+            self._at_limit += int(window.counts[AT_LIMIT][:, 1].sum())
         if self._promoting and "outcome" in window.counts:
             self._since_promotion = self._since_promotion + window.counts["outcome"].sum(axis=0)
 
     def promoting(self) -> None:
         """A promotion begins: no verdict comes after it."""
         self._promoting, self._since_promotion = True, np.zeros(2, dtype=np.int64)
+
+    def news(self) -> str | None:
+        """Say, once, that the gateway ends requests."""
+        if self._told or not self._at_limit:
+            return None
+        self._told = True
+        return self._ended()
+
+    def _ended(self) -> str:
+        requests = "1 request" if self._at_limit == 1 else f"{self._at_limit:,} requests"
+        limit = "time limit" if self._limit is None else f"limit of {self._limit:g} s"
+        return f"504: the gateway's {limit} ended {requests}; set timeout= of the cluster, as in LocalCluster(timeout=60)"
 
     def told(self, lost: Mapping[str, int], compared: Collection[str]) -> list[str]:
         """Say what was lost, in clauses; none when nothing was.
@@ -52,6 +73,8 @@ class Losses:
         if any(lost.values()):
             causes = ", ".join(f"{count:,} {cause}" for cause, count in sorted(lost.items()) if count)
             said.append(f"{sum(lost.values()):,} of the requests that the kit sent were lost ({causes})")
+        if self._at_limit:
+            said.append(self._ended())
         for name, table in self._counted.items():
             if name not in compared and _worth_telling(name, table):
                 stable, canary = (f"{row[1]:,} of {row.sum():,}" for row in table)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from canarykit.clusters.base import Cluster, Traffic
+from canarykit.clusters.base import Cluster, Limited, Traffic
 from canarykit.conduct.evidence import Evidence
 from canarykit.conduct.lifetime import Lifetime
 from canarykit.conduct.record import Record
@@ -79,7 +79,18 @@ class OwnTraffic:
                 self._number += 1
                 self._evidence.use_classes(load.classes)
         self._voice.note("traffic", f"sending {rate if isinstance(rate, str) else f'{rate:g}/s'}")
+        self._tell_shorter_limit(options.get("timeout"))
         return load
+
+    def _tell_shorter_limit(self, timeout: float | None) -> None:
+        """Say that the gateway gives up before the sender does."""
+        limit = self._cluster.timeout if isinstance(self._cluster, Limited) else None
+        if timeout is not None and limit is not None and limit < timeout:
+            self._voice.note(
+                "problem",
+                f"send() waits {timeout:g} s for an answer, and the gateway ends requests after {limit:g} s, with a 504: make "
+                f'the cluster with LocalCluster(timeout={timeout:g}), or where="local?timeout={timeout:g}"',
+            )
 
     def stop(self, look: Callable[[], object]) -> object:
         """Send no more; return what became of all that the last sender sent, also when it has been stopped before.

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-import socket
-
-import aiohttp
 
 from canarykit.statuses import LIMIT_FLAG
 
-__all__ = ["BROKEN_OFF", "UNACCOUNTED", "UNREADABLE", "at_limit", "broken_off_by", "lost_by", "not_connected"]
+__all__ = ["BROKEN_OFF", "UNACCOUNTED", "UNREADABLE", "at_limit", "broken_off_by", "lost_by"]
 
 BROKEN_OFF = "broken off"
 """An answer ended after its headers and before its end."""
@@ -59,13 +56,6 @@ def broken_off_by(limit: str | None, lasted: float) -> str:
     """
     seconds = _seconds(limit)
     return BROKEN_OFF if seconds is None or lasted < seconds else f"{BROKEN_OFF} at the gateway's{_LIMIT}{limit} s"
-
-
-def not_connected(error: aiohttp.ClientConnectorError) -> str:
-    """Say why there was no connection."""
-    if isinstance(error, aiohttp.ClientSSLError):
-        return "TLS"
-    return "no such host" if isinstance(error.os_error, socket.gaierror) else "refused"
 
 
 def at_limit(cause: str) -> bool:

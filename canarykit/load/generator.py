@@ -20,6 +20,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import sys
 import time
 from concurrent.futures.thread import ThreadPoolExecutor  # now: later there may be no file left to open it
@@ -30,8 +31,9 @@ from typing import Any
 
 import aiohttp
 
-from canarykit.load.bodies import ACCEPTED, MOST_KEPT, BrokenBody, body_of
-from canarykit.load.causes import UNREADABLE, broken_off_by, lost_by, not_connected
+from canarykit.encodings import BrokenBody
+from canarykit.load.bodies import ACCEPTED, MOST_KEPT, body_of
+from canarykit.load.causes import UNREADABLE, broken_off_by, lost_by
 from canarykit.load.json_path import OPEN_INFERENCE, Missing, parsed, value_at
 from canarykit.load.limits import files_for, most_under_way
 from canarykit.load.requests import carried, content_type_of
@@ -191,7 +193,7 @@ class Generator:
             if error.os_error.errno in _NO_ROOM:
                 self._sent, self._unsent = self._sent - 1, self._unsent + 1
                 return
-            lost = not_connected(error)
+            lost = _not_connected(error)
         except aiohttp.ClientResponseError:
             lost = UNREADABLE
         except (aiohttp.ClientError, OSError, BrokenBody):
@@ -231,6 +233,12 @@ def _write(text: str) -> None:
 def _role(said: list[str]) -> str:
     """The version that answered; empty when nobody says it, or more than one, of whom one may be the server."""
     return said[0] if len(set(said)) == 1 and said[0] in ROLES else ""
+
+
+def _not_connected(error: aiohttp.ClientConnectorError) -> str:
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "TLS"
+    return "no such host" if isinstance(error.os_error, socket.gaierror) else "refused"
 
 
 def _said(body: bytes | None, where: tuple[str, ...]) -> tuple[Any, str | None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -30,6 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from canarykit.errors import PlanError
 from canarykit.metrics import LATENCY_EDGES
 from canarykit.serving import protocol, storage
+from canarykit.serving.compression import Compressed, body_of
 from canarykit.serving.knobs import Knob
 from canarykit.wire import ROLE_HEADER
 
@@ -93,7 +93,9 @@ class ModelServer:
                 Route(f"{prefix}/infer", self._infer, methods=["POST"]),
             ]
         handlers = {HTTPException: _error, Exception: _crash}
-        return _Stamp(Starlette(routes=routes, exception_handlers=handlers), self)  # outermost: a crash is stamped too
+        return _Stamp(
+            Compressed(Starlette(routes=routes, exception_handlers=handlers)), self
+        )  # outermost: a crash is stamped too
 
     def stamps(self) -> list[tuple[bytes, bytes]]:
         """Return the headers that every answer carries: its role, and "ask elsewhere" from a server that is to end."""
@@ -101,7 +103,7 @@ class ModelServer:
         return stamps if self.ready else [*stamps, (b"connection", b"close")]
 
     async def _server(self, request: Request) -> Response:
-        return JSONResponse({"name": "canarykit", "version": self.version, "extensions": []})
+        return JSONResponse({"name": "canarykit", "version": self.version, "extensions": list(protocol.EXTENSIONS)})
 
     async def _live(self, request: Request) -> Response:
         return Response(status_code=200)
@@ -139,13 +141,14 @@ class ModelServer:
 
     async def _answer(self, request: Request) -> Response:
         try:
-            asked = json.loads(await request.body())
-            images = protocol.read_inputs(asked, self._features)
-        except ValueError as error:  # a BadRequest, or no JSON
+            asked = protocol.read(await body_of(request), request.headers.get(protocol.HEADER_LENGTH), self._features)
+        except protocol.BadRequest as error:
             raise HTTPException(400, str(error)) from error
         try:
-            labels = await asyncio.get_running_loop().run_in_executor(self._worker, self.model.predict, images)
+            labels = await asyncio.get_running_loop().run_in_executor(self._worker, self.model.predict, asked.inputs)
         except Exception as error:
+            if asked.datatype == "BYTES" and isinstance(error, TypeError | ValueError):  # a model of numbers
+                raise HTTPException(400, f"the model does not take these BYTES: {error}") from error
             _LOG.exception("the model failed")
             return JSONResponse({"error": f"the model failed: {type(error).__name__}: {error}"}, status_code=500)
         if self._knob.fault:
@@ -153,7 +156,11 @@ class ModelServer:
             if self._knob.fails():
                 return JSONResponse({"error": "broken on purpose"}, status_code=500)
             labels = self._knob.spoiled(labels, getattr(self.model, "classes_", None))
-        return JSONResponse(protocol.answer(self.name, self.version, asked.get("id"), labels))
+        body, header_length = protocol.answer(self.name, self.version, asked, labels)
+        if header_length is None:
+            return Response(body, media_type="application/json")
+        more = {protocol.HEADER_LENGTH: str(header_length)}
+        return Response(body, media_type="application/octet-stream", headers=more)
 
     def _known(self, request: Request) -> None:
         model, version = request.path_params["model"], request.path_params.get("version", self.version)

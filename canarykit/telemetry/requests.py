@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from canarykit.metrics import LATENCY_EDGES, latency_cells
-from canarykit.model import ROLES, Counts, Role, TrafficSplit, Window
-from canarykit.statuses import BAD_KINDS, LEFT, RESET, SWITCHED, TOO_LONG, Kind, broken_off, kind_of, kind_of_grpc
+from canarykit.model import AT_LIMIT, ROLES, Counts, Role, TrafficSplit, Window
+from canarykit.statuses import BAD_KINDS, LEFT, LIMIT_FLAG, RESET, SWITCHED, TOO_LONG, Kind, broken_off, kind_of, kind_of_grpc
 
 __all__ = ["Request", "RequestCounter"]
 
@@ -160,12 +160,14 @@ class RequestCounter:
             Requests of stable and canary that are under way, whenever they began; None when that is not known.
         """
         counts: dict[str, Counts] = {name: _zeros(2) for name in BAD_KINDS}
+        counts[AT_LIMIT] = _zeros(2)
         counts["latency"] = _zeros(len(LATENCY_EDGES))
         durations: dict[tuple[Role, str], list[float]] = {}
         for request in self._requests:
             kind = request.kind
             for name, bad in BAD_KINDS.items():
                 counts[name][ROLES.index(request.role), int(kind == bad)] += 1
+            counts[AT_LIMIT][ROLES.index(request.role), int(LIMIT_FLAG in request.flags)] += 1
             if request.latency is not None:
                 durations.setdefault((request.role, request.instance), []).append(request.latency)
         instances: dict[str, Counts] = {}

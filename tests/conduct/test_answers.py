@@ -57,6 +57,16 @@ def test_a_canary_that_refuses_what_stable_accepts_is_no_fault_of_the_traffic():
     assert own.useless is None
 
 
+def test_the_gateways_limit_is_no_matter_of_paths():
+    """
+    The advice follows the most frequent cause.
+    """
+    at_limit = Answer(504, lost="gateway 504 at its limit of 15 s")
+    assert "set timeout= of the cluster" in taken(*[at_limit] * 20, *[Answer(404)] * 5).useless
+    assert "path=" not in taken(*[at_limit] * 20, *[Answer(404)] * 5).useless
+    assert "path=" in taken(*[at_limit] * 5, *[Answer(404)] * 20).useless
+
+
 def test_some_refusals_are_usual():
     """
     Clients send nonsense now and then: only when nearly nothing is served the traffic is no good.

@@ -16,7 +16,8 @@ import zlib
 import pytest
 
 import canarykit as ck
-from canarykit.load.bodies import MOST_KEPT, BrokenBody, _Decoder
+from canarykit.encodings import BrokenBody, Decoder
+from canarykit.load.bodies import MOST_KEPT
 
 RIGHT = b'{"outputs": [{"data": [1]}]}'
 ROLE = b"x-canarykit-role: canary\r\n"
@@ -181,12 +182,12 @@ def test_pieces_of_any_size_are_decoded(encode, size):
     data = b"".join(b"%d," % number for number in range(100)) + b"0" * 3_000_000
     encoded = encode(data)
     encoding = "gzip" if encode is gzip.compress else "deflate"
-    decoder = _Decoder(encoding)
+    decoder = Decoder(encoding)
     pieces = [piece for at in range(0, len(encoded), size) for piece in decoder.decoded(encoded[at : at + size])]
     decoder.close()
     assert b"".join(pieces) == data
     assert max(map(len, pieces)) <= 256 * 1024
-    decoder = _Decoder(encoding)
+    decoder = Decoder(encoding)
     with pytest.raises(BrokenBody):
         [list(decoder.decoded(encoded[:-1])), decoder.close()]
 

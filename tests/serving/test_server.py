@@ -42,7 +42,7 @@ def infer(client, data, path="/v2/models/digits/infer", shape=None, datatype="FP
     [
         ("/v2/health/live", None),
         ("/v2/health/ready", None),
-        ("/v2", {"name": "canarykit", "version": "v2", "extensions": []}),
+        ("/v2", {"name": "canarykit", "version": "v2", "extensions": ["binary_tensor_data"]}),
         ("/v2/models/digits/ready", {"name": "digits", "ready": True}),
         ("/v2/models/digits/versions/v2/ready", {"name": "digits", "ready": True}),
     ],
@@ -80,6 +80,11 @@ def test_a_batch_is_answered_in_order(client):
     assert "id" not in infer(client, IMAGES[:1]).json()
 
 
+def tensor(**changes):
+    """A request with one tensor that is as it should be, but for some changes."""
+    return {"inputs": [{"name": "input", "shape": [1, 64], "datatype": "FP64", "data": [0] * 64, **changes}]}
+
+
 @pytest.mark.parametrize(
     ("body", "complaint"),
     [
@@ -87,14 +92,55 @@ def test_a_batch_is_answered_in_order(client):
         (b"[]", "must be a JSON object"),
         (b"{}", '"inputs" must be a list'),
         ({"inputs": []}, '"inputs" must be a list with one tensor'),
-        ({"inputs": [{"name": "x"}]}, "lacks shape, datatype, data"),
-        ({"inputs": [{"name": "x", "shape": [1, 64], "datatype": "FP99", "data": [0] * 64}]}, "FP99"),
-        ({"inputs": [{"name": "x", "shape": [1, 64], "datatype": "FP64", "data": [0] * 63}]}, "64 values"),
-        ({"inputs": [{"name": "x", "shape": [1, 63], "datatype": "FP64", "data": [0] * 63}]}, r"shape \[n, 64\]"),
-        ({"inputs": [{"name": "x", "shape": [0, 64], "datatype": "FP64", "data": []}]}, "1 or more"),
-        ({"inputs": [{"name": "x", "shape": ["1", 64], "datatype": "FP64", "data": [0] * 64}]}, "whole numbers"),
-        ({"inputs": [{"name": "x", "shape": [1, 64], "datatype": "FP64", "data": ["a"] * 64}]}, "not FP64"),
-        (b'{"inputs": [{"name": "x", "shape": [1, 64], "datatype": "FP64", "data": [NaN' + b", 0" * 63 + b"]}]}", "NaN"),
+        ({"inputs": [{"name": "input"}]}, "lacks datatype, shape"),
+        ({"inputs": [{"name": "input", "shape": [1, 64], "datatype": "FP99", "data": [0] * 64}]}, "FP99"),
+        ({"inputs": [{"name": "input", "shape": [1, 64], "datatype": "FP64", "data": [0] * 63}]}, "64 values"),
+        ({"inputs": [{"name": "input", "shape": [1, 63], "datatype": "FP64", "data": [0] * 63}]}, r"shape \[n, 64\]"),
+        ({"inputs": [{"name": "input", "shape": [0, 64], "datatype": "FP64", "data": []}]}, "1 or more"),
+        ({"inputs": [{"name": "input", "shape": ["1", 64], "datatype": "FP64", "data": [0] * 64}]}, "whole numbers"),
+        ({"inputs": [{"name": "input", "shape": [1, 64], "datatype": "FP64", "data": ["a"] * 64}]}, "not FP64"),
+        (b'{"inputs": [{"name": "input", "shape": [1, 64], "datatype": "FP64", "data": [NaN' + b", 0" * 63 + b"]}]}", "NaN"),
+        (tensor(data=None), "data must be a list"),
+        (tensor(data={"0": 1}), "data must be a list"),
+        (tensor(data=[[0] * 64, [0] * 64]), "nested otherwise than its shape"),
+        (tensor(data=[[0] * 32 + [[0] * 32]]), "nested otherwise than its shape"),
+        (tensor(shape=[2, 64], data=[[0] * 64, [0] * 63]), "ragged: .* rows of 64 values"),
+        (tensor(data=["1"] * 64), "not FP64, which takes numbers, and not text"),
+        (tensor(data=[True] * 64), "not FP64, which takes numbers, and not true or false"),
+        (tensor(data=[0] * 63 + [None]), "not FP64, which takes numbers, and not null"),
+        (
+            tensor(datatype="INT64", data=[1.5] + [0] * 63),
+            "not INT64, which takes whole numbers, and not numbers with a fraction",
+        ),
+        (tensor(datatype="UINT8", data=[256] + [0] * 63), "not UINT8: a number is too large or too small"),
+        (tensor(datatype="INT8", data=[-129] + [0] * 63), "not INT8: a number is too large or too small"),
+        (tensor(datatype="UINT64", data=[10**30] + [0] * 63), "not UINT64: a number is too large"),
+        (tensor(data=[10**400] + [0] * 63), "not FP64: a number is too large"),
+        (tensor(datatype="FP16", data=[70000.0] + [0] * 63), "too large for FP16"),
+        (tensor(datatype="BOOL", data=[2] * 64), "not BOOL, which takes true and false, and not numbers"),
+        (tensor(datatype="BYTES", data=[1] * 64), "not BYTES, which takes texts"),
+        (tensor(datatype="BYTES", data=["a"] * 64), "the model does not take these BYTES"),
+        (tensor(datatype=["FP64"]), "is not one of"),
+        (tensor(name="images"), "no input 'images': its input is 'input'"),
+        (tensor(shape=[1, 10**12]), "whole numbers"),
+        (tensor(dtype="FP64"), "'dtype', which is not known"),
+        (tensor(parameters={"content_type": "np"}), "'content_type', which is not known"),
+        (tensor(parameters=[]), '"parameters" of the input tensor must be a JSON object'),
+        (tensor(parameters={"binary_data_size": 512}), 'either "data" or the parameter "binary_data_size"'),
+        ({**tensor(), "outputs": [{"name": "score"}]}, "no output 'score': its output is 'label'"),
+        ({**tensor(), "outputs": [{"name": "label"}, {"name": "label"}]}, "'label' is requested 2 times"),
+        ({**tensor(), "outputs": {"name": "label"}}, '"outputs" must be a list'),
+        (
+            {**tensor(), "outputs": [{"name": "label", "parameters": {"classification": 3}}]},
+            "'classification', which is not known",
+        ),
+        ({**tensor(), "outputs": [{"name": "label", "parameters": {"binary_data": 1}}]}, "must be true or false"),
+        ({**tensor(), "parameters": {"priority": 1}}, "'priority', which is not known"),
+        ({**tensor(), "parameters": {"binary_data_output": "yes"}}, "must be true or false"),
+        ({**tensor(), "id": 3}, '"id" must be a text'),
+        ({**tensor(), "model": "digits"}, "'model', which is not known"),
+        (b"[" * 100_000, "within each other"),
+        (b"\xff", "is no JSON"),
     ],
 )
 def test_a_bad_request_is_400_and_says_why(client, body, complaint):

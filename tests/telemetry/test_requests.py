@@ -55,6 +55,18 @@ def test_a_quick_failure_is_no_quick_answer():
     assert (latency.sum(), latency[-1]) == (2, 2)
 
 
+def test_what_the_gateway_ended_at_its_limit_is_counted_apart():
+    """
+    A 504 of its own, and an answer that it cut; a version's own 504, and other faults, are not.
+    """
+    window = counter(
+        request(1, code=504, flags="UT"), request(2, code=504), request(3, role="canary", flags="UT", seconds=math.nan),
+        request(4, role="canary", code=503, flags="UF URX"), request(5, role="canary", flags="DC", code=0),
+    ).close(1)  # fmt: skip
+    assert window.counts["at_limit"].tolist() == [[1, 1], [2, 1]]
+    assert window.counts["outcome"].tolist() == [[0, 2], [0, 3]]
+
+
 NEVER = math.inf
 
 
