@@ -248,6 +248,19 @@ def test_a_server_that_listens_and_says_nothing_is_no_closed_port(begin):
     assert re.search(r"listens on 127\.0\.0\.1:\d+ and gives no answer to GET /readyz within 2 s", text), text
 
 
+def test_a_log_is_quoted_without_our_own_questions(begin):
+    """
+    An access log that notes each of them would leave no room for the cause.
+    """
+    noting = SERVER.replace("def log_message(self, *args): pass", "").replace(
+        "began =", "print('no model', flush=True); began ="
+    )
+    processes, replica = begin("503", "{port}", "127.0.0.1", code=noting)
+    text, _ = complaint(processes, replica, within=3.0)
+    assert "GET /readyz HTTP" in processes.log("stable-0")
+    assert "its log ends with:\nno model\n" in text
+
+
 def test_a_server_that_goes_into_the_background_is_told_to_stay(begin):
     """
     It ended with exit code 0, which is no fault that its log shows.
