@@ -69,7 +69,7 @@ class _Watch:
 
     def examine(self, facts: Mapping[str, Any]) -> None:
         """Find out where the server listens and how much it works: both take a while."""
-        pids = descendants(facts["keeper"]) if facts["keeper"] else []
+        pids = [facts["keeper"], *descendants(facts["keeper"])] if facts["keeper"] else []
         self._examined = self.look.at
         self.look = replace(self.look, listens=tuple(listening(pids)), busy=busy_seconds(pids))
 
