@@ -41,6 +41,8 @@ class World:
         What requests and bad requests of both versions are multiplied by in a burst.
     lone : float
         What bad requests of one version alone are multiplied by in a burst of its own.
+    replicas : int
+        Of each version, each with a rate of its own; what stable's count is told to the estimate of φ when there are several.
     looks : int
         How often one looks within ten seconds; rates stay as they are for ten seconds.
     known_limit : bool
@@ -52,6 +54,7 @@ class World:
     tide: float = 0.0
     burst: float = 1.0
     lone: float = 1.0
+    replicas: int = 1
     looks: int = 1
     known_limit: bool = False
 
@@ -59,6 +62,7 @@ class World:
 WORLDS = (
     World("independent requests"),
     World("φ = 3", phi=3.0),
+    World("φ = 3 in each of four replicas", phi=3.0, replicas=4),
     World("φ = 3, a look every second", phi=3.0, looks=10, known_limit=True),
     World("day curve ±80 %", tide=0.8),
     World("day curve and φ = 3", phi=3.0, tide=0.8),
@@ -93,17 +97,29 @@ def windows_of(world, base, rng):
         expected = (requests * (1 - weight / 100), requests * weight / 100)
         levels = [base * tide * (world.burst if common[at] else 1) * (world.lone if alone[v][at] else 1) for v in (0, 1)]
         tables = ("outcome", "refused", "denied")
-        shares = {name: [share_of(rng, n, p, world.phi) for n, p in zip(expected, levels, strict=True)] for name in tables}
+        shares = {
+            name: [
+                [share_of(rng, n / world.replicas, p, world.phi) for _ in range(world.replicas)]
+                for n, p in zip(expected, levels, strict=True)
+            ]
+            for name in tables
+        }
         for look in range(world.looks):
             total = int(rng.poisson(requests / world.looks))
             canary = int(rng.binomial(total, weight / 100))
             sizes = (total - canary, canary)
             counts = {"latency": np.array([latency_cells(0.05 * tide * np.exp(rng.normal(0, 0.5, n))) for n in sizes])}
+            even = [1 / world.replicas] * world.replicas
+            served = [rng.multinomial(size, even) for size in sizes]
+            instances = {}
             for name in tables:
-                bad = rng.binomial(sizes, shares[name])
-                counts[name] = np.stack([np.array(sizes) - bad, bad], axis=1)
+                bad = [rng.binomial(served[v], shares[name][v]) for v in (0, 1)]
+                counts[name] = np.array([[sizes[v] - bad[v].sum(), bad[v].sum()] for v in (0, 1)])
+                if name == "outcome" and world.replicas > 1:
+                    cells = zip(served[0] - bad[0], bad[0], strict=True)
+                    instances[name] = {f"stable-{number}": np.array(pair) for number, pair in enumerate(cells)}
             start = 10.0 * at + 10.0 * look / world.looks
-            yield Window(start, start + 10.0 / world.looks, TrafficSplit(weight), counts)
+            yield Window(start, start + 10.0 / world.looks, TrafficSplit(weight), counts, instances)
 
 
 def blamed(job):

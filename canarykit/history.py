@@ -274,7 +274,7 @@ def replay(journal: Journal, *, guardrails: Sequence[Guardrail] | None = None, a
         calm = judge.calm
         judge.update(window)
         if 0 < window.split.share < 1:
-            for name, cells in window.instances.items():
+            for name, cells in window.instances.get("latency", {}).items():
                 instances[name] = instances.get(name, 0) + cells
         if number % every == 0 or number == len(windows) - 1 or judge.calm != calm:
             looks.append(Look(window.end, judge.comparisons, judge.log_e))

@@ -137,7 +137,11 @@ class Journal:
                 for name, table in window.counts.items()
                 for who, cells in zip(ROLES, table, strict=True)
             ]
-            rows += [(cursor.lastrowid, "latency", who, _sparse(cells)) for who, cells in window.instances.items()]
+            rows += [
+                (cursor.lastrowid, name, who, _sparse(cells))
+                for name, instances in window.instances.items()
+                for who, cells in instances.items()
+            ]
             self._db.executemany("INSERT INTO counts VALUES (?, ?, ?, ?)", rows)
             self._note_sizes(window)
 
@@ -236,14 +240,14 @@ class Journal:
         sizes = self._table_sizes()  # after the rows: someone may write meanwhile
         for number, start, end, weight, left_out, note, judged in rows:
             counts: dict[str, Counts] = {}
-            instances: dict[str, Counts] = {}
+            instances: dict[str, dict[str, Counts]] = {}
             for name, who, cells in self._rows("SELECT name, who, cells FROM counts WHERE window = ?", (number,)):
                 dense = _dense(cells, sizes[name])
                 if who in ROLES:
                     table = counts.setdefault(name, np.zeros((2, sizes[name]), dtype=np.int64))
                     table[ROLES.index(who)] = dense
                 else:
-                    instances[who] = dense
+                    instances.setdefault(name, {})[who] = dense
             yield Window(start, end, TrafficSplit(weight), counts, instances, left_out, note, bool(judged))
 
     def weights(self) -> list[dict[str, float]]:

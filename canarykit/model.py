@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -38,6 +39,9 @@ __all__ = [
 
 _ROUNDING = 1e-6
 """Percent by which a split may differ that was written as whole weights and read back."""
+
+_ENV_NAME = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*")
+"""Names of environment variables that both processes and pods can have."""
 
 Role = Literal["stable", "canary"]
 ROLES: tuple[Role, Role] = ("stable", "canary")
@@ -109,6 +113,32 @@ class TrafficSplit:
         return f"<b>{self}</b> of the requests go to the canary, {self.stable:g} % to stable"
 
 
+def _check_env(env: object, whose: str) -> None:
+    """Check that an environment is names and text; values are not shown, because one may be a secret.
+
+    Raises
+    ------
+    PlanError
+        A name that no environment can have, or a value that is not text, and would be another one as text on each cluster.
+    """
+    if not isinstance(env, Mapping):
+        raise PlanError(f"env= of {whose} is a mapping of names to text, such as {{'DEBUG': '1'}}, not {type(env).__name__}")
+    for name, value in env.items():
+        if not isinstance(name, str) or not _ENV_NAME.fullmatch(name):
+            raise PlanError(
+                f"env= of {whose} has the name {name!r}: names are letters, digits, '_', '-' and '.', and begin with no digit"
+            )
+        if not isinstance(value, str):
+            written = f"'{int(value)}'" if isinstance(value, int) and value in (0, 1) else "'…'"
+            raise PlanError(f"env= values are text: write {name}={written} (env= of {whose} has {_kind(value)})")
+        if "\0" in value:
+            raise PlanError(f"env= values hold no zero byte, and {name} of {whose} does")
+
+
+def _kind(value: object) -> str:
+    return str(value) if value is None or isinstance(value, bool) else f"a value of type {type(value).__name__}"
+
+
 @dataclass(frozen=True)
 class Version:
     """One build of an AI service, and where it comes from.
@@ -143,8 +173,8 @@ class Version:
     Raises
     ------
     PlanError
-        Not exactly one of ``model``, ``command`` and ``image`` is given, a command has no ``{port}``, or there is no such
-        protocol.
+        Not exactly one of ``model``, ``command`` and ``image`` is given, a command has no ``{port}``, ``env`` has a name that
+        is none or a value that is not text, or there is no such protocol.
     """
 
     name: str
@@ -165,10 +195,11 @@ class Version:
             )
         if isinstance(self.command, str):
             raise PlanError(f"command of version {self.name!r} must be a list of words, not one string")
+        _check_env(self.env, f"version {self.name!r}")
         if self.command is not None:
             if not self.command or not all(isinstance(word, str) for word in self.command):
                 raise PlanError(f"command of version {self.name!r} must be a list of words, each of them text")
-            places = [*self.command, *map(str, self.env.values())]
+            places = [*self.command, *self.env.values()]
             if not any("{port}" in place for place in places):
                 raise PlanError(
                     f"command of version {self.name!r} has no {{port}}: put it where your server takes its port, "
@@ -207,7 +238,7 @@ class Service:
     Raises
     ------
     PlanError
-        A name with other signs, no replica, or versions of different protocols.
+        A name with other signs, no replica, an environment as of no `Version`, or versions of different protocols.
     """
 
     name: str
@@ -221,6 +252,7 @@ class Service:
             raise PlanError(f"service name may hold letters, digits, '-', '_' and '.', not {self.name!r}")
         if self.replicas < 1:
             raise PlanError(f"service {self.name!r} needs at least one replica per version, not {self.replicas}")
+        _check_env(self.env, f"service {self.name!r}")
         if self.stable.protocol != self.canary.protocol:
             raise PlanError(
                 f"the versions of {self.name!r} speak different protocols ({self.stable.protocol} and {self.canary.protocol}): "
@@ -352,8 +384,9 @@ class Window:
         Requests per table (``"outcome"``, ``"latency"``, ``"refused"``, ``"denied"``, ``"answers"``, ``"at_limit"``), version
         (stable first) and cell.
         A table that a source could not deliver is absent: that is no data, not zero.
-    instances : mapping of str to (cells,) int array
-        Latency counts per replica, ``"stable-0"``, ``"canary-1"``, …: instances are not versions.
+    instances : mapping of str to mapping of str to (cells,) int array
+        Counts per replica, ``"stable-0"``, ``"canary-1"``, …, of the tables ``"latency"`` and ``"outcome"``, where the source
+        can tell replicas apart: instances are not versions.
     left_out : int
         Requests that began under an earlier weight and ended in this window; counted in no table.
     note : str
@@ -372,7 +405,7 @@ class Window:
     end: float
     split: TrafficSplit
     counts: Mapping[str, Counts]
-    instances: Mapping[str, Counts] = field(default_factory=dict)
+    instances: Mapping[str, Mapping[str, Counts]] = field(default_factory=dict)
     left_out: int = 0
     note: str = ""
     judged: bool = True

@@ -12,6 +12,7 @@ __all__ = [
     "LIMIT_HEADER",
     "LOG_FIELDS",
     "METADATA",
+    "METRICS_PORT",
     "PING_PATH",
     "REQUEST_ID_HEADER",
     "ROLE_HEADER",
@@ -43,6 +44,9 @@ METADATA = "canarykit"
 
 PING_PATH = "/.canarykit/ping"
 """Answered by the gateway itself: a round trip through its worker."""
+
+METRICS_PORT = 9464
+"""Where the kit's own server in a container shows its metrics: no Service has this port, so that no route leads there."""
 
 SPLIT_ROUTE, FORCED_ROUTE = "split", "forced"
 """Names of the gateway's routes. A forced request was not drawn, so it is no evidence."""

@@ -78,6 +78,7 @@ class Namespace:
         body = json.loads(json.dumps(body))
         version = next(self._versions)
         body["metadata"] |= {"resourceVersion": str(version), "generation": version}
+        body["metadata"].setdefault("namespace", self.namespace)
         self._objects[body["kind"], body["metadata"]["name"]] = body
         self.writes.append((body["kind"], body["metadata"]["name"]))
         return copy.deepcopy(body)
@@ -95,18 +96,37 @@ def _change(found, change):
             raise ConflictError("the server rejected our request: the test of the patch has failed")
     elif change["op"] == "remove":
         del place[key]
+    elif change["op"] == "add" and isinstance(place, list):
+        place.insert(key, change["value"])
     else:
         place[key] = change["value"]
 
 
 def _merge(found, body):
     for key, value in body.items():
-        if isinstance(value, dict) and isinstance(found.get(key), dict):
+        if isinstance(value, dict):
+            found[key] = found[key] if isinstance(found.get(key), dict) else {}
             _merge(found[key], value)
         elif value is None:
             found.pop(key, None)
         else:
             found[key] = value
+
+
+class Hands:
+    """A monotonic clock whose hands a test moves; whoever waits by it moves them, too."""
+
+    def __init__(self):
+        self.seconds, self.waits = 1000.0, lambda: None
+
+    def monotonic(self):
+        """Seconds."""
+        return self.seconds
+
+    def sleep(self, seconds):
+        """Wait, while something else may happen."""
+        self.seconds += seconds
+        self.waits()
 
 
 class Gateway:

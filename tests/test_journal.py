@@ -31,7 +31,8 @@ def filled(path, window, windows=10):
         made = window(at)
         cells = np.zeros(len(LATENCY_EDGES), dtype=np.int64)
         cells[40] = 7
-        journal.add_window(replace(made, instances={"stable-0": cells}, left_out=2, note="as it was"))
+        instances = {"latency": {"stable-0": cells}, "outcome": {"stable-0": np.array([5, 1])}}
+        journal.add_window(replace(made, instances=instances, left_out=2, note="as it was"))
     journal.set_load(1, {"lost": {"refused": 1}, "behind_p99": float("nan")})
     return journal
 
@@ -39,7 +40,10 @@ def filled(path, window, windows=10):
 def same(one, other):
     """Whether two windows are equal, tables and all."""
     plain = [replace(w, counts={}, instances={}) for w in (one, other)]
-    tables = [{**w.counts, **w.instances} for w in (one, other)]
+    tables = [
+        {**w.counts, **{(table, name): cells for table, of in w.instances.items() for name, cells in of.items()}}
+        for w in (one, other)
+    ]
     return plain[0] == plain[1] and all(np.array_equal(tables[0][name], tables[1][name]) for name in tables[0] | tables[1])
 
 

@@ -41,6 +41,44 @@ def test_a_version_comes_from_exactly_one_place(sources, complaint):
         ck.Version("v1", **sources)
 
 
+@pytest.mark.parametrize(
+    ("env", "complaint"),
+    [
+        ({"DEBUG": 1}, r"env= values are text: write DEBUG='1' \(env= of .* has a value of type int\)"),
+        ({"DEBUG": True}, r"write DEBUG='1' .* has True\)"),
+        ({"RATE": 0.5}, "write RATE='…' .* of type float"),
+        ({"MODE": None}, "write MODE='…' .* has None"),
+        ({"TOKEN": b"s3cret"}, "of type bytes"),
+        ({"TOKEN": "a\0b"}, "no zero byte"),
+        ({"A=B": "x"}, "has the name 'A=B'"),
+        ({"": "x"}, "has the name ''"),
+        ({"1ST": "x"}, "begin with no digit"),
+        ({"MY VAR": "x"}, "has the name 'MY VAR'"),
+        ({2: "x"}, "has the name 2"),
+        ([("A", "x")], "mapping of names to text"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else "-".join(sorted(map(str, value))) or "empty",
+)
+@pytest.mark.parametrize("whose", ["version", "service"])
+def test_an_environment_is_names_and_text(whose, env, complaint):
+    """
+    What would be turned into text is refused, without a word of a value that may be a secret.
+    """
+    version = ck.Version("v1", image="x")
+    with pytest.raises(PlanError, match=complaint) as refused:
+        ck.Version("v1", image="x", env=env) if whose == "version" else ck.Service("a", version, version, env=env)
+    assert whose in str(refused.value)
+    assert "s3cret" not in str(refused.value)
+
+
+def test_an_environment_takes_what_processes_and_pods_do():
+    """
+    Any text, also none; names with dots and dashes.
+    """
+    env = {"_A.b-C1": "", "LONG": "a=b\nc"}
+    assert ck.Version("v1", image="x", env=env).env == env
+
+
 def test_a_service_has_a_name_and_replicas():
     """
     A name that would not fit into a path, and no replicas, are refused.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 
 from canarykit.analysis.bets import Array
@@ -24,6 +27,9 @@ _EVENTS = 0.5
 
 _LENGTHS = (3, 10, 30)
 """Windows per block, at least: a burst of ten windows is seen in blocks of ten, and in single windows only at its edges."""
+
+_AMONG = (1, 10)
+"""Windows per block, at least, in which stable's replicas are compared with each other."""
 
 _CAUTIOUS, _LIKELY = 0.95, 0.5
 
@@ -92,6 +98,37 @@ class _Difference:
         return difference**2 / variance if variance else 0.0
 
 
+class _Among:
+    """Rates of stable's replicas against each other, in the same block of windows.
+
+    Where each replica has bursts of its own, several replicas teach in one block what one version's rate teaches in many.
+
+    Parameters
+    ----------
+    length : int
+        Windows per block, at least.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._length, self._windows = length, 0
+        self._served: dict[str, tuple[int, int]] = {}
+
+    def update(self, replicas: Mapping[str, tuple[int, int]]) -> tuple[float | None, int]:
+        """Take in one window; return the sum of squared and standardised deviations and its degrees of freedom."""
+        self._windows += bool(replicas)
+        for name, (events, total) in replicas.items():
+            bad, requests = self._served.get(name, (0, 0))
+            self._served[name] = (bad + events, requests + total)
+        served = [(bad, requests) for bad, requests in self._served.values() if requests]
+        bad, requests = sum(bad for bad, _ in served), sum(requests for _, requests in served)
+        if self._windows < self._length or bad < _EVENTS * len(served):
+            return None, 1
+        self._windows, self._served, rate = 0, {}, bad / requests
+        if len(served) < 2 or rate == 1:
+            return None, 1
+        return sum((one - n * rate) ** 2 / (n * rate * (1 - rate)) for one, n in served), len(served) - 1
+
+
 def _variance(last: tuple[float, float], now: tuple[float, float]) -> float:
     """Variance of the difference of two rates that are the same, from independent requests."""
     pooled = (now[0] + last[0]) / (now[1] + last[1])
@@ -99,16 +136,16 @@ def _variance(last: tuple[float, float], now: tuple[float, float]) -> float:
 
 
 class _Posterior:
-    """Posterior of φ from squared and standardised differences, each φ times a chi-square with one degree of freedom."""
+    """Posterior of φ from squared and standardised differences: φ times a chi-square, of one degree of freedom by default."""
 
     def __init__(self, cautious: float) -> None:
         self._log, self._probabilities = _PRIOR.copy(), np.array([cautious, _LIKELY]) - 1e-9
         self.cautious = self.likely = 1.0
         self._summarise()
 
-    def update(self, square: float | None) -> None:
+    def update(self, square: float | None, degrees: int = 1) -> None:
         if square is not None:
-            self._log -= _HALF_LOG + square * _HALF_INVERSE
+            self._log -= degrees * _HALF_LOG + square * _HALF_INVERSE
             self._summarise()
 
     def _summarise(self) -> None:
@@ -135,24 +172,33 @@ class DispersionEstimate:
         # Single windows teach fast, so that their doubt costs little; long blocks only speak up when they see a burst.
         self._fine, self._rates = _Posterior(_CAUTIOUS), (_Rate(), _Rate())
         self._long = tuple((_Posterior(_ONE), _Difference(length)) for length in _LENGTHS)
+        self._among = tuple((_Posterior(_ONE), _Among(length)) for length in _AMONG)
 
     @property
     def cautious(self) -> float:
         """φ for blame: it takes more caution than clearing, which takes many requests anyway."""
-        return max(self._fine.cautious, *(posterior.cautious for posterior, _ in self._long))
+        return max(self._fine.cautious, *(posterior.cautious for posterior, _ in (*self._long, *self._among)))
 
     @property
     def likely(self) -> float:
         """φ for clearing."""
-        return max(self._fine.likely, *(posterior.likely for posterior, _ in self._long))
+        return max(self._fine.likely, *(posterior.likely for posterior, _ in (*self._long, *self._among)))
 
-    def update(self, bad: tuple[int, int], requests: tuple[int, int]) -> None:
+    def update(
+        self,
+        bad: tuple[int, int],
+        requests: tuple[int, int],
+        replicas: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+    ) -> None:
         """Take in one window.
 
         Parameters
         ----------
         bad, requests : tuple of int
             Bad and all requests of stable and canary; a version without requests says nothing.
+        replicas : mapping of str to tuple of int
+            Bad and all requests of each of stable's replicas, where they are known. A canary that is bad at times must not
+            hide behind its own bursts.
         """
         for rate, events, total in zip(self._rates, bad, requests, strict=True):
             square = rate.update(events, total)
@@ -160,3 +206,5 @@ class DispersionEstimate:
             self._fine.update(square)
         for posterior, difference in self._long:
             posterior.update(difference.update(bad, requests))
+        for posterior, among in self._among:
+            posterior.update(*among.update(replicas))

@@ -55,6 +55,7 @@ class Watch:
         self._alike = np.zeros(self.totals.shape)
         self._pending = np.zeros_like(self.totals)
         self._pending_split: TrafficSplit | None = None
+        self._pending_replicas: dict[str, tuple[int, int]] = {}
         self._events = np.zeros(2, dtype=np.int64)
         self._recent: deque[tuple[float, float]] = deque()
         self._recent_requests = 0.0
@@ -90,6 +91,8 @@ class Watch:
             return
         self.silent_because = ""
         self._remember(counts)
+        if self._estimate is not None:
+            self._gather(window)
         if self._split == "mirrored":
             self._seconds += window.end - window.start
             self._take(counts, 0.5)
@@ -146,7 +149,15 @@ class Watch:
     def _learn(self, counts: Counts) -> None:
         if self._estimate is not None:
             stable, canary = (int(n) for n in counts.sum(axis=1))
-            self._estimate.update((int(counts[0, 1]), int(counts[1, 1])), (stable, canary))
+            self._estimate.update((int(counts[0, 1]), int(counts[1, 1])), (stable, canary), self._pending_replicas)
+            self._pending_replicas = {}
+
+    def _gather(self, window: Window) -> None:
+        """Add what stable's replicas did to what they did since the last window that was learned from."""
+        for name, cells in window.instances.get(self.metric.table, {}).items():
+            if name.startswith("stable-"):
+                bad, requests = self._pending_replicas.get(name, (0, 0))
+                self._pending_replicas[name] = (bad + int(cells[1]), requests + int(cells.sum()))
 
     @property
     def log_e(self) -> float:

@@ -21,9 +21,9 @@ def connect(where: str = "local", *, scenario: str = "good") -> Cluster:
         `canarykit.clusters.local.LocalCluster`. ``"simulated"``, ``"simulated:slow"`` or
         ``"simulated:slow?seed=3"``: random numbers, in seconds, for teaching (`canarykit.testing.SCENARIOS`).
         ``"kube:CONTEXT/NAMESPACE"``: a Kubernetes cluster; context and namespace may be left out. Options
-        follow a question mark, ``"kube:prod/ai-services?gateway=infra/web&hostname=ai.example.com"``: router, url, gateway,
-        hostname, route, prometheus, prometheus_token_file, metrics, select (or select.stable and select.canary), port, path,
-        ignore, server_image, service_type. An = or & within a value is written %3D or %26.
+        follow a question mark, ``"kube:prod/ai-services?gateway=infra/web&adopt=true&lease=30"``: those of `KubeCluster` and of
+        its `Workload` that are text, numbers, or true and false. Of several names each is written: ``select.stable=…``,
+        ``node_selector.disk=ssd``. An = or & within a value is written %3D or %26.
     scenario : str
         What happens on a simulated cluster when `where` names no scenario; nothing simulated knows how a model behaves.
 

@@ -111,6 +111,24 @@ class Cluster(Protocol):
         """
         ...
 
+    def undeploy(self) -> None:
+        """Take back what the last `deploy` did, because something failed after it. May be called again.
+
+        What it made is removed, and what was there before stays as it was; but a canary that was found with a share of the
+        traffic, and that nobody would conduct now, gets none.
+        """
+        ...
+
+    def check_held(self) -> None:
+        """Check that nobody else conducts the rollout, before the canary's weight rises.
+
+        Raises
+        ------
+        ClusterError
+            Somebody does, or may have done so meanwhile. Its weight may fall all the same, unless somebody else is there.
+        """
+        ...
+
     def warm(self, role: Role, share: float = 1.0) -> None:
         """Make sure that a version can answer before it gets weight.
 
@@ -164,6 +182,10 @@ class Cluster(Protocol):
         ClusterError
             Someone else conducts it by now.
         """
+        ...
+
+    def recall(self) -> Mapping[str, Any]:
+        """What was written down before `deploy` by whoever conducted the rollout; empty when nobody did."""
         ...
 
     def leave_to_guard(self) -> None:

@@ -166,11 +166,17 @@ class Steering:
             self._voice.note("resume", f"found {found} on the canary, which is no step of this plan: back to stable first")
 
     def _warm(self, split: TrafficSplit) -> None:
-        """Have those versions answer that get more than before."""
-        if split.canary:
+        """Have those versions answer that get more than before; nobody else may conduct the rollout when the canary does."""
+        if self._rises(split):
             self._cluster.warm("canary", split.share)
+            self._cluster.check_held()  # last: to warm up may take minutes
         if split.stable and not self._course.split.stable:
             self._cluster.warm("stable", 1 - split.share)
+
+    def _rises(self, split: TrafficSplit) -> bool:
+        """Whether the canary gets more than it is known to have: what it has, it may keep, also when it does not answer."""
+        known = (self._course.split, self._course.in_place)
+        return any(each is None or split.canary > each.canary for each in known)
 
     def _need_leave_for(self, split: TrafficSplit, step: Decision | None) -> None:
         """Check, with the lock, that nothing speaks against a weight: what has come up since it was decided counts."""

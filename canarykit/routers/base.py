@@ -7,7 +7,7 @@ from typing import Protocol
 from canarykit.errors import EditedError
 from canarykit.model import TrafficSplit
 
-__all__ = ["Router", "need_in_place"]
+__all__ = ["Router", "WithoutRoute", "need_in_place"]
 
 
 def need_in_place(found: TrafficSplit | None, split: TrafficSplit, instead_of: TrafficSplit | None) -> None:
@@ -65,3 +65,34 @@ class Router(Protocol):
     def reset(self) -> None:
         """Return to 100 % stable and remove what the router added."""
         ...
+
+
+class WithoutRoute:
+    """What a router does for a route beside its weights: nothing, where there is no route."""
+
+    def check(self) -> None:
+        """See, before anything is written, that the route can be split.
+
+        Raises
+        ------
+        RoutingError
+            It cannot; says why, and what to do in which order.
+        """
+
+    def hold_back(self) -> None:
+        """Take the canary's weight away, before its pods are there; nobody is asked whether that is served."""
+
+    def join(self) -> None:
+        """Add the canary to a route that names stable alone, with no weight; its pods are ready."""
+
+    def give_back(self, *, exact: bool) -> None:
+        """Give a team's own route what it had before; with the canary's share of then where `exact`."""
+
+    def let_testers_in(self) -> None:
+        """Have the testers' header lead to the canary, where that is wanted."""
+
+    def end_testers(self) -> None:
+        """Have no header lead to the canary any more."""
+
+    def promoted(self) -> None:
+        """Know that stable is of the canary's version by now: it answers where that does."""

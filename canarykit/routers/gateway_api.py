@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from canarykit.errors import RoutingError
-from canarykit.model import TrafficSplit
+from canarykit.model import ROLES, Role, TrafficSplit
 from canarykit.routers.objects import Target, unchanged
+from canarykit.routers.patches import Form, read_split, written_split
 from canarykit.routers.route import RouteRouter, whole_weights
+from canarykit.routers.rules import Backend, Rule, key_of, noted, split_rules, to_join
+from canarykit.routers.testers import Testers
+from canarykit.routers.ways import Way, best, host_of
 from canarykit.wire import ROLE_HEADER
 
-__all__ = ["GatewayApiRouter", "accepted", "backends", "mirrored", "patch", "route", "split_of", "weights"]
+__all__ = [
+    "FORM",
+    "GatewayApiRouter",
+    "accepted",
+    "backends",
+    "mirrored",
+    "patch",
+    "route",
+    "rules_of",
+    "split_of",
+    "way_of",
+    "weights",
+]
 
+FORM = Form("HTTPRoute", "rule", "rules", "backendRefs", unsaid=1)
 MAX_WEIGHT = 1_000_000
 
 
-def weights(split: TrafficSplit) -> dict[str, int]:
+def weights(split: TrafficSplit) -> dict[Role, int]:
     """Whole weights whose ratio is the split, as small as can be: 0.1 % is 1 : 999.
 
     Raises
@@ -28,58 +45,50 @@ def weights(split: TrafficSplit) -> dict[str, int]:
     return {"stable": total - canary, "canary": canary}
 
 
-def backends(found: Mapping[str, Any], target: Target) -> list[tuple[int, int, str, int]]:
-    """Where a route names our Services: rule, position in it, role, weight."""
-    places = []
-    for rule_number, rule in enumerate(found.get("spec", {}).get("rules", [])):
-        refs = rule.get("backendRefs", [])
-        roles = {
-            role: position
-            for position, ref in enumerate(refs)
-            for role in ("stable", "canary")
-            if ref["name"] == target.service(role) and ref.get("kind", "Service") == "Service" and _near(ref, found)
-        }
-        if len(roles) == 2:  # a rule for testers names one version alone: it has no split
-            places += [(rule_number, position, role, int(refs[position].get("weight", 1))) for role, position in roles.items()]
-    return places
+def rules_of(found: Mapping[str, Any], target: Target) -> list[Rule]:
+    """Rules of a route, as far as they concern us."""
+    rules = []
+    for number, rule in enumerate(found.get("spec", {}).get("rules") or []):
+        ours, others = [], 0
+        for position, ref in enumerate(rule.get("backendRefs") or []):
+            role, weight = role_of(ref, found, target), int(ref.get("weight", FORM.unsaid))
+            if role is None:
+                others += weight
+            else:
+                ours.append(Backend(position, role, ref.get("weight"), weight))
+        matches = rule.get("matches") or []
+        asks = bool(matches) and all(match.get("headers") or match.get("queryParams") for match in matches)
+        rules.append(Rule(number, key_of(matches), tuple(ours), others, asks))
+    return rules
+
+
+def role_of(ref: Mapping[str, Any], found: Mapping[str, Any], target: Target) -> Role | None:
+    """Version whose Service a backend is; a Service of the same name in another namespace is not ours."""
+    if ref.get("kind", "Service") != "Service" or ref.get("group", "") or not _near(ref, found):
+        return None
+    return next((role for role in ROLES if ref.get("name") == target.service(role)), None)
 
 
 def _near(ref: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
-    """Whether a backend is in the route's own namespace: a Service of the same name elsewhere is not ours."""
+    """Whether a backend is in the route's own namespace."""
     return ref.get("namespace") in (None, found["metadata"].get("namespace"))
 
 
+def backends(found: Mapping[str, Any], target: Target) -> list[tuple[int, int, Role, int]]:
+    """Where a route splits between our Services: rule, position in it, role, weight."""
+    chosen = split_rules(rules_of(found, target), noted(found))
+    return [(rule.number, backend.position, backend.role, backend.weight) for rule in chosen for backend in rule.ours]
+
+
 def split_of(found: Mapping[str, Any], target: Target) -> TrafficSplit:
-    """Split that a route says.
+    """Split that a route says; 0 % where the canary is still to be added to it.
 
     Raises
     ------
     RoutingError
-        No rule of it names both Services, or its rules disagree.
+        No rule of it names the Services, or those that do disagree.
     """
-    places = backends(found, target)
-    name = found["metadata"]["name"]
-    if not places:
-        raise _unsplit(name, target)
-    splits = set()
-    for rule in {place[0] for place in places}:
-        parts = {role: weight for number, _, role, weight in places if number == rule}
-        total = sum(parts.values())
-        splits.add(TrafficSplit(round(100 * parts["canary"] / total, 9)) if total else None)
-    if len(splits) > 1 or None in splits:
-        raise RoutingError(
-            f"the rules of HTTPRoute {name} split the traffic differently, or not at all: {sorted(map(str, splits))}"
-        )
-    (split,) = splits
-    assert split is not None
-    return split
-
-
-def _unsplit(name: str, target: Target) -> RoutingError:
-    return RoutingError(
-        f"HTTPRoute {name} has no rule with both backends {target.service('stable')} and {target.service('canary')}: "
-        "add them to the rule that is to be split"
-    )
+    return read_split(FORM, found, target, rules_of(found, target))
 
 
 def patch(found: Mapping[str, Any], target: Target, split: TrafficSplit) -> list[dict[str, Any]]:
@@ -90,23 +99,44 @@ def patch(found: Mapping[str, Any], target: Target, split: TrafficSplit) -> list
     RoutingError
         No rule names both Services, or one has backends beside them: their share would change with ours.
     """
-    new, name = weights(split), found["metadata"]["name"]
-    changes, places = [unchanged(found)], backends(found, target)
-    if not places:
-        raise _unsplit(name, target)
-    for rule in sorted({place[0] for place in places}):
-        refs, ours = found["spec"]["rules"][rule]["backendRefs"], {place[1] for place in places if place[0] == rule}
-        if any(ref.get("weight", 1) for position, ref in enumerate(refs) if position not in ours):
-            raise RoutingError(
-                f"rule {rule} of HTTPRoute {name} has backends beside the two versions: give the two a rule of their own"
-            )
-    for rule, position, role, _ in sorted(places):
-        path = f"/spec/rules/{rule}/backendRefs/{position}"
-        changes.append({"op": "add", "path": f"{path}/weight", "value": new[role]})
-    return changes
+    return written_split(FORM, found, target, rules_of(found, target), weights(split))
 
 
-def route(target: Target, *, gateway: str, hostname: str | None, path: str = "/") -> dict[str, Any]:
+def way_of(found: Mapping[str, Any], target: Target, paths: Sequence[str]) -> Way:
+    """Way to the versions through the rules that are split, by which these paths are reached best."""
+    rules, before = rules_of(found, target), noted(found)
+    spec = found.get("spec", {})
+    host = host_of(spec.get("hostnames") or [])
+    ways = []
+    for rule in split_rules(rules, before) or to_join(rules, before):
+        body = spec["rules"][rule.number]
+        ways += [_way(match, host, _replaced(body)) for match in body.get("matches") or [{}]]
+    return best(ways, paths) if ways else Way(host)
+
+
+def _way(match: Mapping[str, Any], host: str | None, replaced_by: str | None) -> Way:
+    path = match.get("path", {})
+    kind, value = path.get("type", "PathPrefix"), path.get("value", "/")
+    given = {
+        field: {entry["name"]: entry["value"] for entry in match.get(field) or [] if entry.get("type", "Exact") == "Exact"}
+        for field in ("headers", "queryParams")
+    }
+    prefix = value if kind in ("PathPrefix", "Exact") else "/"  # of an expression nobody knows what it takes
+    return Way(host, prefix, replaced_by, kind == "Exact", given["headers"], given["queryParams"], match.get("method"))
+
+
+def _replaced(rule: Mapping[str, Any]) -> str | None:
+    """What a rule's versions see in place of the prefix that was asked for."""
+    for entry in rule.get("filters") or []:
+        path = entry.get("urlRewrite", {}).get("path", {})
+        if path.get("type") == "ReplacePrefixMatch":
+            return str(path.get("replacePrefixMatch") or "/")
+    return None
+
+
+def route(
+    target: Target, *, gateway: str, hostname: str | None, path: str = "/", testers: Testers | None = None
+) -> dict[str, Any]:
     """Return the HTTPRoute that the kit makes where the user has none: all on stable, and a header for testers.
 
     Parameters
@@ -119,6 +149,8 @@ def route(target: Target, *, gateway: str, hostname: str | None, path: str = "/"
         Name that it answers to; any by default.
     path : str
         Prefix of the paths that it takes.
+    testers : Testers, optional
+        Values of the header; the names of the roles by default.
     """
     namespace, _, name = gateway.rpartition("/")
     parent = {"name": name, **({"namespace": namespace} if namespace else {})}
@@ -127,16 +159,16 @@ def route(target: Target, *, gateway: str, hostname: str | None, path: str = "/"
         return {"name": f"{target.app}-{role}", "port": target.port, "weight": weight}
 
     match = {"path": {"type": "PathPrefix", "value": path}}
-    testers = [
+    forced = [
         {
-            "matches": [{**match, "headers": [{"name": ROLE_HEADER, "value": role}]}],
+            "matches": [{**match, "headers": [{"name": ROLE_HEADER, "value": value}]}],
             "backendRefs": [backend(role, 1)],
         }
-        for role in ("stable", "canary")
+        for role, value in (testers or Testers()).values.items()
     ]
     spec: dict[str, Any] = {
         "parentRefs": [parent],
-        "rules": [{"matches": [match], "backendRefs": [backend("stable", 100), backend("canary", 0)]}, *testers],
+        "rules": [{"matches": [match], "backendRefs": [backend("stable", 100), backend("canary", 0)]}, *forced],
     }
     if hostname:
         spec["hostnames"] = [hostname]
@@ -148,10 +180,17 @@ def route(target: Target, *, gateway: str, hostname: str | None, path: str = "/"
     }
 
 
+def _forces(rule: Mapping[str, Any]) -> tuple[str, ...]:
+    """Values of the testers' header that a rule asks for; none when it is no rule for testers of the kit's."""
+    asked = [match.get("headers") or [] for match in rule.get("matches") or []]
+    return tuple(header["value"] for headers in asked for header in headers if header["name"].lower() == ROLE_HEADER)
+
+
 class GatewayApiRouter(RouteRouter):
     """Router of an HTTPRoute; `gateway` is ``"namespace/name"`` of its Gateway. Parameters as of `RouteRouter`."""
 
     kind = "HTTPRoute"
+    form = FORM
     features = frozenset({"testers", "mirroring", "fractions"})
     advice = "install the Gateway API's definitions and a gateway, or choose another router"
 
@@ -167,15 +206,23 @@ class GatewayApiRouter(RouteRouter):
             return []
         if self.gateway is None:
             raise RoutingError('name the Gateway that is to serve the route, as gateway="namespace/name"')
-        return [route(self._target, gateway=self.gateway, hostname=self.hostname)]
+        return [route(self._target, gateway=self.gateway, hostname=self.hostname, testers=self._testers)]
+
+    def rules(self, found: Mapping[str, Any]) -> list[Rule]:
+        """Rules of the route, as far as they concern us."""
+        return rules_of(found, self._target)
+
+    def beside(self, stable: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Name of the canary's Service, and its port."""
+        return {"name": self._target.service("canary"), "port": self._target.port}
+
+    def way(self, found: Mapping[str, Any], paths: Sequence[str]) -> Way:
+        """Way to the versions through the user's own route."""
+        return way_of(found, self._target, paths)
 
     def split_in(self, found: Mapping[str, Any]) -> TrafficSplit:
         """Split that the route says."""
         return split_of(found, self._target)
-
-    def splits(self, found: Mapping[str, Any]) -> bool:
-        """Whether a rule of it still names both versions."""
-        return bool(backends(found, self._target))
 
     def change(self, found: Mapping[str, Any], split: TrafficSplit) -> tuple[Any, str]:
         """Patch of our weights alone."""
@@ -188,6 +235,16 @@ class GatewayApiRouter(RouteRouter):
     def mirroring(self, found: Mapping[str, Any], percent: float) -> list[dict[str, Any]]:
         """Patch of our filter alone."""
         return mirrored(found, self._target, percent)
+
+    def testing(self, found: Mapping[str, Any], testers: Testers) -> tuple[Any, str] | None:
+        """Patch of the rules for testers alone."""
+        rules = found["spec"]["rules"]
+        if sorted(value for rule in rules for value in _forces(rule)) == sorted(testers.values.values()):
+            return None
+        hostname = (found["spec"].get("hostnames") or [None])[0]
+        fresh = route(self._target, gateway=self.gateway or "", hostname=hostname, testers=testers)["spec"]["rules"][1:]
+        kept = [rule for rule in rules if not _forces(rule)]
+        return [unchanged(found), {"op": "replace", "path": "/spec/rules", "value": [*kept, *fresh]}], "json"
 
 
 def mirrored(found: Mapping[str, Any], target: Target, percent: float) -> list[dict[str, Any]]:
@@ -206,7 +263,7 @@ def mirrored(found: Mapping[str, Any], target: Target, percent: float) -> list[d
     backend = {"name": name, "port": target.port}
     if percent:
         split_of(found, target)
-        rules = sorted({place[0] for place in backends(found, target)})
+        rules = [rule.number for rule in split_rules(rules_of(found, target), noted(found))]
     else:
         rules = list(range(len(found.get("spec", {}).get("rules", []))))
     changes: list[dict[str, Any]] = [unchanged(found)]

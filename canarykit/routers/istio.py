@@ -2,69 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from canarykit.errors import RoutingError
 from canarykit.model import ROLES, Role, TrafficSplit
 from canarykit.routers.objects import Target, unchanged
+from canarykit.routers.patches import Form, read_split, written_split
 from canarykit.routers.route import RouteRouter, whole_weights
+from canarykit.routers.rules import Backend, Rule, key_of, noted, split_rules, to_join
+from canarykit.routers.testers import Testers
+from canarykit.routers.ways import Way, best, host_of
 from canarykit.wire import ROLE_HEADER
 
-__all__ = ["IstioRouter", "destinations", "mirrored", "patch", "split_of", "virtual_service"]
+__all__ = ["FORM", "IstioRouter", "mirrored", "patch", "rules_of", "split_of", "virtual_service", "way_of"]
 
+FORM = Form("VirtualService", "http route", "http", "route", unsaid=0)
 MAX_TOTAL = 1_000_000
+_FORCED = "testers-"
+"""How the names of the kit's routes for testers begin."""
+
+_OF_REQUESTS = ("headers", "withoutHeaders", "queryParams", "sourceLabels", "sourceNamespace")
+"""Fields of a match that tell who asks, rather than what for."""
 
 
-def role_of(destination: Mapping[str, Any], target: Target) -> Role | None:
-    """Version that a destination names: by a host of its own, or as a subset of one host."""
-    host, subset = str(destination.get("host", "")).split(".")[0], destination.get("subset")
+def role_of(destination: Mapping[str, Any], target: Target, namespace: str | None) -> Role | None:
+    """Version that a destination of a VirtualService in a namespace names: by a host of its own, or as a subset of one host."""
+    host, subset = _service(str(destination.get("host", "")), namespace), destination.get("subset")
     for role in ROLES:
         if host == target.service(role) or (host == target.app and subset == role):
             return role
     return None
 
 
-def destinations(found: Mapping[str, Any], target: Target) -> list[tuple[int, int, Role, int]]:
-    """Where a VirtualService names both our versions: route, position in it, role, weight."""
-    places: list[tuple[int, int, Role, int]] = []
-    for number, http in enumerate(found.get("spec", {}).get("http", [])):
-        ours = [
-            (number, position, role, int(entry.get("weight", 0)))
-            for position, entry in enumerate(http.get("route", []))
-            if (role := role_of(entry["destination"], target)) is not None
-        ]
-        if {place[2] for place in ours} == set(ROLES):
-            places += ours
-    return places
+def _service(host: str, namespace: str | None) -> str | None:
+    """Name of the Service of this namespace that a host means; None when it is elsewhere."""
+    name, _, rest = host.partition(".")
+    near = f"{namespace}."
+    ours = not rest or (namespace is not None and (f"{rest}." == near or f"{rest}.".startswith(f"{near}svc.")))
+    return name if ours else None
+
+
+def rules_of(found: Mapping[str, Any], target: Target) -> list[Rule]:
+    """HTTP routes of a VirtualService, as far as they concern us."""
+    rules, namespace = [], found["metadata"].get("namespace")
+    for number, http in enumerate(found.get("spec", {}).get("http") or []):
+        entries = http.get("route") or []
+        unsaid = 100 if len(entries) == 1 else FORM.unsaid
+        ours, others = [], 0
+        for position, entry in enumerate(entries):
+            role, weight = role_of(entry.get("destination", {}), target, namespace), int(entry.get("weight", unsaid))
+            if role is None:
+                others += weight
+            else:
+                ours.append(Backend(position, role, entry.get("weight"), weight))
+        matches = http.get("match") or []
+        asks = bool(matches) and all(any(match.get(field) for field in _OF_REQUESTS) for match in matches)
+        rules.append(Rule(number, key_of(matches), tuple(ours), others, asks))
+    return rules
 
 
 def split_of(found: Mapping[str, Any], target: Target) -> TrafficSplit:
-    """Split that a VirtualService says.
+    """Split that a VirtualService says; 0 % where the canary is still to be added to it.
 
     Raises
     ------
     RoutingError
-        No route of it names both versions, or its routes disagree.
+        No route of it names the versions, or those that do disagree.
     """
-    places, name = destinations(found, target), found["metadata"]["name"]
-    if not places:
-        raise _unsplit(name, target)
-    splits = set()
-    for number in {place[0] for place in places}:
-        parts = {role: weight for route, _, role, weight in places if route == number}
-        total = sum(parts.values())
-        splits.add(round(100 * parts["canary"] / total, 9) if total else None)
-    if len(splits) > 1 or None in splits:
-        raise RoutingError(f"the http routes of VirtualService {name} split the traffic differently, or not at all")
-    return TrafficSplit(splits.pop() or 0.0)
-
-
-def _unsplit(name: str, target: Target) -> RoutingError:
-    return RoutingError(
-        f"VirtualService {name} has no http route with both destinations {target.service('stable')} and "
-        f"{target.service('canary')}: add them to the route that is to be split"
-    )
+    return read_split(FORM, found, target, rules_of(found, target))
 
 
 def patch(found: Mapping[str, Any], target: Target, split: TrafficSplit) -> list[dict[str, Any]]:
@@ -76,23 +82,30 @@ def patch(found: Mapping[str, Any], target: Target, split: TrafficSplit) -> list
         No route names both versions, or one has destinations beside them: their share would change with ours.
     """
     canary, total = whole_weights(split, MAX_TOTAL, "a VirtualService")
-    new = {"stable": total - canary, "canary": canary}
-    places = destinations(found, target)
-    if not places:
-        raise _unsplit(found["metadata"]["name"], target)
-    for number in {place[0] for place in places}:
-        if len(found["spec"]["http"][number]["route"]) > 2:
-            raise RoutingError(
-                f"http route {number} of VirtualService {found['metadata']['name']} has destinations beside the two versions: "
-                "give the two a route of their own"
-            )
-    return [
-        unchanged(found),
-        *(
-            {"op": "add", "path": f"/spec/http/{number}/route/{position}/weight", "value": new[role]}
-            for number, position, role, _ in places
-        ),
-    ]
+    return written_split(FORM, found, target, rules_of(found, target), {"stable": total - canary, "canary": canary})
+
+
+def way_of(found: Mapping[str, Any], target: Target, paths: Sequence[str]) -> Way:
+    """Way to the versions through the routes that are split, by which these paths are reached best."""
+    rules, before = rules_of(found, target), noted(found)
+    spec = found.get("spec", {})
+    host = host_of(spec.get("hosts") or [])
+    ways = []
+    for rule in split_rules(rules, before) or to_join(rules, before):
+        http = spec["http"][rule.number]
+        ways += [_way(match, host, http.get("rewrite", {}).get("uri")) for match in http.get("match") or [{}]]
+    return best(ways, paths) if ways else Way(host)
+
+
+def _way(match: Mapping[str, Any], host: str | None, replaced_by: str | None) -> Way:
+    uri, given = match.get("uri", {}), {}
+    for field in ("headers", "queryParams"):
+        asked = {name: said.get("exact", said.get("prefix")) for name, said in (match.get(field) or {}).items()}
+        given[field] = {name: value for name, value in asked.items() if value is not None}
+    exact = "exact" in uri
+    method = match.get("method", {}).get("exact")
+    prefix = uri.get("exact") or uri.get("prefix") or "/"
+    return Way(host, prefix, replaced_by, exact, given["headers"], given["queryParams"], method)
 
 
 def mirrored(found: Mapping[str, Any], target: Target, percent: float) -> list[dict[str, Any]]:
@@ -109,27 +122,29 @@ def mirrored(found: Mapping[str, Any], target: Target, percent: float) -> list[d
             {"op": "remove", "path": f"/spec/http/{number}/{key}"}
             for number, http in enumerate(found.get("spec", {}).get("http", []))
             for key in ("mirror", "mirrorPercentage")
-            if key in http and _mirrors_to_canary(http, target)
+            if key in http and _mirrors_to_canary(http, found, target)
         ]
     split_of(found, target)
-    for number in sorted({place[0] for place in destinations(found, target)}):
-        path, http = f"/spec/http/{number}", found["spec"]["http"][number]
-        if http.get("mirrors") or ("mirror" in http and not _mirrors_to_canary(http, target)):
+    for rule in split_rules(rules_of(found, target), noted(found)):
+        path, http = f"/spec/http/{rule.number}", found["spec"]["http"][rule.number]
+        if http.get("mirrors") or ("mirror" in http and not _mirrors_to_canary(http, found, target)):
             raise RoutingError(
-                f"http route {number} of VirtualService {name} has a mirror of its own, and Istio knows one for each route: "
-                "remove it, or do without mirroring to the canary"
+                f"http route {rule.number} of VirtualService {name} has a mirror of its own, and Istio knows one for each "
+                "route: remove it, or do without mirroring to the canary"
             )
-        (where,) = [e["destination"] for e in http["route"] if role_of(e["destination"], target) == "canary"]
+        (where,) = [http["route"][backend.position]["destination"] for backend in rule.ours if backend.role == "canary"]
         changes.append({"op": "add", "path": f"{path}/mirror", "value": where})
         changes.append({"op": "add", "path": f"{path}/mirrorPercentage", "value": {"value": float(percent)}})
     return changes
 
 
-def _mirrors_to_canary(http: Mapping[str, Any], target: Target) -> bool:
-    return "mirror" in http and role_of(http["mirror"], target) == "canary"
+def _mirrors_to_canary(http: Mapping[str, Any], found: Mapping[str, Any], target: Target) -> bool:
+    return "mirror" in http and role_of(http["mirror"], target, found["metadata"].get("namespace")) == "canary"
 
 
-def virtual_service(target: Target, namespace: str, *, gateway: str | None, hostname: str | None) -> dict[str, Any]:
+def virtual_service(
+    target: Target, namespace: str, *, gateway: str | None, hostname: str | None, testers: Testers | None = None
+) -> dict[str, Any]:
     """Return the VirtualService that the kit makes: all on stable, a header for testers, the role on each answer.
 
     Parameters
@@ -142,6 +157,8 @@ def virtual_service(target: Target, namespace: str, *, gateway: str | None, host
         ``"namespace/name"`` of the Istio Gateway; the mesh itself by default.
     hostname : str, optional
         Name that it answers to.
+    testers : Testers, optional
+        Values of the header; the names of the roles by default.
     """
 
     def route(role: Role, weight: int) -> dict[str, Any]:
@@ -151,9 +168,9 @@ def virtual_service(target: Target, namespace: str, *, gateway: str | None, host
             "headers": {"response": {"set": {ROLE_HEADER: role}}},
         }
 
-    testers = [
-        {"name": f"testers-{role}", "match": [{"headers": {ROLE_HEADER: {"exact": role}}}], "route": [route(role, 100)]}
-        for role in ROLES
+    forced = [
+        {"name": f"{_FORCED}{role}", "match": [{"headers": {ROLE_HEADER: {"exact": value}}}], "route": [route(role, 100)]}
+        for role, value in (testers or Testers()).values.items()
     ]
     return {
         "apiVersion": "networking.istio.io/v1",
@@ -162,7 +179,7 @@ def virtual_service(target: Target, namespace: str, *, gateway: str | None, host
         "spec": {
             "hosts": [hostname or ("*" if gateway else f"{target.app}.{namespace}.svc.cluster.local")],
             "gateways": [gateway or "mesh"],
-            "http": [*testers, {"name": "split", "route": [route("stable", 100), route("canary", 0)]}],
+            "http": [*forced, {"name": "split", "route": [route("stable", 100), route("canary", 0)]}],
         },
     }
 
@@ -171,22 +188,37 @@ class IstioRouter(RouteRouter):
     """Router of a VirtualService; `gateway` is ``"namespace/name"`` of an Istio Gateway. Parameters as of `RouteRouter`."""
 
     kind = "VirtualService"
+    form = FORM
     features = frozenset({"testers", "mirroring", "fractions"})
     advice = "install Istio, or choose another router"
 
     def objects(self) -> list[dict[str, Any]]:
         """Return the VirtualService, unless the user has one."""
-        if self._adopted:
-            return []
-        return [virtual_service(self._target, self._api.namespace, gateway=self.gateway, hostname=self.hostname)]
+        return [] if self._adopted else [self._made_with(self._testers)]
+
+    def _made_with(self, testers: Testers) -> dict[str, Any]:
+        namespace = self._api.namespace
+        return virtual_service(self._target, namespace, gateway=self.gateway, hostname=self.hostname, testers=testers)
+
+    def rules(self, found: Mapping[str, Any]) -> list[Rule]:
+        """HTTP routes of the object, as far as they concern us."""
+        return rules_of(found, self._target)
+
+    def beside(self, stable: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Destination of the canary, written as stable's is."""
+        where = stable["destination"]
+        if where.get("subset") == "stable" and where["host"].split(".")[0] == self._target.app:
+            return {"destination": {**where, "subset": "canary"}}
+        _, dot, rest = where["host"].partition(".")
+        return {"destination": {**where, "host": f"{self._target.service('canary')}{dot}{rest}"}}
+
+    def way(self, found: Mapping[str, Any], paths: Sequence[str]) -> Way:
+        """Way to the versions through the user's own object."""
+        return way_of(found, self._target, paths)
 
     def split_in(self, found: Mapping[str, Any]) -> TrafficSplit:
         """Split that the object says."""
         return split_of(found, self._target)
-
-    def splits(self, found: Mapping[str, Any]) -> bool:
-        """Whether a route of it still names both versions."""
-        return bool(destinations(found, self._target))
 
     def change(self, found: Mapping[str, Any], split: TrafficSplit) -> tuple[Any, str]:
         """Patch of our weights alone."""
@@ -195,3 +227,13 @@ class IstioRouter(RouteRouter):
     def mirroring(self, found: Mapping[str, Any], percent: float) -> list[dict[str, Any]]:
         """Patch of the mirror alone."""
         return mirrored(found, self._target, percent)
+
+    def testing(self, found: Mapping[str, Any], testers: Testers) -> tuple[Any, str] | None:
+        """Patch of the routes for testers alone."""
+        routes = found["spec"]["http"]
+        forced = [http for http in routes if str(http.get("name", "")).startswith(_FORCED)]
+        fresh = [http for http in self._made_with(testers)["spec"]["http"] if http["name"].startswith(_FORCED)]
+        if [http.get("match") for http in forced] == [http["match"] for http in fresh]:
+            return None
+        kept = [http for http in routes if http not in forced]
+        return [unchanged(found), {"op": "replace", "path": "/spec/http", "value": [*fresh, *kept]}], "json"

@@ -12,8 +12,10 @@ from typing import Any
 
 from canarykit.errors import CanaryError, RoutingError
 from canarykit.model import ROLES, Role, TrafficSplit
-from canarykit.routers.base import need_in_place
-from canarykit.routers.objects import Api, NothingThere, Probe, Target, balancer_url, lacking, made_by_the_kit, until_served
+from canarykit.routers.base import WithoutRoute, need_in_place
+from canarykit.routers.objects import Api, NothingThere, Target, balancer_url, lacking, made_by_the_kit
+from canarykit.routers.probe import Probe
+from canarykit.routers.served import Patience, until_served
 
 __all__ = ["ReplicasRouter", "nearest_on_the_way", "pods_for", "ready_in"]
 
@@ -73,7 +75,7 @@ def _share(pods: Mapping[Role, int]) -> TrafficSplit:
     return TrafficSplit(100 * pods["canary"] / max(sum(pods.values()), 1))
 
 
-class ReplicasRouter:
+class ReplicasRouter(WithoutRoute):
     """Router of the numbers of pods.
 
     Parameters
@@ -88,8 +90,8 @@ class ReplicasRouter:
         Where the pods listen.
     url : str, optional
         Where the Service is reached; its load balancer's address by default.
-    ready : str
-        A path that both versions answer.
+    ready : str or mapping of role to str
+        Path that each version answers.
     within : float
         Seconds until the pods of a split must be ready, and again until connections show it.
     """
@@ -108,13 +110,14 @@ class ReplicasRouter:
         pods: int = 4,
         port: int = 8080,
         url: str | None = None,
-        ready: str = "/v2/health/ready",
+        ready: str | Mapping[Role, str] = "/v2/health/ready",
         within: float = 120.0,
     ) -> None:
         if pods < 2:
             raise RoutingError(f"two versions need two pods at least, not {pods}")
         self._api, self._target, self._pods, self._port = api, target, pods, port
-        self._url, self._ready, self._within = url, ready, within
+        self._url, self._within = url, within
+        self._ready: dict[Role, str] = dict.fromkeys(ROLES, ready) if isinstance(ready, str) else dict(ready)
 
     @property
     def url(self) -> str:
@@ -183,13 +186,18 @@ class ReplicasRouter:
             probe = Probe(self.url, self._ready)
         except RoutingError:
             return  # a Service without an address serves nobody yet
+        probe.aim(after)
 
         def anew() -> str | None:
             role = probe()
             probe.close()
             return role
 
-        until_served(anew, before, after, within=self._within, what=f"Service {self._target.app}")
+        until_served(anew, before, after, what=f"Service {self._target.app}", patience=Patience(self._within))
+
+    def promoted(self) -> None:
+        """Know that stable is of the canary's version by now: it answers where that does."""
+        self._ready["stable"] = self._ready["canary"]
 
     def observed(self) -> TrafficSplit:
         """Share of the pods that are asked for."""

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Literal
 
 from canarykit.errors import ConflictError, RoutingError
-from canarykit.model import TrafficSplit
-from canarykit.routers.base import need_in_place
-from canarykit.routers.objects import (
-    Api,
-    NothingThere,
-    Probe,
-    Target,
-    answers_within,
-    broken_within,
-    lacking,
-    made_by_the_kit,
-    retried,
-    until_served,
-)
+from canarykit.model import Role, TrafficSplit
+from canarykit.routers.base import WithoutRoute, need_in_place
+from canarykit.routers.objects import Api, NothingThere, Target, lacking, made_by_the_kit, retried
+from canarykit.routers.patches import Form, given_back, joined, need_split
+from canarykit.routers.probe import Probe, answers_within, broken_within
+from canarykit.routers.rules import Rule, noted, noting, split_rules, to_join
+from canarykit.routers.served import Patience, until_served
+from canarykit.routers.testers import Testers
+from canarykit.routers.ways import Way
 
 __all__ = ["RouteRouter"]
 
@@ -31,7 +26,7 @@ _TAKES_UP = 3.0
 """Seconds in which a gateway takes up what was written, at the latest: Traefik gathers changes for two."""
 
 
-class RouteRouter:
+class RouteRouter(WithoutRoute):
     """Router whose split is the weights in an object: the user's own, of which only they are touched, or the kit's.
 
     Parameters
@@ -45,16 +40,24 @@ class RouteRouter:
     gateway : str, optional
         What is to serve the route, when the kit makes it; what that names depends on the router.
     hostname : str, optional
-        Name that the route answers to.
+        Name that the route answers to; read from the user's own object by default.
     name : str, optional
         Of the user's own object; the kit makes one named after the service by default.
-    ready : str
-        A path that both versions answer.
+    ready : str or mapping of role to str
+        Path that each version answers.
     within : float
         Seconds until a split must be served.
+    settle : float
+        Seconds after which a split is believed where no answer says who gave it.
+    testers : Testers, optional
+        Values of the header that lead to a version, in objects that the kit makes; the names of the roles by default.
+    tell : callable, optional
+        Takes one line when something is believed that was not seen.
     """
 
     kind: ClassVar[str]
+    form: ClassVar[Form | None] = None
+    """How its rules are written, where the canary is a backend beside stable."""
     features: ClassVar[frozenset[Feature]] = frozenset()
     scales: ClassVar[bool] = False
     promoted_by: ClassVar[str | None] = None
@@ -70,14 +73,25 @@ class RouteRouter:
         gateway: str | None = None,
         hostname: str | None = None,
         name: str | None = None,
-        ready: str = "/v2/health/ready",
+        ready: str | Mapping[Role, str] = "/v2/health/ready",
         within: float = 30.0,
+        settle: float = 1.0,
+        testers: Testers | None = None,
+        tell: Callable[[str], object] = lambda line: None,
     ) -> None:
-        self.url, self.hostname, self.name = url, hostname, name or target.app
+        self.url, self.name = url, name or target.app
         self._api, self._target, self.gateway = api, target, gateway
-        self._adopted, self._within = name is not None, within
+        self._adopted, self._within, self._tell = name is not None, within, tell
+        self._patience = Patience(within, settle, any_refusal=self._adopted, tell=tell)
+        self._testers = Testers() if testers is None else testers
         self._last: dict[str, Any] | None = None
+        self._hostname = hostname
         self._probe = Probe(url, ready, host=hostname)
+
+    @property
+    def hostname(self) -> str | None:
+        """Name that the route answers to; that of the user's own object where none was given and it has been read."""
+        return self._hostname or self._probe.way.host
 
     # What each router says -------------------------------------------------------------------------------------------
 
@@ -102,11 +116,27 @@ class RouteRouter:
 
     def splits(self, found: Mapping[str, Any]) -> bool:
         """Whether the object has anything to split; not when somebody took a version out of it."""
-        return True
+        return self.form is None or bool(split_rules(self.rules(found), noted(found)))
 
     def change(self, found: Mapping[str, Any], split: TrafficSplit) -> tuple[Any, str]:
         """Patch that sets the split, and of which kind; it must fail when the object has changed since it was read."""
         raise NotImplementedError
+
+    def rules(self, found: Mapping[str, Any]) -> list[Rule]:
+        """Rules of the object, as far as they concern us; of routers that have a form."""
+        raise NotImplementedError
+
+    def beside(self, stable: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Fields in which the canary's backend differs from stable's; of routers that have a form."""
+        raise NotImplementedError
+
+    def way(self, found: Mapping[str, Any], paths: Sequence[str]) -> Way:
+        """Way to the versions through the user's own object, by which these paths are reached best."""
+        return Way()
+
+    def testing(self, found: Mapping[str, Any], testers: Testers) -> tuple[Any, str] | None:
+        """Patch that has the testers' header lead to the versions as told, and of which kind; None when it does."""
+        return None
 
     def refusal(self, found: Mapping[str, Any], generation: int) -> str | None:
         """Say why the object as written is not served; None when its controller has accepted it, or never says."""
@@ -119,7 +149,8 @@ class RouteRouter:
         start = time.perf_counter()
         before, written = self._write(split, instead_of)
         self._wait_accepted(written)
-        until_served(self._probe, before, split, within=self._within, what=f"{self.kind} {self.name}")
+        self._probe.aim(split)
+        until_served(self._probe, before, split, what=f"{self.kind} {self.name}", patience=self._patience)
         return time.perf_counter() - start
 
     def observed(self) -> TrafficSplit:
@@ -133,11 +164,92 @@ class RouteRouter:
                 self._api.delete(self.kind, name)
         own = self._api.get(self.kind, self.name) if self._adopted else None
         if own is not None:
-            if self.splits(own):
-                self._write(TrafficSplit(0))
-            if "mirroring" in self.features:
-                self.mirror(0)
+            self._leave(own)
         self._probe.close()
+
+    def _leave(self, own: Mapping[str, Any]) -> None:
+        """Leave the user's own object as it was: the canary's pods end after this, so that nothing may lead to them."""
+        if self.splits(own):
+            try:
+                self.apply(TrafficSplit(0)) if self._said(own) != TrafficSplit(0) else self._write(TrafficSplit(0))
+            except RoutingError as error:  # it is written: a gateway that nobody reaches must not keep all from being removed
+                self._tell(f"nobody has seen the traffic return to stable: {error}")
+        if "mirroring" in self.features:
+            self.mirror(0)
+        self.give_back(exact=False)
+
+    # The user's own object -------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """See, before anything is written, that the user's own object can be split."""
+        if self._adopted:
+            found = self._read()
+            if self.form is not None:
+                need_split(self.form, found, self._target, self.rules(found))
+
+    def hold_back(self) -> None:
+        """Take the canary's weight away in the user's own object, before its pods are there."""
+        if self._adopted and self.form is not None and self._said(self._read()) not in (None, TrafficSplit(0)):
+            self._write(TrafficSplit(0))
+
+    def join(self) -> None:
+        """Add the canary to the user's own object where that names stable alone, with no weight; its pods are ready."""
+        if not self._adopted or self.form is None:
+            return
+        form = self.form
+
+        def once() -> dict[str, Any] | None:
+            found = self._read()
+            rules = self.rules(found)
+            new = to_join(rules, noted(found))
+            body = joined(form, found, new, self.beside) if new else None
+            return None if body is None else self._api.patch(self.kind, self.name, body, how="json")
+
+        if (written := retried(once)) is not None:
+            self._last = written
+            self._wait_accepted(written)
+
+    def give_back(self, *, exact: bool) -> None:
+        """Give the user's own object the weights and backends that it had before; the canary's share only where `exact`."""
+        if not self._adopted or self.form is None:
+            return
+        form = self.form
+
+        def once() -> None:
+            found = self._api.get(self.kind, self.name)
+            body = [] if found is None else given_back(form, found, self.rules(found), exact=exact)
+            if len(body) > 1:  # more than the line that compares versions
+                self._last = self._api.patch(self.kind, self.name, body, how="json")
+
+        retried(once)
+
+    def promoted(self) -> None:
+        """Know that stable is of the canary's version by now: it answers where that does."""
+        self._probe.ready["stable"] = self._probe.ready["canary"]
+
+    # Testers ---------------------------------------------------------------------------------------------------------
+
+    def let_testers_in(self) -> None:
+        """Have the testers' header lead to the versions in what the kit made, as it was told."""
+        self._let(self._testers)
+
+    def end_testers(self) -> None:
+        """Have no header lead to a version any more, in what the kit made."""
+        self._let(Testers(None))
+
+    def _let(self, testers: Testers) -> None:
+        if self.name not in self.made:
+            return
+
+        def once() -> None:
+            found = self._api.get(self.kind, self.name)
+            change = None if found is None else self.testing(found, testers)
+            if change is not None:
+                self._last = self._api.patch(self.kind, self.name, change[0], how=change[1])
+
+        retried(once)
+
+    # Features --------------------------------------------------------------------------------------------------------
 
     def mirror(self, percent: float) -> None:
         """Send a copy of so many percent of the requests to the canary, whose answers nobody sees; 0 ends it.
@@ -204,6 +316,8 @@ class RouteRouter:
             found.append(self._said(read))
             need_in_place(found[-1], split, instead_of)
             body, how = self.change(read, split)
+            if self._adopted and self.form is not None:
+                body = [*body, *noting(read, split_rules(self.rules(read), noted(read)))]
             self._last = written = self._api.patch(self.kind, self.name, body, how=how)
             return written
 
@@ -231,6 +345,8 @@ class RouteRouter:
                 f"there is no {self.kind} {self.name} in namespace {self._api.namespace}, or this cluster knows no such kind: "
                 f"{self.advice}"
             )
+        if self._adopted:
+            self._probe.way = self.way(found, tuple(self._probe.ready.values()))
         return found
 
     def _wait_accepted(self, written: Mapping[str, Any]) -> None:

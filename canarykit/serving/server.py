@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 import uvicorn
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -31,7 +30,7 @@ from canarykit.metrics import LATENCY_EDGES
 from canarykit.serving import protocol, storage
 from canarykit.serving.compression import Compressed, body_of
 from canarykit.serving.knobs import Knob
-from canarykit.wire import ROLE_HEADER
+from canarykit.wire import METRICS_PORT, ROLE_HEADER
 
 __all__ = ["ModelServer", "main"]
 
@@ -84,7 +83,6 @@ class ModelServer:
             Route("/v2", self._server),
             Route("/v2/health/live", self._live),
             Route("/v2/health/ready", self._ready),
-            Route("/metrics", self._metrics),
         ]
         for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
             routes += [
@@ -110,9 +108,6 @@ class ModelServer:
 
     async def _ready(self, request: Request) -> Response:
         return Response(status_code=200 if self.ready else 503)
-
-    async def _metrics(self, request: Request) -> Response:
-        return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
 
     async def _metadata(self, request: Request) -> Response:
         self._known(request)
@@ -215,6 +210,12 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+def _metrics_port(options: argparse.Namespace) -> int | None:
+    """Port of the metrics page; None where nobody reads one."""
+    asked: int | None = options.metrics_port
+    return METRICS_PORT if asked is None and options.port else asked
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Serve a model until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m canarykit.serving", description=main.__doc__)
@@ -227,6 +228,8 @@ def main(arguments: list[str] | None = None) -> int:
     where.add_argument("--fd", type=int, help="number of an inherited listening socket")
     where.add_argument("--port", type=int, help="port to listen on")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; a container needs 0.0.0.0")
+    page = "port of the metrics, apart from what a gateway leads to: 9464 beside --port, none beside --fd"
+    parser.add_argument("--metrics-port", type=int, help=page)
     lingers = "seconds to answer on, while connections are open, when it is asked to end"
     parser.add_argument("--linger", type=int, default=0, help=lingers)
     parser.add_argument("--drain", type=int, default=20, help="seconds to finish, after that, what it has begun")
@@ -238,6 +241,12 @@ def main(arguments: list[str] | None = None) -> int:
     except PlanError as error:
         print(f"cannot serve: {error}", file=sys.stderr)
         return 1
+    if (metrics := _metrics_port(options)) is not None:
+        try:
+            start_http_server(metrics, addr=options.host, registry=service.registry)
+        except OSError as error:
+            print(f"cannot serve metrics at port {metrics}: {error}; choose another one with --metrics-port", file=sys.stderr)
+            return 1
     service.warm_up()
     config = uvicorn.Config(
         service.app(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -197,10 +197,10 @@ class CounterWindows:
         # A window after one that said nothing holds what was counted since the last that did.
         counted_from, self._counted_from = self._counted_from, now
         counts = self._outcomes()
-        instances: dict[str, Counts] = {}
+        instances = {"outcome": self._outcomes_of_instances()}
         self._fixed = self._fixed or self.edges is not None or bool(self._unlike)
         if self.edges is not None and not self._unlike:
-            counts["latency"], instances = self._latency()
+            counts["latency"], instances["latency"] = self._latency()
             self._seen = counts["latency"].sum(axis=0) + (0 if self._seen is None else self._seen)
             if self._tilts(counted_from, now, int(counts["outcome"].sum())):
                 self._grown = {}
@@ -210,7 +210,8 @@ class CounterWindows:
             counts["answers"], self._answers = self._answers, _zeros(2)
         note = self._unlike if counts["outcome"].any() else f"no request was counted in {self._entry.requests}"
         self._grown = {}
-        return Window(start, now, self._split, counts, instances, note=note)
+        told = instances if self._entry.backend is None else {}
+        return Window(start, now, self._split, counts, told, note=note)
 
     def _tilts(self, start: float, end: float, requests: int) -> bool:
         """Whether requests of the earlier weight, which are counted when they end, would make this one look like a lie.
@@ -232,15 +233,30 @@ class CounterWindows:
         """Tables of what became of requests; each counts every request once."""
         every = np.zeros(2, dtype=np.int64)
         kinds = {kind: np.zeros(2, dtype=np.int64) for kind in get_args(Kind)}
-        for series, count in self._grown.items():
-            if series.what != "latency":
-                row = ROLES.index(series.role)
-                kinds[series.kind][row] += count
-                every[row] += count if series.what == "requests" or self._entry.beside else 0
+        for series, count, is_request in self._ended():
+            row = ROLES.index(series.role)
+            kinds[series.kind][row] += count
+            every[row] += count if is_request else 0
         bad = {table: kinds[kind] for table, kind in BAD_KINDS.items() if table in self._entry.tables}
         # A counter of failures that is read a moment after that of requests may be ahead of it.
         every = np.maximum(every, sum(bad.values()))
         return {table: np.stack([every - counts, counts], axis=1) for table, counts in bad.items()}
+
+    def _outcomes_of_instances(self) -> dict[str, Counts]:
+        """Good and failed requests of each replica."""
+        every: dict[str, int] = {}
+        failed: dict[str, int] = {}
+        for series, count, is_request in self._ended():
+            name = f"{series.role}-{series.instance}"
+            every[name] = every.get(name, 0) + (count if is_request else 0)
+            failed[name] = failed.get(name, 0) + (count if series.kind == "failed" else 0)
+        return {name: np.array([max(every[name] - failed[name], 0), failed[name]]) for name in every}
+
+    def _ended(self) -> Iterator[tuple[Series, int, bool]]:
+        """What counts of requests have grown by, and whether each of them is a request of its own."""
+        for series, count in self._grown.items():
+            if series.what != "latency":
+                yield series, count, series.what == "requests" or self._entry.beside
 
     def _latency(self) -> tuple[Counts, dict[str, Counts]]:
         assert self.edges is not None
@@ -260,7 +276,7 @@ class CounterWindows:
                     row[number + 1] -= count
         # A page that was written while a request ended may have it in one bucket and not yet in the next.
         instances = {name: np.maximum(cells, 0) for name, cells in instances.items()}
-        return np.maximum(table, 0), instances if self._entry.backend is None else {}
+        return np.maximum(table, 0), instances
 
 
 def _zeros(cells: int) -> Counts:

@@ -163,23 +163,33 @@ class RequestCounter:
         counts[AT_LIMIT] = _zeros(2)
         counts["latency"] = _zeros(len(LATENCY_EDGES))
         durations: dict[tuple[Role, str], list[float]] = {}
+        outcomes: dict[str, Counts] = {}
         for request in self._requests:
             kind = request.kind
+            if request.instance:  # a request that the gateway sent nowhere says nothing about a replica
+                outcomes.setdefault(request.instance, np.zeros(2, dtype=np.int64))[int(kind == "failed")] += 1
             for name, bad in BAD_KINDS.items():
                 counts[name][ROLES.index(request.role), int(kind == bad)] += 1
             counts[AT_LIMIT][ROLES.index(request.role), int(LIMIT_FLAG in request.flags)] += 1
             if request.latency is not None:
                 durations.setdefault((request.role, request.instance), []).append(request.latency)
-        instances: dict[str, Counts] = {}
+        latency: dict[str, Counts] = {}
         for (role, instance), seconds in durations.items():
             cells = latency_cells(seconds)
             counts["latency"][ROLES.index(role)] += cells
-            instances[instance or f"{role}-unknown"] = cells
+            latency[instance or f"{role}-unknown"] = cells
         if self._labelled:
             counts["answers"] = self._answers
         start = self._opened if self._opened is not None else now
         window = Window(
-            start, now, self._split, counts, instances, self._left_out, self._note(), in_flight=self._drawn(in_flight)
+            start,
+            now,
+            self._split,
+            counts,
+            {"latency": latency, "outcome": outcomes},
+            self._left_out,
+            self._note(),
+            in_flight=self._drawn(in_flight),
         )
         self._requests, self._answers, self._left_out, self._opened = [], _zeros(2), 0, now
         return window

@@ -230,6 +230,17 @@ class SimulatedCluster:
     def remember(self, **facts: Any) -> None:
         """Nothing of it outlives this process."""
 
+    def recall(self) -> Mapping[str, Any]:
+        """Nothing was written down."""
+        return {}
+
+    def check_held(self) -> None:
+        """Nobody else is there."""
+
+    def undeploy(self) -> None:
+        """Forget the service."""
+        self.teardown()
+
     def leave_to_guard(self) -> None:
         """Nobody guards it: that it was asked for is kept for tests, in `left`."""
         self.left = True

@@ -172,3 +172,58 @@ def test_bursts_that_last_ten_windows_are_seen():
         for _ in range(10):
             estimate.update(tuple(int(part[1]) for part in parts), tuple(int(part.sum()) for part in parts))
     assert estimate.likely >= 3
+
+
+def replicas(rng, *, phi, count=4, requests=250, share=0.05):
+    """Bad and all requests of each of stable's replicas in one window; each has a rate of its own when φ is above 1."""
+    return {f"stable-{number}": (beta_binomial(rng, requests, share, phi), requests) for number in range(count)}
+
+
+@pytest.mark.parametrize(("phi", "low", "high"), [(1.0, 1.0, 1.0), (5.0, 3.0, 13.0)])
+def test_replicas_teach_what_few_windows_cannot(phi, low, high):
+    """
+    Six windows say little of a version's bursts, and more when each of its replicas has bursts of its own.
+    """
+    likely = []
+    for seed in range(20):
+        estimate, rng = DispersionEstimate(), np.random.default_rng([seed, 8])
+        for _ in range(6):
+            served = replicas(rng, phi=phi)
+            bad, requests = (sum(part) for part in zip(*served.values(), strict=True))
+            canary = int(rng.binomial(50, 0.05))
+            estimate.update((bad, canary), (requests, 50), served)
+        likely.append(estimate.likely)
+    assert low <= np.median(likely) <= high
+
+
+@pytest.mark.parametrize(
+    "served",
+    [{}, {"stable-0": (50, 1000)}, {"stable-0": (50, 1000), "stable-1": (0, 0)}, {"stable-0": (9, 9), "stable-1": (9, 9)}],
+    ids=["none", "one", "one that had no request", "two that fail everything"],
+)
+def test_replicas_that_cannot_be_compared_say_nothing(served):
+    """
+    There is nothing to compare one replica with, and nothing varies where every request fails.
+    """
+    without, given = DispersionEstimate(), DispersionEstimate()
+    for _ in range(10):
+        without.update((50, 5), (1000, 100))
+        given.update((50, 5), (1000, 100), served)
+    assert (given.cautious, given.likely) == (without.cautious, without.likely)
+
+
+def test_only_replicas_of_stable_count():
+    """
+    A canary that breaks one of its replicas for a while is a bad canary, and no reason for patience.
+    """
+    judges = {who: Judge([ck.metrics.error_rate()]) for who in ("stable", "canary", "nobody")}
+    rng = np.random.default_rng(2)
+    for at in range(20):
+        bad = [rng.binomial(250, share) for share in (0.002, 0.1)]
+        table = np.array([[475, 25], [475, 25]])
+        for who, judge in judges.items():
+            cells = {f"{who}-{number}": np.array([250 - count, count]) for number, count in enumerate(bad)}
+            judge.update(Window(float(at), at + 1.0, TrafficSplit(50), {"outcome": table}, {"outcome": cells}))
+    dispersion = {who: judge.comparisons[0].dispersion for who, judge in judges.items()}
+    assert dispersion["stable"] > 3
+    assert dispersion["canary"] == dispersion["nobody"] == 1

@@ -151,7 +151,8 @@ def test_windows_join_the_gateways_counts_with_the_labels(cluster):
     expected = [[right[role, True], right[role, False]] for role in ("stable", "canary")]
     assert window.counts["answers"].tolist() == expected
     assert window.counts["latency"].sum() == len(answers)
-    assert set(window.instances) == {"stable-0", "stable-1", "canary-0", "canary-1"}
+    for name in ("latency", "outcome"):
+        assert set(window.instances[name]) == {"stable-0", "stable-1", "canary-0", "canary-1"}
 
 
 def test_promotion_and_drain_under_load_lose_nothing(fresh):

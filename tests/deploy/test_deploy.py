@@ -57,7 +57,7 @@ def test_the_image_is_what_the_manifests_expect():
     assert pod["securityContext"]["runAsNonRoot"]
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert 'ENTRYPOINT ["python3", "-m", "canarykit.serving"]' in DOCKERFILE
-    assert f"EXPOSE {container['ports'][0]['containerPort']}" in DOCKERFILE
+    assert f"EXPOSE {' '.join(str(port['containerPort']) for port in container['ports'])}" in DOCKERFILE
     assert re.search(r"^ARG PYTHON=python:3\.\d+-slim-\w+$", DOCKERFILE, re.M)
     flags = {word for word in container["args"] if word.startswith("--")}
     assert flags <= set(re.findall(r"--[a-z]+", DOCKERFILE.split("CMD")[1]))

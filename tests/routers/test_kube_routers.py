@@ -11,7 +11,7 @@ from kube_doubles import Namespace
 
 from canarykit.errors import ConflictError, EditedError, PlanError, RoutingError
 from canarykit.model import ROLES, TrafficSplit
-from canarykit.routers import ROUTERS, gateway_api, ingress_nginx, istio, kserve, objects, replicas, route, router_class
+from canarykit.routers import ROUTERS, gateway_api, ingress_nginx, istio, kserve, probe, replicas, route, router_class
 from canarykit.routers.objects import Target, address, balancer_url, to_stable
 from canarykit.wire import ROLE_HEADER
 
@@ -254,7 +254,7 @@ def test_an_inference_service_is_changed_in_its_percentage_alone(plain, path):
             lambda split: istio.patch(
                 virtual_service([to("digits-stable", 80), to("digits-canary", 10), to("other", 10)]), TARGET, split
             ),
-            "http route 0 of VirtualService own has destinations beside the two versions",
+            "http route 0 of VirtualService own has backends beside the two versions",
         ),
         (
             lambda split: gateway_api.patch(httproute([ref("digits-stable")], [ref("digits-canary")]), TARGET, split),
@@ -274,7 +274,7 @@ def test_an_inference_service_is_changed_in_its_percentage_alone(plain, path):
         ),
         (
             lambda split: istio.patch(virtual_service([to("digits-stable"), to("other")]), TARGET, split),
-            "VirtualService own has no http route with both destinations digits-stable and digits-canary",
+            "VirtualService own has no http route with both backends digits-stable and digits-canary",
         ),
     ],
 )
@@ -320,7 +320,7 @@ def test_a_backend_beside_ours_that_has_no_share_does_no_harm():
                 ),
                 TARGET,
             ),
-            "http routes of VirtualService own split the traffic differently",
+            "rules of VirtualService own split the traffic differently",
         ),
     ],
 )
@@ -480,7 +480,7 @@ def calm(monkeypatch):
     monkeypatch.setattr(route, "until_served", lambda *args, **options: None)
     monkeypatch.setattr(route, "broken_within", lambda *args: False)
     monkeypatch.setattr(gateway_api, "accepted", lambda *args: None)
-    monkeypatch.setattr("canarykit.routers.objects.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("canarykit.routers.probe.time.sleep", lambda seconds: None)
 
 
 @pytest.fixture
@@ -681,7 +681,7 @@ def test_a_mirror_that_the_gateway_does_not_know_is_taken_away(monkeypatch):
     """
     It accepts the route, and answers 500 to everything a moment later: that is no mirror, and lasts no longer than it must.
     """
-    monkeypatch.setattr("canarykit.routers.objects.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("canarykit.routers.probe.time.sleep", lambda seconds: None)
     router = made("gateway-api", api := Namespace())
     (body,) = router.objects()
     api.create(body)
@@ -700,9 +700,9 @@ def test_a_gateway_that_breaks_is_told_from_one_that_stumbles(monkeypatch, said,
     Three failures in a row, at any time within the seconds that it has; else it answers in the end.
     """
     now, answers = [0.0], iter(said)
-    monkeypatch.setattr(objects.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(objects.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
-    assert objects.broken_within(lambda: next(answers, said[-1]), 1.0) is broken
+    monkeypatch.setattr(probe.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(probe.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    assert probe.broken_within(lambda: next(answers, said[-1]), 1.0) is broken
     assert now[0] < 0.2 if broken else now[0] >= 1.0
 
 
@@ -996,7 +996,7 @@ def test_a_node_that_follows_late_is_waited_for(monkeypatch):
 
     class Late:
         def __init__(self, *where):
-            self.close = lambda: None
+            self.close, self.aim, self.refused = (lambda: None), (lambda split: None), None
 
         def __call__(self):
             given.append(next(answers))

@@ -11,7 +11,8 @@ from kube_doubles import Gateway
 
 from canarykit.errors import ConflictError, RoutingError
 from canarykit.model import TrafficSplit
-from canarykit.routers.objects import retried, until_served
+from canarykit.routers.objects import retried
+from canarykit.routers.served import Patience, until_served
 
 WEIGHTS = st.floats(0, 100).map(lambda weight: round(weight, 1))
 
@@ -27,8 +28,8 @@ def wait(probe, before, after, *, within=30.0, each=0.001):
 
     timed.last = getattr(probe, "last", "")
     before = None if before is None else TrafficSplit(before)
-    with patch("canarykit.routers.objects.time", clock):
-        until_served(timed, before, TrafficSplit(after), within=within, what="HTTPRoute digits")
+    with patch("canarykit.routers.served.time", clock):
+        until_served(timed, before, TrafficSplit(after), what="HTTPRoute digits", patience=Patience(within))
 
 
 @settings(max_examples=60, derandomize=True)

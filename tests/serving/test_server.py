@@ -13,6 +13,7 @@ import urllib.request
 
 import numpy as np
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
@@ -225,11 +226,12 @@ def test_metrics_count_requests_by_code(models):
     """
     Prometheus' text format, in the buckets that the gateway's telemetry has too.
     """
-    client = TestClient(ModelServer(storage.load(models["good"]), "digits", "v2").app(), raise_server_exceptions=False)
+    service = ModelServer(storage.load(models["good"]), "digits", "v2")
+    client = TestClient(service.app(), raise_server_exceptions=False)
     for _ in range(3):
         infer(client, IMAGES[:1])
     client.post("/v2/models/digits/infer", content=b"{")
-    families = {family.name: family for family in text_string_to_metric_families(client.get("/metrics").text)}
+    families = {family.name: family for family in text_string_to_metric_families(generate_latest(service.registry).decode())}
     counts = {s.labels["code"]: s.value for s in families["canarykit_requests"].samples if s.name.endswith("_total")}
     assert counts == {"200": 3, "400": 1}
     durations = {sample.name: sample.value for sample in families["canarykit_request_duration_seconds"].samples}
@@ -240,6 +242,27 @@ def test_metrics_count_requests_by_code(models):
         if sample.name.endswith("_bucket")
     ]
     assert tuple(edges) == LATENCY_EDGES
+
+
+def test_metrics_are_at_a_port_of_their_own(models):
+    """
+    What a gateway leads to has no such page: whoever reaches the service does not read how it is used.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        metrics = free.getsockname()[1]
+    with serving(models["good"], "--metrics-port", str(metrics)) as (process, (host, port)):
+        with socket.create_connection((host, port), timeout=30) as connection:
+            assert b" 404 " in ask(connection, b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n")
+        with urllib.request.urlopen(f"http://{host}:{metrics}/metrics", timeout=10) as page:
+            assert b"canarykit_in_flight" in page.read()
+        taken = subprocess.run(
+            [*process.args[: process.args.index("--fd")], "--port", str(port), "--metrics-port", str(metrics)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (taken.returncode, f"cannot serve metrics at port {metrics}" in taken.stderr) == (1, True)
 
 
 @contextlib.contextmanager

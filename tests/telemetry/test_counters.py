@@ -127,7 +127,7 @@ def test_buckets_are_differenced_and_pods_kept_apart():
     one, two, canary = buckets(4, 7, 10), buckets(1, 1, 1, instance="pod-2"), buckets(0, 2, 2, role="canary", instance="c")
     window = window_of(one | two | canary, edges=one)
     assert window.counts["latency"].tolist() == [[5, 3, 3], [0, 2, 0]]
-    assert {name: cells.tolist() for name, cells in window.instances.items()} == {
+    assert {name: cells.tolist() for name, cells in window.instances["latency"].items()} == {
         "stable-pod-1": [4, 3, 3],
         "stable-pod-2": [1, 0, 0],
         "canary-c": [0, 2, 0],

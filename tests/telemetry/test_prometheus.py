@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler
 
 import numpy as np
 import pytest
+from real_prometheus import prometheus_of, started
 from telemetry_doubles import REQUESTS, Prometheus
 
 from canarykit.errors import TelemetryError
@@ -441,22 +442,6 @@ class Server:
         return ended[True], ended[False]
 
 
-def started(process, port, path, within=30.0):
-    """Wait until a process answers."""
-    end = time.monotonic() + within
-    while True:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", path)
-            if connection.getresponse().status == 200:
-                return
-        except OSError:
-            pass
-        assert process.poll() is None, f"it ended with {process.returncode}"
-        assert time.monotonic() < end, f"nobody answers on port {port}"
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def fleet(tmp_path):
     """A stable server, and a canary that fails for some digits."""
@@ -478,23 +463,13 @@ def fleet(tmp_path):
 @pytest.fixture
 def real(fleet, tmp_path, request):
     """A real Prometheus that scrapes both every half second, or with the jobs of a test; its address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     targets = [{"targets": [f"127.0.0.1:{server.port}"], "labels": {"role": role}} for role, server in fleet.items()]
     jobs = [
         {"job_name": name, "scrape_interval": every, "scrape_timeout": every, "static_configs": targets}
         for name, every in getattr(request, "param", [("servers", "500ms")])
     ]
-    (tmp_path / "prometheus.yml").write_text(json.dumps({"scrape_configs": jobs}))
-    command = ["prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log)
-    try:
-        started(process, port, "/-/ready")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(15)
+    with prometheus_of(tmp_path, jobs) as url:
+        yield url
 
 
 @pytest.mark.real("prometheus")

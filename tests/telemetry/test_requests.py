@@ -242,13 +242,16 @@ def test_requests_of_an_earlier_weight_are_left_out_and_counted_as_such():
 
 def test_replicas_are_counted_apart():
     """
-    The latency of each replica is kept: instances are not versions.
+    The latency and the failures of each replica are kept: instances are not versions.
     """
-    window = counter(request(1), request(2, role="canary"), Request(1.0, "canary", "", 200, 0.1, "x")).close(1)
-    assert {name: int(cells.sum()) for name, cells in window.instances.items()} == {
+    window = counter(request(1), request(2, role="canary", code=500), Request(1.0, "canary", "", 200, 0.1, "x")).close(1)
+    assert {name: int(cells.sum()) for name, cells in window.instances["latency"].items()} == {
         "stable-0": 1,
-        "canary-0": 1,
         "canary-unknown": 1,
+    }
+    assert {name: cells.tolist() for name, cells in window.instances["outcome"].items()} == {
+        "stable-0": [1, 0],
+        "canary-0": [0, 1],
     }
 
 

@@ -36,7 +36,7 @@ def test_a_window_holds_what_pages_have_grown_by(fleet, telemetry):
     window = telemetry.read(20.0)
     assert window.counts["outcome"].tolist() == [[7, 1], [2, 0]]
     assert window.counts["latency"].tolist() == [[6, 1], [1, 1]]
-    assert {name: cells.tolist() for name, cells in window.instances.items()} == {
+    assert {name: cells.tolist() for name, cells in window.instances["latency"].items()} == {
         "stable-stable-0": [6, 1],
         "canary-canary-0": [1, 1],
     }

@@ -2,52 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
-from urllib.parse import parse_qsl
-
 from canarykit.clusters.kube.cluster import KubeCluster
 from canarykit.clusters.kube.manifests import Workload
+from canarykit.clusters.options import options_of, read_options
 from canarykit.errors import PlanError
-from canarykit.model import ROLES
 
 __all__ = ["from_address"]
 
-_SELECT = ("select", "select.stable", "select.canary")
-_COUNTING = ("prometheus", "prometheus_token_file", "metrics", *_SELECT, "port", "path", "ignore")
-_WORKLOAD = ("server_image", "service_type")
-_OPTIONS = ("router", "url", "gateway", "hostname", "route", *_COUNTING, *_WORKLOAD)
+_PLACE = ("context", "namespace")
 
 
 def from_address(where: str) -> KubeCluster:
     """Return the cluster of ``"kube:CONTEXT/NAMESPACE?option=value"``; what has ``&``, ``=`` or ``+`` in it is percent-encoded.
 
+    The options are those of `KubeCluster` and, where that has none of the same name, of `Workload`.
+
     Raises
     ------
     PlanError
-        An option is not known, has no value, or is there twice.
+        An option is not known, has no value or one of another type, or is there twice.
     """
     place, _, query = where.removeprefix("kube").removeprefix(":").partition("?")
     context, _, namespace = place.rpartition("/") if "/" in place else (place, "", "")
-    # Errors name options alone: a value may hold a password, and errors end up in logs.
-    pairs = parse_qsl(query, keep_blank_values=True)
-    options: dict[str, Any] = dict(pairs)
-    if strange := sorted(set(options) - set(_OPTIONS)):
-        # After a password with an & in it, the rest of the password looks like a name.
-        named = "an option that is not known" if "@" in query else f"no option {', '.join(strange)}"
-        raise PlanError(
-            f"the address of a cluster has {named}: there are {', '.join(_OPTIONS)}; an & within a value is written %26"
-        )
+    own = {name: kinds for name, kinds in options_of(KubeCluster).items() if name not in _PLACE}
+    pods = {name: kinds for name, kinds in options_of(Workload).items() if name not in own}
+    options = read_options(query, own | pods, "a cluster")
     if any(part.startswith("select") and "+" in part for part in query.split("&")):
         raise PlanError("select= in an address: a + is written %2B, and a space %20")
-    if twice := sorted(name for name in options if sum(name == known for known, _ in pairs) > 1):
-        raise PlanError(f"the address of the cluster has the option {', '.join(twice)} twice: leave one out")
-    if empty := sorted(name for name, value in options.items() if not value):
-        raise PlanError(f"the address of the cluster says no value of {', '.join(empty)}: write {empty[0]}=…, or leave it out")
-    workload = Workload(**{name: options.pop(name) for name in _WORKLOAD if name in options})
-    if chosen := {role: options.pop(f"select.{role}") for role in ROLES if f"select.{role}" in options}:
-        if "select" in options:
-            raise PlanError("the address of the cluster has both select= and select.stable= or select.canary=: leave one out")
-        options["select"] = chosen
-    if "port" in options:
-        options["port"] = int(options["port"]) if options["port"].isdecimal() else options["port"]
+    workload = Workload(**{name: options.pop(name) for name in pods if name in options})
     return KubeCluster(context or None, namespace or "ai-services", workload=workload, **options)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
 
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.discovery import gateway_of, url_of
 from canarykit.clusters.kube.manifests import MANAGER
-from canarykit.errors import ClusterError, PlanError
+from canarykit.errors import CanaryError, ClusterError, PlanError
+from canarykit.model import Outcome, Role
 from canarykit.routers import router_class
 from canarykit.routers.objects import Target
+from canarykit.routers.testers import Testers
 
-__all__ = ["as_bound", "bind", "target_of"]
+__all__ = ["as_bound", "bind", "checked", "end_testers_at", "target_of"]
+
+_SETTLES = 3600
 
 
 def target_of(app: str, port: int) -> Target:
@@ -22,7 +26,31 @@ def target_of(app: str, port: int) -> Target:
     return Target(app, port, labels)
 
 
-def bind(client: Client, app: str, asked: Mapping[str, Any], *, port: int, pod_port: int, replicas: int, ready: str) -> Any:
+def checked(testers: bool | str, settle: float) -> dict[str, Any]:
+    """Return what was asked for of testers and of a slow gateway, when it can be.
+
+    Raises
+    ------
+    PlanError
+        It cannot; says why.
+    """
+    Testers.of(testers)
+    if isinstance(settle, bool) or not isinstance(settle, int | float) or not 0 <= settle <= _SETTLES:
+        raise PlanError(f"settle= takes seconds from 0 to {_SETTLES}, not {settle!r}")
+    return {"testers": testers, "settle": float(settle)}
+
+
+def bind(
+    client: Client,
+    app: str,
+    asked: Mapping[str, Any],
+    *,
+    port: int,
+    pod_port: int,
+    replicas: int,
+    ready: str | Mapping[Role, str],
+    tell: Callable[[str], object] = lambda line: None,
+) -> Any:
     """Return the router that was asked for, of this service.
 
     Parameters
@@ -32,13 +60,15 @@ def bind(client: Client, app: str, asked: Mapping[str, Any], *, port: int, pod_p
     app : str
         The service.
     asked : mapping
-        router, url, gateway, hostname and route, as of `KubeCluster`.
+        router, url, gateway, hostname, route, testers and settle, as of `KubeCluster`.
     port, pod_port : int
         Where the Services and the pods listen.
     replicas : int
         Pods per version.
-    ready : str
-        A path that both versions answer.
+    ready : str or mapping of role to str
+        Path that each version answers.
+    tell : callable
+        Takes one line when something is believed that was not seen.
 
     Raises
     ------
@@ -60,7 +90,8 @@ def bind(client: Client, app: str, asked: Mapping[str, Any], *, port: int, pod_p
         url = url or url_of(found)
     if url is None:
         raise PlanError(f"nobody tells this user where the gateway of router {asked['router']} is reached: give url=")
-    return made(client, target, url=url, gateway=gateway, hostname=asked["hostname"], name=asked["route"], ready=ready)
+    options = {"gateway": gateway, "hostname": asked["hostname"], "name": asked["route"], "settle": asked.get("settle", 1.0)}
+    return made(client, target, url=url, ready=ready, testers=Testers.of(asked.get("testers", True)), tell=tell, **options)
 
 
 def as_bound(asked: Mapping[str, Any], router: Any) -> dict[str, Any]:
@@ -76,3 +107,23 @@ def as_bound(asked: Mapping[str, Any], router: Any) -> dict[str, Any]:
     if router.scales:
         return dict(asked)  # its Service may have no address yet
     return {**asked, "url": router.url, "gateway": router.gateway, "hostname": router.hostname}
+
+
+def end_testers_at(phase: object, router: Any, tell: Callable[[str], object]) -> None:
+    """Have no header lead to the canary once a rollout has ended; where that cannot be written it is told, and no error.
+
+    Parameters
+    ----------
+    phase : object
+        Of the rollout; an outcome where it has ended.
+    router : Router or None
+        Of the service.
+    tell : callable
+        Takes one line.
+    """
+    if router is None or phase not in get_args(Outcome):
+        return
+    try:
+        router.end_testers()
+    except CanaryError as error:
+        tell(f"the rollout has ended, and the header for testers may lead to the canary still: {error}")

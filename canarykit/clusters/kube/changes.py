@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Literal
@@ -42,12 +42,29 @@ class Change:
 
 
 class Changes(tuple[Change, ...]):
-    """All objects that would be written; shows as a list in words."""
+    """All objects that would be written; shows as a list in words.
+
+    Parameters
+    ----------
+    changes : iterable of Change
+        One for each object.
+    notes : iterable of str
+        What else of the namespace matters: what is refused, and what selects the pods beside the kit's own objects.
+    """
+
+    notes: tuple[str, ...]
+
+    def __new__(cls, changes: Iterable[Change] = (), notes: Iterable[str] = ()) -> Changes:
+        """Take the changes as they are."""
+        made = super().__new__(cls, changes)
+        made.notes = tuple(notes)
+        return made
 
     def __str__(self) -> str:
         counts = [(sum(change.action == action for change in self), action) for action in ("create", "change", "leave")]
         head = ", ".join(f"{count} to {action}" for count, action in counts if count)
-        return "\n".join([f"{len(self)} objects: {head}; nothing is written yet", *(f"  {change}" for change in self)])
+        lines = [f"{len(self)} objects: {head}; nothing is written yet", *(f"  {change}" for change in self)]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"

@@ -35,6 +35,10 @@ _KINDS: Mapping[str, tuple[str, str]] = {
     "Ingress": ("networking.k8s.io/v1", "ingresses"),
     "Gateway": ("gateway.networking.k8s.io/v1", "gateways"),
     "HTTPRoute": ("gateway.networking.k8s.io/v1", "httproutes"),
+    "HorizontalPodAutoscaler": ("autoscaling/v2", "horizontalpodautoscalers"),
+    "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
+    "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
+    "GRPCRoute": ("gateway.networking.k8s.io/v1", "grpcroutes"),
     "VirtualService": ("networking.istio.io/v1", "virtualservices"),
     "InferenceService": ("serving.kserve.io/v1beta1", "inferenceservices"),
 }

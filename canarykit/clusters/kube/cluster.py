@@ -10,19 +10,22 @@ import yaml
 
 from canarykit.clusters.base import SystemClock
 from canarykit.clusters.kube import manifests
-from canarykit.clusters.kube.binding import as_bound, bind
+from canarykit.clusters.kube.binding import as_bound, bind, checked, end_testers_at
 from canarykit.clusters.kube.changes import Changes, difference
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.counting import Counting
 from canarykit.clusters.kube.endpoints import Endpoints
 from canarykit.clusters.kube.guard import Guard
+from canarykit.clusters.kube.holding import Holding
 from canarykit.clusters.kube.jobs import JobLoad
-from canarykit.clusters.kube.lease import Lease
+from canarykit.clusters.kube.lease import Lease, check_times
 from canarykit.clusters.kube.manifests import Model, Workload
 from canarykit.clusters.kube.models import model_files
 from canarykit.clusters.kube.namespace import Namespace
+from canarykit.clusters.kube.neighbours import check_neighbours, find_neighbours
 from canarykit.clusters.kube.ownership import remove
 from canarykit.clusters.kube.pods import Pods
+from canarykit.clusters.kube.removal import carried_by
 from canarykit.clusters.kube.versions import Versions
 from canarykit.clusters.kube.writing import Written, canary_of, kept, refuse, resumable, write
 from canarykit.errors import ClusterError, PlanError, RoutingError
@@ -59,7 +62,13 @@ class KubeCluster:
     hostname : str, optional
         Name that the route answers to.
     route : str, optional
-        Name of your own route, of which only the weights are touched; the kit makes one by default.
+        Name of your own route, of which only the weights are touched; the kit makes one by default. Where a rule names stable's
+        Service alone, the canary's is added for the time of the rollout.
+    testers : bool or str
+        Who reaches the canary by the header ``x-canarykit-role`` while a rollout lasts, in the route that the kit makes:
+        anybody who sends ``canary``; nobody (False); or who sends this value, which nobody guesses. The route shows it.
+    settle : float
+        Seconds that the gateway has to follow a weight where no answer says which version gave it, as that of a cloud.
     workload : Workload, optional
         Ports, resources, nodes of the pods.
     prometheus : str, optional
@@ -82,7 +91,7 @@ class KubeCluster:
     ready_within : float
         Seconds that a version may take until it is ready; where its pods are replaced one by one, each of them.
     lease : int
-        Seconds without a sign of life after which traffic returns to stable by itself.
+        Seconds without a sign of life after which traffic returns to stable by itself, 5 or more.
     tell : callable, optional
         Takes one line of progress; by default an experiment tells it, or else it is printed.
 
@@ -91,7 +100,7 @@ class KubeCluster:
     ClusterError
         No such context, or the kubernetes package is missing.
     PlanError
-        A name that nothing is known by, or an address that is none or holds a password.
+        A name that nothing is known by, a time that is none, or an address that is none or holds a password.
     """
 
     simulated = False
@@ -107,6 +116,8 @@ class KubeCluster:
         gateway: str | None = None,
         hostname: str | None = None,
         route: str | None = None,
+        testers: bool | str = True,
+        settle: float = 1.0,
         workload: Workload | None = None,
         prometheus: str | None = None,
         prometheus_token_file: str | None = None,
@@ -121,11 +132,13 @@ class KubeCluster:
         tell: Callable[[str], object] | None = None,
     ) -> None:
         router_class(router)
+        check_times(lease, ready_within)
         self._counting = Counting(prometheus, prometheus_token_file, metrics, select, port, path, ignore)
         if url is not None:
             check_address("url=", url)
         self.client = Client(context, namespace, tell=lambda line: self._passing(line))
         self._asked = {"router": router, "url": url, "gateway": gateway, "hostname": hostname, "route": route}
+        self._asked |= checked(testers, settle)
         self.workload = (workload or Workload()).fronted()
         self._adopt, self._ready_within = adopt, ready_within
         self._lease_seconds, self._given = lease, tell
@@ -136,8 +149,8 @@ class KubeCluster:
         self._endpoints: Endpoints | None = None
         self._router: Any = None
         self._telemetry: Telemetry | None = None
-        self._lease: Lease | None = None
-        self._guard: Guard | None = None
+        self._holding: Holding | None = None
+        self._take_back: Callable[[], None] | None = None
 
     def narrate(self, tell: Callable[[str], object], passing: Callable[[str], object]) -> None:
         """Tell what happens, and what is being waited for, through these, unless `tell` was given at the beginning."""
@@ -155,6 +168,7 @@ class KubeCluster:
             As `deploy` would.
         """
         there, (bodies, router) = self._namespace.is_there(), self._wanted(service)
+        router.check()
         self._counting.check(self.client.namespace, service.name, self.workload.service_port, self._route(router))
         routed, same = resumable(self.client, canary_of(bodies), router)
         changes = []
@@ -168,7 +182,8 @@ class KubeCluster:
             else:
                 after = dict(body)
             changes.append(difference(before, after or body))
-        return Changes(changes)
+        notes = find_neighbours(self.client, [*bodies, *routes]).notes if there else ()
+        return Changes(changes, notes)
 
     def export(self, service: Service, path: str | Path | None = None) -> str:
         """Return the objects as YAML for ``kubectl apply``; write them to a file when a path is given."""
@@ -201,25 +216,33 @@ class KubeCluster:
         manifests.check(service)
         models = model_files(service)
         bodies = manifests.objects(service, self.workload, models)
-        lease = Lease(self.client, service.name, manifests.labels(service), seconds=self._lease_seconds)
+        labels, tell = manifests.labels(service), lambda line: self._passing(line)
+        lease = Lease(self.client, service.name, labels, seconds=self._lease_seconds, tell=tell)
         held = self.client.fenced(lease.check)
-        router = self._bind(service, held)
+        # Traffic may return to stable also when the lease is away; before it rises, `check_held` is asked.
+        router = self._bind(service, self.client.fenced(lease.check_nobody_else))
         fresh_namespace = self._namespace.ensure()
         done = Written()
         try:
-            lease.check_free()
-            refuse(self.client, [*bodies, *router.objects()], adopt=self._adopt)
-            self._lease = lease
-            state = lease.acquire()
+            lease.wait_free()
+            router.check()
+            wanted = [*bodies, *router.objects()]
+            for line in check_neighbours(self.client, wanted):
+                self._tell(line)
+            refuse(self.client, wanted, adopt=self._adopt)
+            self._holding = Holding(lease, lambda line: self._tell(line))
             # The guard of whoever was here before has ended with their lease, and the canary may have a share.
             # It is told what was found here: another Gateway, or none, must not keep it from acting.
             binding = {**self._binding(service), "asked": as_bound(self._asked, router)}
-            self._guard = Guard.start(lease, self.client, service.name, binding, lambda line: self._tell(line))
+            guarded = lease, self.client, service.name, binding, lambda line: self._tell(line)
+            self._holding.begin(lambda: Guard.start(*guarded))
             resumed = write(held, bodies, router, done=done, adopt=self._adopt)
             self._hold(service, models, router, held)
             for role in ROLES:
                 at_least = 0 if resumed and router.scales else service.replicas
                 self._pods.wait_ready(role, at_least, self._ready_within)
+            router.join()
+            router.let_testers_in()
             if not resumed:
                 router.apply(TrafficSplit(0))
             self._wait_for_address(router)
@@ -229,30 +252,42 @@ class KubeCluster:
         except BaseException:
             self._undo(held, router, canary_of(bodies), done, fresh_namespace)
             raise
+        self._take_back = lambda: self._undo(held, router, canary_of(bodies), done, fresh_namespace)
         if weight:
-            self._tell(f"found a rollout {state.get('phase', 'under way')}: {weight:g} % of the traffic are on the canary")
+            phase = self.recall().get("phase", "under way")
+            self._tell(f"found a rollout {phase}: {weight:g} % of the traffic are on the canary")
+
+    def undeploy(self) -> None:
+        """Take back what the last `deploy` did, as when it fails. May be called again."""
+        if self._take_back is not None:
+            take_back, self._take_back = self._take_back, None
+            take_back()
+
+    def check_held(self) -> None:
+        """Check that nobody else conducts the rollout, and have it guarded: the canary is about to get more traffic."""
+        if self._holding is not None:
+            self._holding.check()
 
     def remember(self, **facts: Any) -> None:
         """Write down where the rollout stands, for whoever goes on with it."""
-        if self._lease is not None:
-            self._lease.remember(**facts)
-            if "weight" in facts:  # it is in force: what was left to the guard is conducted from here again
-                self._lease.keep()
+        end_testers_at(facts.get("phase"), self._router, self._tell)
+        if self._holding is not None:
+            self._holding.remember(**facts)
+
+    def recall(self) -> Mapping[str, Any]:
+        """What was written down before `deploy` by whoever conducted the rollout; empty when nobody did."""
+        return {} if self._holding is None else self._holding.found
 
     def leave_to_guard(self) -> None:
         """Traffic could not be returned to stable: keep the lease without renewing it, so that the guard goes on trying."""
-        if self._lease is not None and self._lease.held and not self._lease.left:
-            self._lease.leave()
-            self._tell(
-                "traffic could not be returned to stable from here: the lease is renewed no more, and the guard returns it as "
-                f"soon as that is over ({self._lease_seconds} s) and the API server answers; abort() tries at once"
-            )
+        if self._holding is not None:
+            self._holding.leave_to_guard()
 
     def release(self) -> None:
         """Let go: what is deployed stays as it is, and what this process holds open is closed. May be called again."""
         try:
-            if self._lease is not None and not (self._lease.left and self._lease.lost is None):
-                self._let_go(self._lease.release)
+            if self._holding is not None and not self._holding.is_left():
+                self._holding.end(self._holding.lease.release)
         finally:
             self._close()
 
@@ -261,20 +296,21 @@ class KubeCluster:
 
         When somebody else conducts the rollout by now, nothing is changed.
         """
-        if self._versions is None or self._lease is None:
+        if self._versions is None or self._holding is None:
             return
+        lease = self._holding.lease
         try:
-            self._lease.renew(again=True)
+            lease.reclaim()
         except ClusterError:
-            if self._lease.lost is None:
+            if lease.lost is None:
                 raise
             self.release()
             return
         self._router.reset()
-        self._lease.keep()
-        remove(self._held, self._deployed, self._tell)
-        self._pods.wait_gone(self.workload.grace + 10)
-        self._let_go(self._lease.remove)
+        lease.keep()
+        if remove(self._held, self._deployed, self._tell):
+            self._pods.wait_gone(self.workload.grace + 10)
+        self._holding.end(lease.remove)
         self._namespace.remove()
         self._close()
 
@@ -345,9 +381,15 @@ class KubeCluster:
     def promote(self) -> None:
         """Let stable take the canary's version by a rolling update; the canary has all traffic meanwhile."""
         _running(self._versions).promote(self._ready_within)
+        self._bound.promoted()
 
     def retire_canary(self) -> None:
-        """Scale the canary down; its pods finish what they have."""
+        """Scale the canary down; its pods finish what they have. They stay where a rule of the team's still leads to them."""
+        end_testers_at("promoted", self._bound, self._tell)
+        name = self._deployed.name
+        if (by := carried_by(self.client, name, f"{name}-canary")) is not None:
+            self._tell(f"the canary's pods stay, because {by} still sends requests to Service {name}-canary")
+            return
         _running(self._versions).scale("canary", 0)
 
     def log(self, instance: str, lines: int = 20) -> str:
@@ -366,7 +408,7 @@ class KubeCluster:
 
     def _bind(self, service: Service, client: Client) -> Any:
         """Router of this service."""
-        return bind(client, service.name, **self._binding(service))
+        return bind(client, service.name, **self._binding(service), tell=lambda line: self._tell(line))
 
     def _route(self, router: Any) -> dict[str, Any] | None:
         """HTTPRoute that splits the traffic; None when there is none yet, or something else does."""
@@ -374,7 +416,8 @@ class KubeCluster:
 
     def _binding(self, service: Service) -> dict[str, Any]:
         ports = {"port": self.workload.service_port, "pod_port": self.workload.port}
-        return {"asked": self._asked, **ports, "replicas": service.replicas, "ready": service.stable.ready}
+        ready = {role: service.version(role).ready for role in ROLES}
+        return {"asked": self._asked, **ports, "replicas": service.replicas, "ready": ready}
 
     def _wanted(self, service: Service) -> tuple[list[dict[str, Any]], Any]:
         """Objects of a service that `deploy` would write, and its router, which has more."""
@@ -410,32 +453,24 @@ class KubeCluster:
         fails the lease stays, and with it the guard, which goes on trying.
         """
         try:
-            if self._lease is not None and self._lease.held:
-                place = canary["kind"], canary["metadata"]["name"]
+            if self._holding is not None and (lease := self._holding.lease).held:
+                place, facts = (canary["kind"], canary["metadata"]["name"]), {}
                 if place not in done.made and held.get(*place) is not None:
                     to_stable(router)
-                done.take_back(held, split_by_pods=router.scales)
-                self._let_go(self._lease.remove)
+                    facts = {"weight": 0.0}
+                done.take_back(held, router, self._tell)
+                self._holding.end(lambda: lease.give_back(**facts))
             if fresh_namespace:
                 self._namespace.remove()
         finally:
             self._close()
 
-    def _let_go(self, end: Callable[[], None]) -> None:
-        """End the lease, and then its guard: as long as the one is there the other has to watch."""
-        end()
-        if self._lease is not None and self._lease.lost is not None:
-            self._tell(self._lease.lost)
-        if self._guard is not None:
-            self._guard.stop()
-            self._guard = None
-
     def _close(self) -> None:
         if self._endpoints is not None:
             self._endpoints.close()
-        if self._lease is not None:
-            self._lease.stop()
-        self._versions = self._endpoints = self._router = self._telemetry = self._lease = self._guard = None
+        if self._holding is not None:
+            self._holding.lease.stop()
+        self._versions = self._endpoints = self._router = self._telemetry = self._holding = self._take_back = None
 
 
 def _running(part: _Part | None) -> _Part:

@@ -1,7 +1,7 @@
 """The dead man's switch: a small process that returns traffic to stable when nobody renews the lease any more.
 
-It outlives the notebook's kernel. It ends by itself when the lease is released, removed or taken over by someone
-else, and after it has acted.
+It outlives the notebook's kernel. It ends by itself when the lease is let go or taken over by someone else, and after it has
+acted. A lease that was deleted or emptied by accident is taken again by its holder; when that does not happen, it acts as well.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from canarykit.clusters.kube.binding import bind
 from canarykit.clusters.kube.client import Client
-from canarykit.clusters.kube.lease import STATE, Lease, holder_of, stale
+from canarykit.clusters.kube.lease import LET_GO, RETURNED, STATE, Lease, state_of
+from canarykit.clusters.kube.liveness import Watched, holder_of
 from canarykit.errors import CanaryError, ClusterError
 from canarykit.routers.objects import to_stable
 
 __all__ = ["Guard", "main"]
 
-_LOOK_EVERY = 2.0
+_LOOKS, _LOOK_EVERY = 10, 5.0
+"""Looks in the time for which a lease is held, and seconds between two at most."""
+
 _PAUSES = 1.0, 60.0
 """Seconds before it is started again: the first time, and at most; one that lasted for longer begins anew."""
 
@@ -45,8 +47,12 @@ class Guard:
     def __init__(self, launch: Callable[[], subprocess.Popen[bytes]], tell: Callable[[str], object]) -> None:
         self._launch, self._tell = launch, tell
         self._over, self._lock = threading.Event(), threading.Lock()
-        self.process = launch()
-        threading.Thread(target=self._tend, name="canarykit-guard", daemon=True).start()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.process = self._launch()
+        self._tender = threading.Thread(target=self._tend, name="canarykit-guard", daemon=True)
+        self._tender.start()
 
     @classmethod
     def start(cls, lease: Lease, client: Client, app: str, binding: Mapping[str, Any], tell: Callable[[str], object]) -> Guard:
@@ -64,9 +70,15 @@ class Guard:
             "binding": dict(binding),
             "lease": lease.name,
             "holder": lease.holder,
+            "seconds": lease.seconds,
         }
         files = {"KUBECONFIG": client.door.kubeconfig} if client.door.kubeconfig else {}
         return cls(lambda: _launched(facts, files), tell)
+
+    def watch_again(self) -> None:
+        """Start it again where it has done its work, and there is something to guard all the same."""
+        if not self._tender.is_alive() and not self._over.is_set():
+            self._begin()
 
     def stop(self) -> None:
         """End it, when nobody has to be watched any more."""
@@ -130,20 +142,29 @@ def _why_ended(process: subprocess.Popen[bytes]) -> str:
 
 def watch(client: Client, facts: Mapping[str, Any]) -> str:
     """Look at the lease until there is nothing to guard, or nobody renews it; return what happened."""
+    watched, lasts = Watched(), float(facts["seconds"])
     while True:
         try:
             found = client.get("Lease", facts["lease"])
-            if holder_of(found) != facts["holder"]:
+            if _is_over(found, facts["holder"]):
                 return "released"
-            assert found is not None
-            if stale(found, datetime.now(UTC)):
+            watched.look(found, seconds=lasts)
+            if watched.unchanged > lasts:
                 to_stable(bind(client, facts["app"], **facts["binding"]))
-                _note(client, found)
+                if found is not None:
+                    _note(client, found)
                 return "returned"
         except Exception as error:  # whatever goes wrong, it looks again: nobody else does
             with contextlib.suppress(OSError):  # the terminal may be gone with whoever is guarded
                 print(f"guard of {facts['app']}: {_worded(error)}", file=sys.stderr)
-        time.sleep(_LOOK_EVERY)
+        time.sleep(min(_LOOK_EVERY, lasts / _LOOKS))
+
+
+def _is_over(found: Mapping[str, Any] | None, holder: str) -> bool:
+    """Whether somebody else conducts the rollout, or it was let go on purpose."""
+    if found is None or holder_of(found) == holder:
+        return False
+    return holder_of(found) != "" or LET_GO in (found["metadata"].get("annotations") or {})
 
 
 def _worded(error: Exception) -> str:
@@ -153,8 +174,7 @@ def _worded(error: Exception) -> str:
 
 def _note(client: Client, found: Mapping[str, Any]) -> None:
     """Leave word for whoever comes next; a conflict when somebody has come already."""
-    state = json.loads(found["metadata"].get("annotations", {}).get(STATE, "{}"))
-    state.update(phase="rolled back by the guard: nobody renewed the lease", weight=0.0)
+    state = {**state_of(found), "phase": RETURNED, "weight": 0.0}
     meta = {"resourceVersion": found["metadata"]["resourceVersion"], "annotations": {STATE: json.dumps(state, sort_keys=True)}}
     client.patch("Lease", found["metadata"]["name"], {"metadata": meta, "spec": {"holderIdentity": None}})
 

@@ -13,7 +13,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.diagnose import diagnose, sentence
-from canarykit.clusters.kube.manifests import Workload, labels
+from canarykit.clusters.kube.manifests import MANAGER, Workload, labels
+from canarykit.clusters.kube.neighbours import check_neighbours
 from canarykit.errors import ClusterError, PlanError
 from canarykit.load.load import asked, specification
 from canarykit.load.payloads import classes_of
@@ -62,8 +63,17 @@ def job(name: str, service: Service, workload: Workload, *, pods: int) -> dict[s
             "completions": pods,
             "parallelism": pods,
             "backoffLimit": 0,  # a sender that died took with it what is known of its requests
-            "template": {"metadata": {"labels": {**labels(service), "canarykit.dev/load": name}}, "spec": pod},
+            "template": {"metadata": {"labels": _pod_labels(name)}, "spec": pod},
         },
+    }
+
+
+def _pod_labels(name: str) -> dict[str, str]:
+    """Labels of senders: none of the service's, so that nothing which selects its pods selects these."""
+    return {
+        "app.kubernetes.io/component": "load-generator",
+        "app.kubernetes.io/managed-by": MANAGER,
+        "canarykit.dev/load": name,
     }
 
 
@@ -116,7 +126,7 @@ class JobLoad:
         Raises
         ------
         ClusterError
-            A sender does not come up; says why. Nothing of it is left.
+            A sender does not come up, or a Service would send requests to it; says why. Nothing of it is left.
         """
         spec = {
             "apiVersion": "v1",
@@ -124,9 +134,11 @@ class JobLoad:
             "metadata": {"name": self.name, "labels": labels(self._service)},
             "data": {_FILE: self._text},
         }
+        senders = job(self.name, self._service, self._workload, pods=self._pods)
+        check_neighbours(self._client, [senders])
         try:
             self._client.apply(spec)
-            self._client.apply(job(self.name, self._service, self._workload, pods=self._pods))
+            self._client.apply(senders)
             for pod in self._wait_running():
                 reader = threading.Thread(target=self._read, args=(pod,), name=f"canarykit-{pod}", daemon=True)
                 reader.start()

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from canarykit.errors import PlanError
 from canarykit.model import ROLES, Role, Service, Version
+from canarykit.wire import METRICS_PORT
 
 __all__ = [
     "BUILD",
@@ -338,6 +339,9 @@ def _container(service: Service, role: Role, workload: Workload, model: Model | 
     if version.image is None:
         if model is None:
             raise PlanError(f"version {version.name!r} is a model, and its file is missing")
+        if workload.port == METRICS_PORT:
+            raise PlanError(f"at port {METRICS_PORT} the kit's own server shows its metrics: give Workload another port=")
+        container["ports"].append({"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"})
         container["args"] = _arguments(service, version, workload, model.trusted)
         container["volumeMounts"] = [{"name": "model", "mountPath": MODEL_FOLDER, "readOnly": True}]
         container["securityContext"] = {

@@ -8,6 +8,8 @@ from typing import Any
 
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.manifests import MANAGER
+from canarykit.clusters.kube.references import references
+from canarykit.clusters.kube.removal import leads_to, remove_unused
 from canarykit.errors import ForbiddenError
 from canarykit.model import Service
 from canarykit.routers.objects import BEFORE, retried
@@ -36,23 +38,45 @@ def adoption(client: Client, found: Mapping[str, Any]) -> None:
 
 
 def restored(client: Client, service: Service) -> list[str]:
-    """Give back all adopted objects of a service, as they were; return their names."""
+    """Give back all adopted objects of a service, as they were; return their names.
+
+    A Service that a live route leads to is given back only where its own pods are ready: they may be gone by now.
+    """
+    adopted = [(kind, found) for kind, found in _made(client, service) if BEFORE in found["metadata"].get("annotations", {})]
+    live = references(client, {found["metadata"]["name"] for kind, found in adopted if kind == "Service"}).by
     given = []
-    for kind, found in _made(client, service):
+    for kind, found in adopted:
         name = found["metadata"]["name"]
-        if BEFORE in found["metadata"].get("annotations", {}):
-            restore(client, kind, name)
-            given.append(f"{kind} {name}")
+        if kind == "Service" and name in live and not leads_to(client, _selector_before(found)):
+            continue
+        restore(client, kind, name)
+        given.append(f"{kind} {name}")
     return given
 
 
-def remove(client: Client, service: Service, tell: Callable[[str], object]) -> None:
-    """Remove all objects of a service that the kit made, and give back the others."""
+def _selector_before(found: Mapping[str, Any]) -> Mapping[str, str]:
+    """Selector that an adopted Service had."""
+    selector: Mapping[str, str] = (json.loads(found["metadata"]["annotations"][BEFORE]).get("spec") or {}).get("selector") or {}
+    return selector
+
+
+def remove(client: Client, service: Service, tell: Callable[[str], object]) -> bool:
+    """Remove all objects of a service that the kit made, but none that a live route leads to, and give back the others.
+
+    Returns
+    -------
+    bool
+        Whether nothing had to stay.
+    """
     given = restored(client, service)
     if given:
         tell(f"given back as before: {', '.join(given)}")
-    for kind, found in _made(client, service):
-        client.delete(kind, found["metadata"]["name"])
+    left = _made(client, service)
+    kept = [f"{kind} {found['metadata']['name']}" for kind, found in left if BEFORE in found["metadata"].get("annotations", {})]
+    if kept:
+        tell(f"not given back, because a route leads to it and its own pods are not ready: {', '.join(kept)}")
+    made = [(kind, found["metadata"]["name"]) for kind, found in left if BEFORE not in found["metadata"].get("annotations", {})]
+    return remove_unused(client, made, tell) and not kept
 
 
 def _made(client: Client, service: Service) -> list[tuple[str, dict[str, Any]]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.manifests import BUILD, SETTINGS
 from canarykit.clusters.kube.ownership import adoption, mine, put_back, restore
+from canarykit.clusters.kube.removal import remove_unused
 from canarykit.errors import ClusterError, ConflictError
 from canarykit.routers.objects import to_stable
 
@@ -110,14 +111,21 @@ class Written:
     taken: list[tuple[str, str]] = field(default_factory=list)
     changed: list[Mapping[str, Any]] = field(default_factory=list)
 
-    def take_back(self, client: Client, *, split_by_pods: bool) -> None:
-        """Remove what was made, give back what was taken, and put back what was changed."""
-        for kind, name in reversed(self.made):
-            client.delete(kind, name)
+    def take_back(self, client: Client, router: Any, tell: Callable[[str], object]) -> None:
+        """Give back what was taken, put back what was changed, and remove what was made, but for what a live route leads to.
+
+        A route of the team's own gets its weights back, and the canary its share only where its Deployment was there before.
+        """
+        new = any(kind == "Deployment" and name.endswith("-canary") for kind, name in self.made)
+        if new:
+            router.give_back(exact=False)
         for kind, name in self.taken:
             restore(client, kind, name)
         for before in self.changed:
-            put_back(client, before, pods_stay=split_by_pods and before["kind"] == "Deployment")
+            put_back(client, before, pods_stay=router.scales and before["kind"] == "Deployment")
+        remove_unused(client, list(reversed(self.made)), tell)
+        if not new:
+            router.give_back(exact=True)
 
 
 def write(client: Client, bodies: Objects, router: Any, *, done: Written, adopt: bool) -> bool:
@@ -139,6 +147,8 @@ def write(client: Client, bodies: Objects, router: Any, *, done: Written, adopt:
     routed, same = resumable(client, canary_of(bodies), router)
     if routed and not same:
         to_stable(router)  # another version: weight and evidence of the old one say nothing about it
+    elif not same:
+        router.hold_back()  # there is no pod of the canary yet
     for body in [*bodies, *([] if routed else router.objects())]:
         kind, name = body["kind"], body["metadata"]["name"]
         found = client.get(kind, name)

@@ -9,7 +9,7 @@ import itertools
 import math
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -203,6 +203,17 @@ class LocalCluster:
 
     def remember(self, **facts: Any) -> None:
         """Nothing of it outlives this process."""
+
+    def recall(self) -> Mapping[str, Any]:
+        """Nothing was written down."""
+        return {}
+
+    def check_held(self) -> None:
+        """Nobody else reaches what runs here."""
+
+    def undeploy(self) -> None:
+        """End all that was started."""
+        self.teardown()
 
     def leave_to_guard(self) -> None:
         """Do nothing: all ends with this process."""

@@ -10,13 +10,16 @@ from collections.abc import Mapping
 
 from canarykit.errors import PlanError
 from canarykit.telemetry.catalogue.exposition import Exposition
+from canarykit.wire import METRICS_PORT
 
 __all__ = ["EXPOSITIONS", "exposition"]
 
 _MS = 1e-3
 
 EXPOSITIONS: Mapping[str, Exposition] = {
-    "canarykit": Exposition("canarykit_requests_total", "canarykit_request_duration_seconds", "code", handlers=()),
+    "canarykit": Exposition(
+        "canarykit_requests_total", "canarykit_request_duration_seconds", "code", handlers=(), port=METRICS_PORT
+    ),
     # Gateways -----------------------------------------------------------------------------------------------------------
     # The code of a gRPC call is its gRPC status.
     "traefik": Exposition(

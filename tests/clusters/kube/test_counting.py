@@ -115,7 +115,7 @@ def test_an_error_of_a_page_names_servers_that_have_a_port_of_their_own():
             (3000, "/metrics"),
             'bentoml_service_request_total{http_response_code="200"} ',
         ),
-        ({}, (8080, "/metrics"), 'canarykit_requests_total{code="200"} '),
+        ({}, (9464, "/metrics"), 'canarykit_requests_total{code="200"} '),
         ({"metrics": "fastapi", "port": 9100, "path": "/stats"}, (9100, "/stats"), 'http_requests_total{status="2xx"} '),
         ({"metrics": "mlserver", "port": 8080, "path": "/m"}, (8080, "/m"), 'rest_server_requests_total{status_code="200"} '),
         ({"metrics": Exposition("own", "s", port=9999, path="/p")}, (9999, "/p"), "own "),
@@ -295,5 +295,5 @@ def test_scrapes_without_a_prometheus_are_of_the_kits_own_server():
     """
     source = telemetry()
     assert isinstance(source, ScrapeTelemetry)
-    assert source.sources["requests"] == "canarykit_requests_total at port 8080 /metrics of each pod"
+    assert source.sources["requests"] == "canarykit_requests_total at port 9464 /metrics of each pod"
     assert source.tables == {"outcome", "latency", "refused", "denied"}

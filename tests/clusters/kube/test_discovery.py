@@ -1,11 +1,15 @@
 """Which gateway, where, and what an address of a cluster may say."""
 
+from collections.abc import Callable
+from typing import Literal
+
 import pytest
 
 import canarykit as ck
 from canarykit.clusters.kube import cluster as kube
 from canarykit.clusters.kube.binding import bind
 from canarykit.clusters.kube.discovery import gateway_of, url_of
+from canarykit.clusters.options import options_of, read_options
 from canarykit.errors import ClusterError, PlanError, RoutingError
 
 SERVICE = ck.Service("chat", ck.Version("v1", image="a:1"), ck.Version("v2", image="a:2"))
@@ -93,8 +97,10 @@ class Client:
 
 def bound(client, **asked):
     """A router of a service, of what was asked."""
-    everything = {"router": "gateway-api", "url": None, "gateway": None, "hostname": None, "route": None, **asked}
-    return bind(client, "digits", everything, port=80, pod_port=8080, replicas=2, ready="/healthz")
+    everything = {"router": "gateway-api", "url": None, "gateway": None, "hostname": None, "route": None}
+    everything |= {"testers": True, "settle": 1.0, **asked}
+    ready = {"stable": "/healthz", "canary": "/healthz"}
+    return bind(client, "digits", everything, port=80, pod_port=8080, replicas=2, ready=ready)
 
 
 def test_a_router_is_bound_to_the_gateway_that_is_there():
@@ -171,15 +177,68 @@ def test_options_of_an_address(made):
     """
     As of KubeCluster, with what a URL may hold.
     """
-    cluster = ck.connect("kube:p/n?gateway=infra/web&hostname=ai.example.com&route=own&server_image=r/s:1&url=http://g:80/")
+    cluster = ck.connect(
+        "kube:p/n?gateway=infra/web&hostname=ai.example.com&route=own&server_image=r/s:1&url=http://g:80/&settle=60"
+    )
     assert cluster._asked == {
         "router": "gateway-api",
         "url": "http://g:80/",
         "gateway": "infra/web",
         "hostname": "ai.example.com",
         "route": "own",
+        "testers": True,
+        "settle": 60.0,
     }
+    for said, testers in (("True", True), ("false", False), ("s3cret", "s3cret")):
+        assert ck.connect(f"kube:p/n?testers={said}")._asked["testers"] == testers
+    with pytest.raises(PlanError, match=r"settle= in the address of a cluster takes a number"):
+        ck.connect("kube:p/n?settle=long")
+    with pytest.raises(PlanError, match=r"settle= takes seconds from 0 to 3600, not -1"):
+        ck.connect("kube:p/n?settle=-1")
     assert cluster.workload.image == "r/s:1"
+
+
+def test_every_option_that_can_be_text_is_one_of_an_address(made):
+    """
+    Numbers, true and false are read as such; of the pods as well, and names that hold dots.
+    """
+    asked = "adopt=true&lease=30&ready_within=7.5&gpus=2&grace=90&node_selector.example.com/disk=ssd&node_selector.zone=a"
+    cluster = ck.connect(f"kube:p/n?{asked}")
+    assert (cluster._adopt, cluster._lease_seconds, cluster._ready_within) == (True, 30, 7.5)
+    assert (cluster.workload.gpus, cluster.workload.grace) == (2, 90)
+    assert cluster.workload.node_selector == {"example.com/disk": "ssd", "zone": "a"}
+    assert ck.connect("kube:p/n?adopt=False")._adopt is False
+
+
+def test_options_follow_the_parameters():
+    """
+    A new parameter is an option by itself, of the kind that it takes; what cannot be text is none.
+    """
+
+    def made(
+        *,
+        testers: bool | str = True,
+        share: float | None = None,
+        kind: Literal["a", "b"] = "a",
+        tell: Callable[[str], object] | None = None,
+    ):
+        """Take some."""
+
+    known = options_of(made)
+    assert read_options("testers=false&share=2&kind=b", known, "it") == {"testers": False, "share": 2.0, "kind": "b"}
+    assert read_options("testers=qa-only", known, "it") == {"testers": "qa-only"}
+    with pytest.raises(PlanError, match="has no option tell: there are testers, share, kind;"):
+        read_options("tell=x", known, "it")
+
+
+@pytest.mark.parametrize("given", [{"lease": 60.5}, {"lease": True}, {"lease": "60"}, {"ready_within": "120"}], ids=str)
+def test_times_that_are_none_are_refused(made, given):
+    """
+    Before any cluster is asked, as in an address.
+    """
+    with pytest.raises(PlanError, match=f"{next(iter(given))}= takes a"):
+        ck.KubeCluster(**given)
+    assert made == []
 
 
 def test_how_requests_are_counted_is_an_option_of_an_address(made):
@@ -216,15 +275,15 @@ def test_series_are_an_option_of_an_address(made, select):
 @pytest.mark.parametrize(
     ("where", "says"),
     [
-        ("kube:p/n?metrics_port=1", "has no option metrics_port: there are router, .*, select, .*, port, path, ignore"),
-        ("kube:p/n?port=http", "port= takes the port of the pods' metrics, 1 to 65535, not 'http'"),
+        ("kube:p/n?metrics_port=1", "has no option metrics_port: there are router, .*, select, select.KEY, port, path, ignore"),
+        ("kube:p/n?port=http", "port= in the address of a cluster takes a whole number"),
         ("kube:p/n?port=-1", "port= takes the port of the pods' metrics"),
         ("kube:p/n?path=stats", "path= takes paths that begin with a slash"),
         ("kube:p/n?ignore=", "says no value of ignore"),
         ("kube:p/n?port=1&port=2", "has the option port twice"),
         ('kube:p/n?prometheus=http://p&select=a="x"', "the same series for both versions"),
         ('kube:p/n?prometheus=http://p&select.canary=a="x"', "takes matchers of stable and of canary, not of canary"),
-        ('kube:p/n?prometheus=http://p&select=a="{role}"&select.canary=a="x"', "has both select= and select.stable="),
+        ('kube:p/n?prometheus=http://p&select=a="{role}"&select.canary=a="x"', "has both select= and select.canary="),
         ('kube:p/n?prometheus=http://p&select=a=~"{role}-.+"', "a \\+ is written %2B"),
         ("kube:p/n?prometheus=http://me:sec&cret@p:9090", "has an option that is not known: there are router"),
     ],
@@ -243,7 +302,15 @@ def test_an_address_that_says_how_to_count_in_words_that_make_no_sense_is_refuse
     ("where", "says"),
     [
         ("kube:p/n?gatway=x", "has no option gatway: there are router, url, gateway"),
-        ("kube:p/n?lease=5&adopt=true", "has no option adopt, lease"),
+        ("kube:p/n?tell=print&workload=x", "has no option tell, workload"),
+        ("kube:p/n?gateway.name=x", "has no option gateway.name"),
+        ("kube:p/n?node_selector=ssd", r"has no option node_selector: .*node_selector\.KEY"),
+        ("kube:p/n?adopt=yes", "adopt= in the address of a cluster takes true or false"),
+        ("kube:p/n?lease=1m", "lease= in the address of a cluster takes a whole number"),
+        ("kube:p/n?lease=4", "lease= takes a whole number of seconds, 5 or more, not 4"),
+        ("kube:p/n?ready_within=long", "ready_within= in the address of a cluster takes a number"),
+        ("kube:p/n?ready_within=nan", "ready_within= takes a number of seconds above 0"),
+        ("kube:p/n?gpus=-1", "gpus must be 0 or more"),
         ("kube:p/n?gateway=", "says no value of gateway: write gateway=…, or leave it out"),
         ("kube:p/n?hostname", "says no value of hostname"),
         ("kube:p/n?router=nginx", "no router is known as 'nginx'"),

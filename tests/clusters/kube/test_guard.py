@@ -21,7 +21,7 @@ pytest.importorskip("kubernetes")
 
 ASKED = {"router": "gateway-api", "url": "http://127.0.0.1:1", "gateway": "infra/web", "hostname": None, "route": None}
 BINDING = {"asked": ASKED, "port": 80, "pod_port": 8080, "replicas": 2, "ready": "/ready"}
-LEASE = SimpleNamespace(name="digits-rollout", holder="here-1-a")
+LEASE = SimpleNamespace(name="digits-rollout", holder="here-1-a", seconds=60)
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +130,19 @@ def test_a_guard_that_has_done_its_work_is_left_alone(guarded, told):
     first = made.process
     until(lambda: not tenders())
     assert (made.process, told) == (first, [])
+
+
+def test_a_guard_that_has_done_its_work_may_be_needed_again(guarded, told):
+    """
+    Somebody took the lease and went, and it is held here again; one that watches is left alone.
+    """
+    made = guarded("", "import time; time.sleep(600)")
+    first = made.process
+    until(lambda: not tenders())
+    made.watch_again()
+    second = made.process
+    made.watch_again()
+    assert (second is not first, made.process, second.poll(), told) == (True, second, None, [])
 
 
 def test_a_guard_that_is_stopped_stays_so(guarded, told):

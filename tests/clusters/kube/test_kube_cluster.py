@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 from kube_doubles import Namespace
@@ -9,8 +10,9 @@ from kube_doubles import Namespace
 import canarykit as ck
 from canarykit.clusters.kube import cluster as kube
 from canarykit.clusters.kube.binding import bind
-from canarykit.clusters.kube.lease import STATE, Lease, holder_of
-from canarykit.errors import ClusterError, PlanError, RoutingError
+from canarykit.clusters.kube.lease import STATE, Lease, state_of
+from canarykit.clusters.kube.liveness import holder_of
+from canarykit.errors import ClusterError, ForbiddenError, PlanError, RoutingError
 from canarykit.model import ROLES, TrafficSplit
 from canarykit.routers.objects import BEFORE, to_stable
 
@@ -75,6 +77,10 @@ class Watch:
     def __init__(self, lease, binding):
         self.holder, self.binding, self.watches = lease.holder, binding, True
 
+    def watch_again(self):
+        """Watch, after all."""
+        self.watches = True
+
     def stop(self):
         """Watch no more."""
         self.watches = False
@@ -117,8 +123,8 @@ def connect(server, guards, monkeypatch):
 
     yield make
     for cluster in made:
-        if cluster._lease is not None:
-            cluster._lease.stop()
+        if cluster._holding is not None:
+            cluster._holding.lease.stop()
 
 
 def weight_of(server):
@@ -129,8 +135,8 @@ def weight_of(server):
 
 def sleep(cluster, seconds=61):
     """Let a cluster's kernel have slept for so long, with all its threads."""
-    cluster._lease.stop()
-    cluster._lease._written = tuple(moment - seconds for moment in cluster._lease._written)
+    cluster._holding.lease.stop()
+    cluster._holding.lease._written = tuple(moment - seconds for moment in cluster._holding.lease._written)
 
 
 def taken_over(server, holder="elsewhere-1-abc"):
@@ -192,6 +198,97 @@ def test_a_gateway_that_cannot_tell_the_versions_apart_is_refused_before_any_tra
     connect(**asked).plan(SERVICE)
 
 
+# A team's own route --------------------------------------------------------------------------------------------------------
+
+
+def own_route(server, *backends):
+    """Put a route of the team's into the namespace, of pairs of Service and weight."""
+    refs = [{"name": f"digits-{role}", "port": 80, "weight": weight} for role, weight in backends]
+    matches = [{"path": {"type": "PathPrefix", "value": "/"}}]
+    spec = {"hostnames": ["ai.test"], "rules": [{"matches": matches, "backendRefs": refs}]}
+    server.create({"kind": "HTTPRoute", "metadata": {"name": "own"}, "spec": spec})
+    return copy.deepcopy(spec)
+
+
+def test_a_teams_own_route_is_split_and_given_back(connect, server):
+    """
+    The canary joins it and leaves it; stable, which it names, stays with the reason. The guard knows the route's host, too.
+    """
+    before = own_route(server, ("stable", 7))
+    cluster = connect(route="own")
+    cluster.deploy(SERVICE)
+    assert cluster.router.hostname == "ai.test"
+    assert cluster._holding._guard.binding["asked"]["hostname"] == "ai.test"
+    refs = server.get("HTTPRoute", "own")["spec"]["rules"][0]["backendRefs"]
+    assert [(ref["name"], ref["weight"]) for ref in refs] == [("digits-stable", 100), ("digits-canary", 0)]
+    cluster.teardown()
+    assert server.get("HTTPRoute", "own")["spec"] == before
+    left = {(kind, name) for kind, name in server._objects if kind in ("Deployment", "Service", "Lease")}
+    assert left == {("Deployment", "digits-stable"), ("Service", "digits-stable")}
+    assert cluster.told[-1].startswith(
+        "Service digits-stable and Deployment digits-stable stay, because HTTPRoute own still leads"
+    )
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("names", [("stable",), ("stable", "canary")], ids=["stable", "both"])
+def test_a_deployment_that_fails_takes_nothing_from_a_live_route(connect, server, role, names):
+    """
+    What the route names stays, the rest goes, and its weights are those of before.
+    """
+    before = own_route(server, *((name, 1 if name == "stable" else 0) for name in names))
+    server.broken = {f"digits-{role}"}
+    with pytest.raises(ClusterError, match="pods ready"):
+        connect(route="own").deploy(SERVICE)
+    assert server.get("HTTPRoute", "own")["spec"] == before
+    assert {name for kind, name in server._objects if kind == "Service"} == {f"digits-{name}" for name in names}
+    assert {name for kind, name in server._objects if kind == "Deployment"} == {f"digits-{name}" for name in names}
+
+
+def test_a_plan_refuses_the_route_that_a_deployment_would(connect, server):
+    """
+    The same words, and neither writes anything.
+    """
+    own_route(server, ("other", 1))
+    written = len(server.writes)
+    said = []
+    for call in (connect(route="own").plan, connect(route="own").deploy):
+        with pytest.raises(RoutingError, match="has no rule with both backends digits-stable and digits-canary") as refused:
+            call(SERVICE)
+        said.append(str(refused.value))
+    assert said[0] == said[1]
+    assert len(server.writes) == written
+
+
+def test_testers_of_a_team_keep_the_canary_that_was_promoted(connect, server):
+    """
+    A rule of theirs leads to it still; without one its pods end. The kit's own header leads nowhere any more.
+    """
+    refs = [{"name": "digits-canary", "port": 80, "weight": 1}]
+    server.create({"kind": "HTTPRoute", "metadata": {"name": "beta"}, "spec": {"rules": [{"backendRefs": refs}]}})
+    cluster = connect()
+    cluster.deploy(SERVICE)
+    assert len(server.get("HTTPRoute", "digits")["spec"]["rules"]) == 3
+    cluster.retire_canary()
+    assert len(server.get("HTTPRoute", "digits")["spec"]["rules"]) == 1
+    assert server.get("Deployment", "digits-canary")["spec"]["replicas"] == SERVICE.replicas
+    assert cluster.told[-1] == "the canary's pods stay, because HTTPRoute beta still sends requests to Service digits-canary"
+    server.delete("HTTPRoute", "beta")
+    cluster.retire_canary()
+    assert server.get("Deployment", "digits-canary")["spec"]["replicas"] == 0
+
+
+def test_stable_is_asked_where_the_canary_was_once_it_is_promoted(connect, server):
+    """
+    Each version answers at a path of its own, and stable is of the other one then.
+    """
+    cluster = connect()
+    cluster.deploy(replace(SERVICE, canary=replace(SERVICE.canary, ready="/v2/ready")))
+    assert cluster.router._probe.ready == {"stable": "/v2/health/ready", "canary": "/v2/ready"}
+    cluster.promote()
+    assert cluster.router._probe.ready["stable"] == "/v2/ready"
+
+
 def test_nothing_shows_the_password_of_prometheus(connect, server, guards):
     """
     Neither the plan nor progress, nor what the guard is told, nor the cluster itself.
@@ -207,33 +304,117 @@ def test_nothing_shows_the_password_of_prometheus(connect, server, guards):
 # A lease that is lost ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("holder", "says"), [("elsewhere-1-abc", "elsewhere-1-abc has taken over"), (None, "nobody renewed the lease")]
-)
-def test_who_has_lost_the_lease_changes_nothing(connect, server, holder, says):
+def at_25(cluster):
+    """Give the canary a quarter, and write it down."""
+    cluster.deploy(SERVICE)
+    cluster.check_held()
+    cluster.router.apply(TrafficSplit(25))
+    cluster.remember(phase="progressing", weight=25)
+
+
+def test_whose_lease_was_taken_over_changes_nothing(connect, server):
     """
-    A kernel that slept for too long: no weight, no version and no object is written by it, whoever came meanwhile.
+    A kernel that slept for too long: no weight, no version and no object is written by it.
     """
     cluster = connect()
-    cluster.deploy(SERVICE)
-    cluster.router.apply(TrafficSplit(25))
+    at_25(cluster)
     sleep(cluster)
-    taken_over(server, holder)
+    taken_over(server)
     objects, written = copy.deepcopy(server._objects), len(server.writes)
     for change in (
+        cluster.check_held,
         lambda: cluster.router.apply(TrafficSplit(50)),
+        lambda: cluster.router.apply(TrafficSplit(0)),
         lambda: cluster.router.reset(),
         cluster.promote,
         cluster.retire_canary,
         lambda: cluster.remember(weight=50),
     ):
-        with pytest.raises(ClusterError, match=says):
+        with pytest.raises(ClusterError, match="elsewhere-1-abc has taken over"):
             change()
     cluster.teardown()
-    assert any(says in line and "nothing is changed from here" in line for line in cluster.told)
+    assert any("has taken over" in line and "nothing is changed from here" in line for line in cluster.told)
     assert (server._objects, len(server.writes)) == (objects, written)
     with pytest.raises(ClusterError, match="nothing runs here"):
         _ = cluster.router
+
+
+def test_whose_lease_has_run_out_may_return_traffic_and_no_more(connect, server, guards):
+    """
+    A kernel that slept for too long, and nobody holds the lease: no weight rises and no version is changed, but traffic
+    returns, guarded again; all may be removed.
+    """
+    cluster = connect()
+    at_25(cluster)
+    sleep(cluster)
+    taken_over(server, None)
+    guards[0].watches = False
+    for change in (cluster.check_held, cluster.promote, cluster.retire_canary):
+        with pytest.raises(ClusterError, match="nobody renewed the lease"):
+            change()
+    cluster.router.apply(TrafficSplit(10))
+    cluster.remember(phase="progressing", weight=10)
+    assert (weight_of(server), holder_of(server.get("Lease", LEASE))) == (10, guards[0].holder)
+    assert guards[0].watches
+    with pytest.raises(ClusterError, match="nobody renewed the lease"):
+        cluster.check_held()
+    cluster.router.apply(TrafficSplit(0))
+    cluster.teardown()
+    assert list(server._objects) == [("Namespace", "ns")]
+
+
+def deleted(server):
+    """`kubectl delete lease`."""
+    server.delete("Lease", LEASE)
+
+
+def emptied(server):
+    """`kubectl edit lease`."""
+    taken_over(server, "")
+
+
+@pytest.mark.parametrize("harm", [deleted, emptied], ids=lambda harm: harm.__name__)
+def test_a_harmed_lease_keeps_nobody_from_anything(connect, server, guards, harm):
+    """
+    It is made anew before a weight rises, after one fell, and to remove all.
+    """
+    cluster = connect()
+    at_25(cluster)
+    harm(server)
+    cluster.check_held()
+    assert holder_of(server.get("Lease", LEASE)) == guards[0].holder
+    harm(server)
+    cluster.router.apply(TrafficSplit(0))
+    cluster.remember(phase="rolled back", weight=0)
+    assert holder_of(server.get("Lease", LEASE)) == guards[0].holder
+    assert cluster._holding.lease._thread.is_alive()
+    harm(server)
+    cluster.teardown()
+    assert list(server._objects) == [("Namespace", "ns")]
+
+
+def test_where_no_lease_can_be_made_traffic_returns(connect, server, monkeypatch):
+    """
+    The namespace is being deleted, say: nothing rises any more; that all is on stable is no error, that it is not is one.
+    """
+    cluster = connect()
+    at_25(cluster)
+
+    def refuse(body):
+        raise ForbiddenError("cannot create Lease: the namespace is being terminated")
+
+    server.delete("Lease", LEASE)
+    monkeypatch.setattr(server, "create", refuse)
+    cluster._holding.lease._objects = server
+    with pytest.raises(ForbiddenError, match="being terminated"):
+        cluster.check_held()
+    cluster.router.apply(TrafficSplit(10))
+    with pytest.raises(ForbiddenError, match="being terminated"):
+        cluster.remember(weight=10)
+    cluster.router.apply(TrafficSplit(0))
+    cluster.remember(phase="rolled back", weight=0)
+    assert weight_of(server) == 0
+    assert "all traffic is on stable, and where the rollout stands could not be written down" in cluster.told[-1]
 
 
 def test_who_lost_the_lease_lets_go_of_nothing(connect, server, guards):
@@ -259,13 +440,13 @@ def test_a_lease_that_is_renewed_costs_no_look(connect, server):
     cluster.deploy(SERVICE)
     real = server.get
     server.get = lambda kind, name, **options: asked.append(kind) or real(kind, name, **options)
-    cluster._lease._objects = server
+    cluster._holding.lease._objects = server
     cluster.router.apply(TrafficSplit(25))
     assert "Lease" not in asked
     sleep(cluster, 31)
     cluster.router.apply(TrafficSplit(50))
     cluster.router.apply(TrafficSplit(25))
-    assert asked.count("Lease") == 1
+    assert asked.count("Lease") == 2
     assert weight_of(server) == 25
 
 
@@ -302,7 +483,7 @@ def test_what_could_not_be_returned_is_left_to_the_guard(server, guards, left):
     """
     The lease is renewed no more; whoever closes the notebook leaves it, and its guard, as they are.
     """
-    assert left._lease._thread is None
+    assert left._holding.lease._thread is None
     assert [line for line in left.told if "could not be returned" in line] == [left.told[-1]]
     assert "the guard returns it as soon as" in left.told[-1]
     left.release()
@@ -317,7 +498,7 @@ def test_who_returns_it_after_all_conducts_again(server, guards, left):
     """
     left.router.apply(TrafficSplit(0))
     left.remember(phase="failed", weight=0)
-    assert left._lease._thread.is_alive()
+    assert left._holding.lease._thread.is_alive()
     left.release()
     assert holder_of(server.get("Lease", LEASE)) == ""
     assert not guards[0].watches
@@ -328,7 +509,7 @@ def test_the_lease_is_renewed_while_all_is_removed(server, guards, left, monkeyp
     Pods may take longer to end than the lease lives: the guard must not come in between.
     """
     seen = []
-    monkeypatch.setattr(left._pods, "wait_gone", lambda within: seen.append(left._lease._thread.is_alive()))
+    monkeypatch.setattr(left._pods, "wait_gone", lambda within: seen.append(left._holding.lease._thread.is_alive()))
     left.teardown()
     assert seen == [True]
     assert list(server._objects) == [("Namespace", "ns")]
@@ -358,13 +539,12 @@ def test_a_teardown_leaves_what_somebody_else_has_taken_up(server, guards, left)
 
 def test_a_weight_after_the_guard_has_acted_is_refused(server, left):
     """
-    Nobody would watch it.
+    The rollout stands elsewhere by now.
     """
     taken_over(server, None)
     sleep(left)
     with pytest.raises(ClusterError, match="nobody renewed the lease"):
-        left.router.apply(TrafficSplit(50))
-    assert weight_of(server) == 25
+        left.check_held()
 
 
 # Deployments that fail --------------------------------------------------------------------------------------------------
@@ -376,9 +556,15 @@ def under_way(connect):
     cluster = connect()
     cluster.deploy(SERVICE)
     cluster.router.apply(TrafficSplit(25))
-    cluster._lease.stop()
+    cluster._holding.lease.stop()
     cluster.client.edit("Lease", LEASE, holderIdentity=None)
     return cluster
+
+
+def released_at(server, weight):
+    """Whether nobody holds the lease, which was there before, and it says this weight."""
+    found = server.get("Lease", LEASE)
+    return (holder_of(found), state_of(found)["weight"]) == ("", weight)
 
 
 def test_a_resume_is_guarded_from_the_beginning(connect, server, guards, under_way):
@@ -431,7 +617,7 @@ def test_a_resume_that_fails_returns_traffic(connect, server, guards, under_way)
         connect().deploy(SERVICE)
     assert weight_of(server) == 0
     assert server.get("Deployment", "digits-canary") is not None
-    assert server.get("Lease", LEASE) is None
+    assert released_at(server, 0)
     assert not guards[1].watches
 
 
@@ -446,7 +632,7 @@ def test_a_route_in_disorder_is_put_right(connect, server, guards, under_way):
     with pytest.raises(RoutingError, match="split the traffic differently"):
         connect().deploy(SERVICE)
     assert weight_of(server) == 0
-    assert server.get("Lease", LEASE) is None
+    assert released_at(server, 0)
     assert not guards[1].watches
     cluster = connect()
     cluster.deploy(SERVICE)

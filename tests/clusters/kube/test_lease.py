@@ -1,4 +1,4 @@
-"""Who conducts a rollout, and what happens when nobody does."""
+"""Who conducts a rollout: one holder, who is seen to be there or not, and what happens to a lease that is lost."""
 
 import json
 import os
@@ -8,19 +8,16 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
-from kube_doubles import Namespace
+from kube_doubles import Hands, Namespace
 
-from canarykit.clusters.kube import guard
-from canarykit.clusters.kube.lease import STATE, Lease, holder_of, stale
-from canarykit.errors import ClusterError, ConflictError, RoutingError
-from canarykit.model import TrafficSplit
-from canarykit.routers.gateway_api import GatewayApiRouter
-from canarykit.routers.objects import Target
+from canarykit.clusters.kube.lease import LET_GO, RETURNED, STATE, Lease, state_of
+from canarykit.clusters.kube.liveness import PROCESSES, Watched, holder_of, looked_up
+from canarykit.errors import ClusterError, ConflictError, ForbiddenError
 
 NAME = "digits-rollout"
-TARGET = Target("digits", 80, {})
 
 
 @pytest.fixture
@@ -30,13 +27,20 @@ def namespace():
 
 
 @pytest.fixture
-def take(namespace):
+def hands():
+    """The monotonic clock of this machine."""
+    return Hands()
+
+
+@pytest.fixture
+def take(namespace, hands):
     """Make leases; each is let go afterwards."""
     made = []
 
     def make(seconds=60, **options):
-        made.append(Lease(namespace, "digits", {"app": "digits"}, seconds=seconds))
-        made[-1].holder = options.get("holder", made[-1].holder)
+        told = []
+        made.append(Lease(namespace, "digits", {"app": "digits"}, seconds=seconds, tell=told.append, clock=hands))
+        made[-1].holder, made[-1].told = options.get("holder", made[-1].holder), told
         return made[-1]
 
     yield make
@@ -44,29 +48,106 @@ def take(namespace):
         lease.stop()
 
 
-def age(namespace, seconds):
-    """Let a lease not have been renewed for so long."""
-    renewed = datetime.now(UTC) - timedelta(seconds=seconds)
-    namespace.edit("Lease", NAME, renewTime=renewed.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+@pytest.fixture
+def elsewhere(take):
+    """Make a lease that a process of another machine has taken, and which is not renewed."""
+
+    def make(holder="elsewhere-1-a", seconds=60):
+        lease = take(seconds, holder=holder)
+        lease.acquire()
+        lease.stop()
+        return lease
+
+    return make
 
 
-def test_the_second_is_refused_with_the_name_of_the_first(namespace, take):
+def age(lease, seconds):
+    """Let a lease not have been renewed for so long, by both clocks of its holder."""
+    lease.stop()
+    lease._written = tuple(moment - seconds for moment in lease._written)
+
+
+def renew_as(namespace, holder, clock_ahead=0.0):
+    """Renew it as a machine does whose clock is ahead."""
+    renewed = datetime.now(UTC) + timedelta(seconds=clock_ahead)
+    namespace.edit("Lease", NAME, holderIdentity=holder, renewTime=renewed.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+
+
+def annotate(namespace, **notes):
+    """Change annotations as somebody else; None removes one."""
+    namespace.patch("Lease", NAME, {"metadata": {"annotations": {key.replace("_", "/"): note for key, note in notes.items()}}})
+
+
+# Who may take it --------------------------------------------------------------------------------------------------------
+
+
+def test_the_second_is_refused_at_once_with_the_name_of_the_first(namespace, take, hands):
     """
-    One conducts; the other learns who, and since when.
+    Two processes of one machine have one clock: that the first is there need not be waited for.
     """
     first = take()
     assert first.acquire() == {}
-    with pytest.raises(ClusterError, match=rf"{first.holder} conducts a rollout of this service \(Lease {NAME}, renewed 20"):
+    with pytest.raises(ClusterError, match=rf"{first.holder} conducts a rollout of this service \(it renews Lease {NAME}\)"):
         take().acquire()
     assert holder_of(namespace.get("Lease", NAME)) == first.holder
+    assert hands.seconds == 1000
 
 
-def test_of_two_that_take_it_at_once_one_is_refused(namespace, take):
+@pytest.mark.parametrize("ahead", [-120.0, 120.0], ids=["behind", "ahead"])
+def test_whoever_renews_keeps_it_whatever_their_clock_says(namespace, take, elsewhere, hands, ahead):
+    """
+    A clock that is two minutes off takes nothing away: the second kit waits, sees a renewal, and is refused.
+    """
+    elsewhere()
+    renew_as(namespace, "elsewhere-1-a", ahead)
+    hands.waits = lambda: hands.seconds > 1015 and renew_as(namespace, "elsewhere-1-a", ahead)
+    second = take()
+    with pytest.raises(ClusterError, match="elsewhere-1-a conducts a rollout"):
+        second.acquire()
+    assert 1015 < hands.seconds < 1018
+    assert "elsewhere-1-a holds Lease digits-rollout: waiting up to 60 s" in second.told[0]
+
+
+@pytest.mark.parametrize("ahead", [-120.0, 120.0], ids=["behind", "ahead"])
+def test_whoever_is_gone_is_watched_for_as_long_as_their_lease_lasts(namespace, take, elsewhere, hands, ahead):
+    """
+    Not a moment less, and not more, whatever the time is there.
+    """
+    elsewhere().remember(phase="progressing", weight=25.0)
+    renew_as(namespace, "elsewhere-1-a", ahead)
+    second = take()
+    assert second.acquire() == {"phase": "progressing", "weight": 25.0}
+    assert 1060 < hands.seconds < 1063
+    assert holder_of(namespace.get("Lease", NAME)) == second.holder
+    assert namespace.get("Lease", NAME)["spec"]["leaseTransitions"] == 1
+
+
+def test_one_that_was_let_go_is_free_at_once(namespace, take, elsewhere, hands):
+    """
+    Also while it is watched.
+    """
+    first = elsewhere()
+    hands.waits = lambda: hands.seconds > 1004 and first.release()
+    take().acquire()
+    assert hands.seconds < 1007
+
+
+@pytest.mark.parametrize("spec", [{"leaseDurationSeconds": None}, {"leaseDurationSeconds": 0}], ids=["none", "zero"])
+def test_a_holder_that_says_nothing_of_a_duration_holds_nothing(namespace, take, elsewhere, hands, spec):
+    """
+    A name that somebody wrote by hand.
+    """
+    elsewhere()
+    namespace.edit("Lease", NAME, holderIdentity="by hand", **spec)
+    take().acquire()
+    assert hands.seconds == 1000
+
+
+def test_of_two_that_take_it_at_once_one_is_refused(namespace, take, elsewhere, hands):
     """
     The other one writes between our look and our writing: then it is theirs, and they are named.
     """
-    take().acquire()
-    age(namespace, 600)
+    elsewhere("gone-1-a").release()
     first, second = take(holder="elsewhere-1-a"), take()
 
     def once():
@@ -79,7 +160,7 @@ def test_of_two_that_take_it_at_once_one_is_refused(namespace, take):
     assert second.lost is None
 
 
-def test_where_it_stands_survives_its_holder(namespace, take):
+def test_where_it_stands_survives_its_holder(namespace, take, elsewhere):
     """
     The next one learns where the rollout stood, whether the first let go or just stopped.
     """
@@ -88,94 +169,110 @@ def test_where_it_stands_survives_its_holder(namespace, take):
     first.remember(phase="progressing", weight=25.0)
     first.remember(weight=50.0)
     first.release()
-    second = take()
-    assert second.acquire() == {"phase": "progressing", "weight": 50.0}
-    age(namespace, 61)
+    second = elsewhere()
+    assert second.state == {"phase": "progressing", "weight": 50.0}
     assert take().acquire() == {"phase": "progressing", "weight": 50.0}
 
 
-def test_a_lease_that_was_taken_over_is_lost_for_good(namespace, take):
+@pytest.mark.parametrize("note", ["{", "[]", '"text"'], ids=["broken", "list", "text"])
+def test_a_state_that_cannot_be_read_is_none(namespace, take, elsewhere, note):
     """
-    Whoever was away too long must not write over what the next one does.
+    Somebody has edited it.
     """
-    first, second = take(), take()
-    first.acquire()
-    age(namespace, 61)
-    second.acquire()
-    with pytest.raises(ClusterError, match=f"{second.holder} has taken over the rollout"):
-        first.remember(weight=100.0)
-    assert first.lost
-    first.release()
-    first.remove()
-    found = namespace.get("Lease", NAME)
-    assert holder_of(found) == second.holder
-    assert json.loads(found["metadata"]["annotations"][STATE]) == {}
+    elsewhere().release()
+    annotate(namespace, **{STATE.replace("/", "_"): note})
+    assert take().acquire() == {}
 
 
-def test_a_dead_process_of_this_machine_holds_nothing(namespace, take):
+def test_a_dead_process_of_this_machine_holds_nothing(namespace, take, elsewhere, hands):
     """
     A kernel that was killed need not be waited for; one of another machine is.
     """
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    take(holder=f"{socket.gethostname()}-{gone.pid}-abc").acquire()
-    mine = take(holder=f"elsewhere-{gone.pid}-abc")
-    mine.acquire()
-    with pytest.raises(ClusterError, match="elsewhere"):
-        take().acquire()
-    assert os.getpid() != gone.pid
+    elsewhere(f"{socket.gethostname()}-{gone.pid}-abc")
+    take(holder=f"elsewhere-{gone.pid}-abc").acquire()
+    assert hands.seconds == 1000
 
 
-def test_a_number_among_other_processes_says_nothing(namespace, take, monkeypatch):
+def test_a_process_that_has_ended_unnoticed_holds_nothing(namespace, elsewhere):
+    """
+    Nobody has collected it, as in a container without an init process.
+    """
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        end = time.monotonic() + 20
+        while ") Z " not in Path(f"/proc/{gone.pid}/stat").read_text():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        elsewhere(f"{socket.gethostname()}-{gone.pid}-abc")
+        assert looked_up(namespace.get("Lease", NAME)) == "dead"
+
+
+def test_a_number_that_was_given_again_is_another_process(namespace, elsewhere):
+    """
+    The holder's start is noted, too.
+    """
+    elsewhere(f"{socket.gethostname()}-{os.getpid()}-abc")
+    assert looked_up(namespace.get("Lease", NAME)) == "alive"
+    noted = namespace.get("Lease", NAME)["metadata"]["annotations"][PROCESSES]
+    annotate(namespace, **{PROCESSES.replace("/", "_"): f"{noted.rpartition(' ')[0]} 1"})
+    assert looked_up(namespace.get("Lease", NAME)) == "dead"
+
+
+@pytest.mark.parametrize("noted", ["another boot pid:[4026532999] 1", "", None], ids=["container", "empty", "removed"])
+def test_a_number_among_other_processes_says_nothing(namespace, elsewhere, noted):
     """
     A container of the same name counts its processes for itself: that none here has that number does not mean it is gone.
     """
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    other = take(holder=f"{socket.gethostname()}-{gone.pid}-abc")
-    with monkeypatch.context() as elsewhere:
-        elsewhere.setattr("canarykit.clusters.kube.lease._processes", lambda: "another boot pid:[4026532999]")
-        other.acquire()
-    other.stop()
-    with pytest.raises(ClusterError, match="conducts a rollout"):
-        take().acquire()
-
-
-@pytest.mark.parametrize("how", ["let go", "removed"])
-def test_a_lease_that_somebody_ended_is_lost(namespace, take, how):
-    """
-    Its guard has ended with it: it is not taken again by a renewal, and what it was guarded for is not gone on with.
-    """
-    lease = take()
-    lease.acquire()
-    assert lease.held
-    if how == "removed":
-        namespace.delete("Lease", NAME)
-    else:
-        namespace.edit("Lease", NAME, holderIdentity=None)
-    for change in (lease.renew, lambda: lease.remember(weight=5.0), lease.check):
-        with pytest.raises(ClusterError, match="nobody renewed the lease, and the guard or somebody else has ended"):
-            change()
-    assert not lease.held
-    assert holder_of(namespace.get("Lease", NAME)) == ""
-    lease.release()
-    lease.remove()
+    elsewhere(f"{socket.gethostname()}-{gone.pid}-abc")
+    annotate(namespace, **{PROCESSES.replace("/", "_"): noted})
+    assert looked_up(namespace.get("Lease", NAME)) == "unknown"
 
 
 def test_it_may_be_seen_to_be_free_without_being_taken(namespace, take):
     """
     Who looks first writes nothing.
     """
-    take().check_free()
+    take().wait_free()
     assert namespace.writes == []
     take().acquire()
     with pytest.raises(ClusterError, match="conducts a rollout"):
-        take().check_free()
+        take().wait_free()
+
+
+def test_one_s_own_lease_is_no_obstacle(namespace, take):
+    """
+    An answer that got lost on the way: the request is sent again, and finds that we are the holder.
+    """
+    lease = take()
+    lease.acquire()
+    lease.stop()
+    assert lease.acquire() == {}
+
+
+@pytest.mark.parametrize(("gap", "looks"), [(1.0, 62), (600.0, 4)], ids=["often", "after an outage"])
+def test_an_outage_alone_says_nothing_of_the_holder(namespace, elsewhere, hands, gap, looks):
+    """
+    A gap counts for half of the lease at most: whoever could not renew it meanwhile is given the time to.
+    """
+    elsewhere()
+    watched, found = Watched(hands.monotonic), namespace.get("Lease", NAME)
+    seen = 0
+    while watched.unchanged <= 60:
+        hands.seconds += gap if seen else 0
+        watched.look(found)
+        seen += 1
+    assert seen == looks
+
+
+# While it is held -------------------------------------------------------------------------------------------------------
 
 
 def test_it_is_renewed_while_somebody_is_there(namespace, take):
     """
-    Four times in its life, and only until it is let go.
+    Several times in its life, and only until it is let go.
     """
     lease = take(seconds=0.4)
     lease.acquire()
@@ -190,14 +287,36 @@ def test_it_is_renewed_while_somebody_is_there(namespace, take):
     assert holder_of(namespace.get("Lease", NAME)) == ""
 
 
-def test_one_s_own_lease_is_no_obstacle(namespace, take):
+def test_a_renewal_asks_the_server_once(namespace, take):
     """
-    An answer that got lost on the way: the request is sent again, and finds that we are the holder.
+    It writes over what it wrote last, and reads only after somebody else has written.
+    """
+    lease, asked, real = take(), [], namespace.get
+    lease.acquire()
+    namespace.get = lambda kind, name, **options: asked.append(name) or real(kind, name, **options)
+    lease.renew()
+    assert asked == []
+    annotate(namespace, team="ours")
+    lease.renew()
+    assert asked == [NAME]
+
+
+def test_what_others_note_on_it_stays(namespace, take):
+    """
+    Annotations and labels of others survive a renewal, new facts, and the end; our own come back when somebody removes them.
     """
     lease = take()
     lease.acquire()
-    lease.stop()
-    assert lease.acquire() == {}
+    lease.remember(weight=25.0)
+    namespace.patch("Lease", NAME, {"metadata": {"labels": {"team": "ours", "app": None}, "annotations": {"why": "theirs"}}})
+    annotate(namespace, **{STATE.replace("/", "_"): None, PROCESSES.replace("/", "_"): None})
+    lease.renew()
+    meta = namespace.get("Lease", NAME)["metadata"]
+    assert (meta["labels"], meta["annotations"]["why"]) == ({"team": "ours", "app": "digits"}, "theirs")
+    assert (state_of({"metadata": meta}), PROCESSES in meta["annotations"]) == ({"weight": 25.0}, True)
+    lease.remember(weight=50.0)
+    lease.release()
+    assert namespace.get("Lease", NAME)["metadata"]["annotations"]["why"] == "theirs"
 
 
 def test_facts_and_renewals_do_not_meet(namespace, take):
@@ -217,191 +336,179 @@ def test_facts_and_renewals_do_not_meet(namespace, take):
     assert len(take().acquire()) == 300
 
 
-@pytest.mark.parametrize(
-    ("spec", "expected"),
-    [
-        ({"renewTime": "2026-11-24T10:00:00.000000Z", "leaseDurationSeconds": 60}, False),
-        ({"renewTime": "2026-11-24T09:59:29.000000Z", "leaseDurationSeconds": 60}, False),
-        ({"renewTime": "2026-11-24T09:59:28.000000Z", "leaseDurationSeconds": 60}, True),
-        ({"holderIdentity": "by hand"}, True),
-        ({}, True),
-    ],
-)
-def test_what_is_stale(spec, expected):
-    """
-    Not renewed for longer than it says, or saying nothing of it.
-    """
-    assert stale({"spec": spec}, datetime(2026, 11, 24, 10, 0, 28, 500_000, tzinfo=UTC)) is expected
+# A lease that is lost ---------------------------------------------------------------------------------------------------
 
 
-# The guard --------------------------------------------------------------------------------------------------------------
+def deleted(namespace):
+    """`kubectl delete lease`."""
+    namespace.delete("Lease", NAME)
 
 
-class Router:
-    """A route with a weight, that somebody may have left in disorder."""
-
-    def __init__(self, weight):
-        self.weight, self.applied = weight, []
-
-    def observed(self):
-        """What the object says."""
-        if self.weight is None:
-            raise RoutingError("the rules split the traffic differently")
-        return TrafficSplit(self.weight)
-
-    def apply(self, split):
-        """Write it."""
-        self.applied.append(split.canary)
-        self.weight = split.canary
+def emptied(namespace):
+    """`kubectl edit lease`: no holder."""
+    namespace.edit("Lease", NAME, holderIdentity="")
 
 
-@pytest.fixture
-def router(monkeypatch):
-    """The route that the guard finds, a quarter on the canary; the guard looks often."""
-    made = Router(25.0)
-    monkeypatch.setattr(guard, "bind", lambda client, app, **binding: made)
-    monkeypatch.setattr(guard, "_LOOK_EVERY", 0.01)
-    return made
-
-
-@pytest.fixture
-def facts(take):
-    """What the guard of a lease is told."""
-    lease = take(holder="elsewhere-1-a")
-    lease.acquire()
-    lease.remember(phase="progressing", weight=25.0)
-    lease.stop()
-    return {"lease": NAME, "holder": "elsewhere-1-a", "app": "digits", "binding": {}}
-
-
-def test_the_guard_returns_traffic_when_nobody_renews(namespace, router, facts):
-    """
-    All on stable, and word is left for whoever comes next.
-    """
-    age(namespace, 61)
-    assert guard.watch(namespace, facts) == "returned"
-    assert router.applied == [0.0]
+def made_anew(namespace):
+    """`kubectl replace --force`: the same text in another object."""
     found = namespace.get("Lease", NAME)
-    assert holder_of(found) == ""
-    assert json.loads(found["metadata"]["annotations"][STATE]) == {
-        "phase": "rolled back by the guard: nobody renewed the lease",
-        "weight": 0.0,
-    }
+    namespace.delete("Lease", NAME)
+    del found["metadata"]["resourceVersion"]
+    namespace.create(found)
 
 
-@pytest.mark.parametrize("how", ["released", "removed", "taken over"])
-def test_the_guard_ends_with_its_lease(namespace, router, facts, how):
+@pytest.mark.parametrize("harm", [deleted, emptied, made_anew], ids=lambda harm: harm.__name__)
+@pytest.mark.parametrize("how", ["renew", "remember"])
+def test_a_lease_that_somebody_harmed_is_taken_again(namespace, take, harm, how):
     """
-    Then somebody else knows what to do: the route is left as it is.
+    It was renewed a moment ago, so that nobody else can have conducted the rollout: it goes on, and says so.
     """
-    if how == "removed":
-        namespace.delete("Lease", NAME)
-    else:
-        namespace.edit("Lease", NAME, holderIdentity=None if how == "released" else "another")
-    assert guard.watch(namespace, facts) == "released"
-    assert router.applied == []
+    lease = take()
+    lease.acquire()
+    lease.remember(weight=25.0)
+    harm(namespace)
+    lease.renew() if how == "renew" else lease.remember(phase="progressing")
+    found = namespace.get("Lease", NAME)
+    assert (holder_of(found), state_of(found)["weight"]) == (lease.holder, 25.0)
+    assert (lease.lost, lease.held) == (None, True)
+    assert ["taken again" in line for line in lease.told] == [True] * (harm is not made_anew)
 
 
-@pytest.mark.parametrize(("weight", "applied"), [(0.0, []), (None, [0.0])])
-def test_the_guard_writes_what_is_needed(namespace, router, facts, weight, applied):
+def test_its_thread_takes_it_again(namespace, take):
     """
-    Nothing where all is on stable already; rules that disagree are put right.
+    Nobody need do anything.
     """
-    age(namespace, 61)
-    router.weight = weight
-    assert guard.watch(namespace, facts) == "returned"
-    assert router.applied == applied
+    lease = take(seconds=0.3)
+    lease.acquire()
+    deleted(namespace)
+    end = time.monotonic() + 10
+    while holder_of(namespace.get("Lease", NAME)) != lease.holder:
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
-def test_the_guard_waits_while_the_lease_is_renewed_and_the_server_away(namespace, router, facts, capsys):
+@pytest.mark.parametrize("harm", [deleted, emptied], ids=lambda harm: harm.__name__)
+def test_what_nobody_renewed_in_time_is_lost(namespace, take, harm):
     """
-    It looks again after an error, and acts when it can.
+    Somebody may have conducted the rollout meanwhile: no weight rises from here any more, but traffic may return.
     """
-    looks = []
-    real = namespace.get
-
-    def get(kind, name, **options):
-        looks.append(kind)
-        if len(looks) == 2:
-            raise ClusterError("the API server is away")
-        if len(looks) == 4:
-            age(namespace, 61)
-        return real(kind, name, **options)
-
-    namespace.get = get
-    assert guard.watch(namespace, facts) == "returned"
-    assert len(looks) == 4
-    assert "guard of digits: the API server is away" in capsys.readouterr().err
+    lease = take()
+    lease.acquire()
+    age(lease, 61)
+    harm(namespace)
+    for change in (lease.renew, lease.check):
+        with pytest.raises(ClusterError, match="nobody renewed the lease in time"):
+            change()
+    lease.check_nobody_else()
+    lease.remember(weight=0.0)
+    assert holder_of(namespace.get("Lease", NAME)) == lease.holder
+    with pytest.raises(ClusterError, match=r"nobody renewed.*deploy\(\) again to go on"):
+        lease.renew()
 
 
-@pytest.mark.parametrize("error", [RoutingError("no version answers"), UnicodeError("label too long")])
-def test_the_guard_looks_again_whatever_went_wrong(namespace, router, facts, capsys, error):
+def test_what_the_guard_has_ended_is_lost_and_may_be_cleared_away(namespace, take):
     """
-    The weights are written and the gateway does not answer: it does not end before it has left word.
+    It has returned traffic: a teardown may still remove all, because nobody else has come.
     """
-    age(namespace, 61)
-    real = router.apply
+    lease = take()
+    lease.acquire()
+    namespace.edit("Lease", NAME, holderIdentity=None)
+    annotate(namespace, **{STATE.replace("/", "_"): json.dumps({"phase": RETURNED})})
+    with pytest.raises(ClusterError, match="its guard or somebody else has ended"):
+        lease.renew()
+    lease.reclaim()
+    lease.remove()
+    assert namespace.get("Lease", NAME) is None
+    assert lease.lost is None
 
-    def apply(split):
-        real(split)
+
+def test_a_lease_that_was_taken_over_is_lost_for_good(namespace, take, hands):
+    """
+    Whoever was away too long must not write over what the next one does.
+    """
+    first, second = take(holder="asleep-1-a"), take()
+    first.acquire()
+    age(first, 61)
+    second.acquire()
+    for change in (lambda: first.remember(weight=100.0), first.renew, first.check, first.check_nobody_else, first.reclaim):
+        with pytest.raises(ClusterError, match=f"{second.holder} has taken over the rollout"):
+            change()
+    assert not first.held
+    first.release()
+    first.remove()
+    found = namespace.get("Lease", NAME)
+    assert (holder_of(found), state_of(found)) == (second.holder, {})
+
+
+def test_traffic_may_return_once_whoever_took_over_is_gone_too(namespace, elsewhere, hands):
+    """
+    They are watched as anybody is; what they have done stays theirs, and no weight rises.
+    """
+    first = elsewhere("asleep-1-a")
+    age(first, 61)
+    elsewhere("gone-1-a")
+    for _ in range(60):
+        with pytest.raises(ClusterError, match="gone-1-a has taken over"):
+            first.check_nobody_else()
+        hands.seconds += 1
+    hands.seconds += 2
+    first.check_nobody_else()
+    for change in (first.renew, first.reclaim):
+        with pytest.raises(ClusterError, match="gone-1-a has taken over"):
+            change()
+
+
+def test_a_rollout_that_somebody_else_has_conducted_since_is_theirs(namespace, elsewhere):
+    """
+    They have let go by now: nothing of it is removed from here.
+    """
+    first = elsewhere("asleep-1-a")
+    age(first, 61)
+    elsewhere("other-1-a").release()
+    first.check_nobody_else()
+    with pytest.raises(ClusterError, match="somebody else has taken over"):
+        first.reclaim()
+    assert LET_GO in namespace.get("Lease", NAME)["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize(
+    "error", [ClusterError("the API server is away"), ForbiddenError("no leases")], ids=["away", "no role"]
+)
+def test_a_fall_does_not_wait_for_a_lease_that_cannot_be_read(namespace, take, error):
+    """
+    A rise does: it is refused.
+    """
+    lease = take()
+    lease.acquire()
+    age(lease, 31)
+
+    def get(*args, **options):
         raise error
 
-    router.apply = apply
-    assert guard.watch(namespace, facts) == "returned"
-    assert router.applied == [0.0]
-    assert holder_of(namespace.get("Lease", NAME)) == ""
-    assert str(error) in capsys.readouterr().err
+    namespace.get = namespace.patch = get
+    lease.check_nobody_else()
+    with pytest.raises(ClusterError, match=str(error)):
+        lease.renew()
+    assert lease.lost is None
 
 
-def test_the_guard_of_what_is_not_there_ends(namespace, facts, monkeypatch):
+def test_a_lease_that_was_there_is_given_back_as_it_was(namespace, take, elsewhere):
     """
-    A kernel that died while it deployed for the first time has no route yet, and no canary that gets anything.
+    After a deployment that failed: held by nobody, with what was known; one that was not there is gone.
     """
-    monkeypatch.setattr(
-        guard, "bind", lambda client, app, **binding: GatewayApiRouter(client, TARGET, url="http://127.0.0.1:1")
-    )
-    age(namespace, 61)
-    assert guard.watch(namespace, facts) == "returned"
-    assert holder_of(namespace.get("Lease", NAME)) == ""
-
-
-def test_the_guard_outlives_its_terminal(namespace, router, facts, monkeypatch):
-    """
-    Nobody can read what it has to say any more: it goes on all the same.
-    """
-    age(namespace, 61)
-    real, looks = namespace.get, []
-
-    def get(kind, name, **options):
-        looks.append(kind)
-        if len(looks) == 1:
-            raise ClusterError("the API server is away")
-        return real(kind, name, **options)
-
-    def gone(*args, **options):
-        raise OSError(5, "Input/output error")
-
-    namespace.get = get
-    monkeypatch.setattr("builtins.print", gone)
-    assert guard.watch(namespace, facts) == "returned"
-    assert router.applied == [0.0]
-
-
-def test_the_guard_leaves_no_word_on_the_lease_of_another(namespace, router, facts):
-    """
-    Somebody takes over in the moment in which traffic returns: their record stays theirs.
-    """
-    age(namespace, 61)
-
-    def taken(split):
-        namespace.edit("Lease", NAME, holderIdentity="another")
-        router.applied.append(split.canary)
-
-    router.apply = taken
-    assert guard.watch(namespace, facts) == "released"
+    lease = take()
+    lease.acquire()
+    lease.give_back()
+    assert namespace.get("Lease", NAME) is None
+    first = elsewhere()
+    first.remember(phase="progressing", weight=25.0)
+    first.release()
+    second = take()
+    second.acquire()
+    second.remember(phase="pending", weight=5.0)
+    second.give_back(weight=0.0)
     found = namespace.get("Lease", NAME)
-    assert holder_of(found) == "another"
-    assert json.loads(found["metadata"]["annotations"][STATE])["phase"] == "progressing"
+    assert (holder_of(found), state_of(found)) == ("", {"phase": "progressing", "weight": 0.0})
 
 
 def test_a_double_that_keeps_versions(namespace, take):

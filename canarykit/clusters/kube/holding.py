@@ -1,0 +1,98 @@
+"""A rollout that this process conducts: the lease of it, and the guard that watches the lease."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from canarykit.clusters.kube.guard import Guard
+from canarykit.clusters.kube.lease import Lease
+from canarykit.errors import ClusterError
+
+__all__ = ["Holding"]
+
+
+class Holding:
+    """Keeps lease and guard together: as long as the lease is held, the guard has to watch it.
+
+    Parameters
+    ----------
+    lease : Lease
+        Not taken yet.
+    tell : callable
+        Takes one line.
+    """
+
+    def __init__(self, lease: Lease, tell: Callable[[str], object]) -> None:
+        self.lease, self._tell = lease, tell
+        self.found: Mapping[str, Any] = {}
+        """What was written down before it was taken."""
+        self._guard: Guard | None = None
+
+    def begin(self, guard: Callable[[], Guard]) -> None:
+        """Take the lease, and have it guarded.
+
+        Raises
+        ------
+        ClusterError
+            Somebody else conducts the rollout.
+        """
+        self.found = self.lease.acquire()
+        self._guard = guard()
+
+    def check(self) -> None:
+        """Check that the lease is held, and have it guarded: the canary is about to get more traffic.
+
+        Raises
+        ------
+        ClusterError
+            Somebody else conducts the rollout, or may have done so meanwhile; or the lease cannot be written.
+        """
+        self.lease.renew()
+        self._watch_again()
+
+    def remember(self, **facts: Any) -> None:
+        """Write down where the rollout stands.
+
+        Raises
+        ------
+        ClusterError
+            Somebody else conducts it by now; or it cannot be written down, and the canary has a share of the traffic.
+        """
+        try:
+            self.lease.remember(**facts)
+        except ClusterError as error:
+            if self.lease.lost is not None or self.lease.state.get("weight", 0):
+                raise
+            self._tell(f"all traffic is on stable, and where the rollout stands could not be written down: {error}")
+            return
+        if "weight" in facts:  # it is in force: what was left to the guard is conducted from here again
+            self.lease.keep()
+        if not self.lease.left:
+            self._watch_again()
+
+    def leave_to_guard(self) -> None:
+        """Keep the lease without renewing it, so that the guard goes on trying to return traffic. May be called again."""
+        if self.lease.held and not self.lease.left:
+            self.lease.leave()
+            self._tell(
+                "traffic could not be returned to stable from here: the lease is renewed no more, and the guard returns it as "
+                f"soon as that is over ({self.lease.seconds} s) and the API server answers; abort() tries at once"
+            )
+
+    def is_left(self) -> bool:
+        """Whether the guard has to go on when this process ends."""
+        return self.lease.left and self.lease.lost is None
+
+    def end(self, end: Callable[[], None]) -> None:
+        """End the lease, and then its guard; say so where the lease was lost."""
+        end()
+        if self.lease.lost is not None:
+            self._tell(self.lease.lost)
+        if self._guard is not None:
+            self._guard.stop()
+            self._guard = None
+
+    def _watch_again(self) -> None:
+        if self._guard is not None:
+            self._guard.watch_again()

@@ -1,0 +1,138 @@
+"""Questions to a gateway: who answers, and whether anybody does."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Callable, Mapping
+from urllib.parse import urlencode, urlsplit
+
+from canarykit.model import ROLES, Role, TrafficSplit
+from canarykit.routers.ways import Way
+from canarykit.wire import ROLE_HEADER
+
+__all__ = ["Probe", "answers_within", "broken_within"]
+
+
+class Probe:
+    """Asks the gateway for a small page, and sees who answers.
+
+    Parameters
+    ----------
+    url : str
+        Of the gateway.
+    ready : str or mapping of role to str
+        Path that each version answers without effort, such as its readiness.
+    host : str, optional
+        Name that the route answers to; that of the way by default.
+    way : Way, optional
+        Through the route; any path by default.
+    header : str
+        On a response: which version it came from.
+
+    Attributes
+    ----------
+    last : str
+        What came of the last request.
+    refused : int or None
+        Status of the last answer, where it was of nobody known, and no 2xx: a login, a redirect, no such page.
+    believed : int or None
+        Such a status that was told already.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        ready: str | Mapping[Role, str],
+        *,
+        host: str | None = None,
+        way: Way | None = None,
+        header: str = ROLE_HEADER,
+    ) -> None:
+        self._address, self._header, self._host = urlsplit(url), header, host
+        self.ready: dict[Role, str] = dict.fromkeys(ROLES, ready) if isinstance(ready, str) else dict(ready)
+        self.way, self._turn, self._roles = way or Way(), 0, list(ROLES)
+        self._connection: http.client.HTTPConnection | None = None
+        self.last = "no answer"
+        self.refused: int | None = None
+        self.believed: int | None = None
+
+    def aim(self, split: TrafficSplit) -> None:
+        """Ask for what those versions answer that are to get traffic by a split."""
+        self._roles = [role for role, share in zip(ROLES, (1 - split.share, split.share), strict=True) if share]
+
+    @property
+    def asks(self) -> str:
+        """What it asks for, in words."""
+        paths = dict.fromkeys(self._path(role) for role in self._roles)
+        host = self._host or self.way.host
+        # Without the query, whose values a team may keep to itself.
+        where = " and ".join(f"{self._address.scheme}://{self._address.netloc}{path.partition('?')[0]}" for path in paths)
+        return f"GET {where}" + (f" (host {host})" if host else "")
+
+    def __call__(self, headers: Mapping[str, str] | None = None) -> str | None:
+        """Ask once; the role that answered, empty when it does not say, None when no version answered."""
+        role, self._turn, self.refused = self._roles[self._turn % len(self._roles)], self._turn + 1, None
+        host = self._host or self.way.host
+        asked = {**({"host": host} if host else {}), **self.way.headers, **(headers or {})}
+        try:
+            if self._connection is None:
+                kind = http.client.HTTPSConnection if self._address.scheme == "https" else http.client.HTTPConnection
+                self._connection = kind(self._address.netloc, timeout=5.0)
+            self._connection.request("GET", self._path(role), headers=asked)
+            answer = self._connection.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            self.last = f"{type(error).__name__}: {error}"
+            return None
+        self.last = f"status {answer.status}" + (_redirect(answer) if 300 <= answer.status < 400 else "")
+        says = answer.getheader(self._header) or ""
+        if answer.status < 300 or (answer.status < 500 and says in ROLES):  # a version that has no such page answers, too
+            return says
+        if answer.status < 500:
+            self.refused = answer.status
+        return None
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _path(self, role: Role) -> str:
+        query = f"?{urlencode(self.way.query)}" if self.way.query else ""
+        return self._address.path.rstrip("/") + self.way.to(self.ready[role]) + query
+
+
+def _redirect(answer: http.client.HTTPResponse) -> str:
+    """Say where to, without what may be secret in it: a password, or a query."""
+    try:
+        to = urlsplit(answer.getheader("location") or "")
+    except ValueError:
+        return ""
+    where = to._replace(netloc=to.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return f", a redirect to {where}: give url= as that" if where else ""
+
+
+def broken_within(probe: Callable[[], str | None], seconds: float) -> bool:
+    """Whether a gateway stops to answer after something was written that it should not mind.
+
+    It takes up what was written after a while that nobody knows: it is asked for all of the time, or until it has failed
+    three times in a row.
+    """
+    end, failed = time.monotonic() + seconds, 0
+    while failed < 3 and time.monotonic() < end:
+        failed = failed + 1 if probe() is None else 0
+        time.sleep(0.02)
+    return failed > 0
+
+
+def answers_within(probe: Callable[[], str | None], seconds: float) -> bool:
+    """Whether a gateway answers, if not yet."""
+    end = time.monotonic() + seconds
+    while probe() is None:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True

@@ -1,0 +1,169 @@
+"""When a new split is believed to be in force: the answers of the gateway as a sequential test."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from canarykit.errors import RoutingError
+from canarykit.model import TrafficSplit
+
+__all__ = ["Patience", "until_served"]
+
+_SURE = math.log(1e5)
+"""Evidence at which a change is believed. Before it is in force, each answer of the old split is an opportunity to be wrong:
+at 1e5 to 1 for the first hundred, and more with the square of their number, that happens twice in a thousand changes,
+however long it takes."""
+
+_REST = 0.005
+"""Seconds between answers that can only be of the old split: the gateway has the change to take up meanwhile."""
+
+_STEADY = 5.0
+"""Seconds after which an answer of the gateway itself, such as 401, is known to be no passing one."""
+
+_LOGINS = (401, 403, 405, 407)
+"""Statuses that say of a page which is there who may have it, or how."""
+
+_MAX_PROBES = 1000
+_FEW = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a change is waited for, and what is believed without being seen.
+
+    Parameters
+    ----------
+    within : float
+        Seconds until it must be in force.
+    settle : float
+        Seconds after which it is believed where no answer says who gave it.
+    any_refusal : bool
+        Believe also where the gateway answers nothing but 404 or redirects: the route is a team's own, which serves already.
+    tell : callable
+        Takes one line when something is believed that was not seen.
+    """
+
+    within: float = 30.0
+    settle: float = 1.0
+    any_refusal: bool = False
+    tell: Callable[[str], object] = lambda line: None
+
+
+def until_served(
+    probe: Callable[[], str | None], before: TrafficSplit | None, after: TrafficSplit, *, what: str, patience: Patience
+) -> None:
+    """Ask the gateway until the answers show the new split rather than the old one.
+
+    The answers are a sequential test for a change (Page's cumulative sum): the likelihood of the new split over that of the
+    old one, from the answer on from which that is greatest. A change that is too small to be seen in a thousand answers,
+    or in a hundred when the time is over, is believed unless they speak against it as clearly; the counts of the rollout
+    itself keep checking it. So is any change where no answer says who gave it, but not before it had time to settle, and any
+    where the gateway turns every question away in the same manner, such as with 401: that is told once.
+
+    Parameters
+    ----------
+    probe : callable
+        Asks once, and returns who answered.
+    before, after : TrafficSplit
+        The old split, None when it is not known, and the new one.
+    what : str
+        The route, for messages.
+    patience : Patience
+        How long, and what is believed.
+
+    Raises
+    ------
+    RoutingError
+        The gateway did not serve the split in time; says what it did.
+    """
+    begun, silent, asked = time.monotonic(), 0, 0
+    end, settled = begun + patience.within, begun + patience.settle
+    seen = {"stable": 0, "canary": 0}
+    evidence, balance, fits = 0.0, 0.0, 0
+    turned_away = _TurnedAway(probe, what, after, patience)
+    while True:
+        role, over = probe(), time.monotonic() > end
+        asked += 1
+        if role in ("stable", "canary"):
+            seen[role] += 1
+            gain = _gain(role, before, after)
+            if gain == -math.inf:
+                evidence, balance, fits = 0.0, 0.0, 0  # not in force at this moment, for certain
+                time.sleep(_REST)
+            else:
+                evidence, balance, fits = max(evidence + gain, 0.0), balance + gain, fits + 1
+                if evidence >= _SURE + 2 * math.log(max(asked / _FEW, 1)) or before == after:
+                    return
+                if fits >= (_FEW if over else _MAX_PROBES) and balance > -_SURE:
+                    return
+        elif role == "":
+            silent += 1
+            if silent >= 3 and (over or time.monotonic() >= settled):
+                return  # no one says who answers: the counts of the rollout have to tell
+            time.sleep(0.02)
+        else:
+            if not silent and not any(seen.values()) and turned_away.believed(over=over):
+                return
+            time.sleep(0.02)
+        if over:
+            counted = f"{seen['canary']} of {sum(seen.values())} answers came from the canary"
+            last, asks = getattr(probe, "last", ""), getattr(probe, "asks", "")
+            asked_for = f" It was asked for {asks}." if asks else ""
+            raise RoutingError(
+                f"{what} was given {after} for the canary, and after {patience.within:g} s the gateway does not serve it: "
+                f"{counted if sum(seen.values()) else f'no version answers ({last})'} in {asked} requests. "
+                f"Does the route reach this gateway, and does nobody else change it?{asked_for}"
+            )
+
+
+class _TurnedAway:
+    """Questions that the gateway itself turns away: whether the same comes of each, and what that means."""
+
+    def __init__(self, probe: Any, what: str, after: TrafficSplit, patience: Patience) -> None:
+        self._probe, self._what, self._after, self._patience = probe, what, after, patience
+        self._status: int | None = None
+        self._since, self._times = 0.0, 0
+
+    def believed(self, *, over: bool) -> bool:
+        """Take in the last answer, which was of no version; whether the split is to be believed all the same.
+
+        Raises
+        ------
+        RoutingError
+            Every answer is a redirect: it is of no use to ask on.
+        """
+        status, now = getattr(self._probe, "refused", None), time.monotonic()
+        if status is None or status != self._status:
+            self._status, self._since, self._times = status, now, 0
+        self._times += 1
+        known = status is not None and status == self._probe.believed
+        wait = self._patience.settle if known else max(_STEADY, self._patience.settle)
+        if status is None or self._times < 3 or not (over or now - self._since >= wait):
+            return False
+        said = f"the gateway answers {self._probe.asks} with {self._probe.last}"
+        if not (self._patience.any_refusal or status in _LOGINS):
+            if status < 400:
+                raise RoutingError(f"{self._what} was given {self._after} for the canary, and {said}")
+            return False  # such as 404 of a route that nobody has taken up yet
+        if not known:
+            self._probe.believed = status
+            self._patience.tell(
+                f"{self._what}: {said}, so that nobody sees from here which version serves. {self._after} is believed after "
+                f"{wait:g} s, and the counts of the rollout check it; give url= and hostname= by which the versions answer"
+            )
+        return True
+
+
+def _gain(role: str, before: TrafficSplit | None, after: TrafficSplit) -> float:
+    """Log likelihood ratio of one answer; a split of exactly 0 or 100 % cannot answer otherwise."""
+    new = after.share if role == "canary" else 1 - after.share
+    if new == 0:
+        return -math.inf
+    if before is None:
+        return 1.0  # nothing to compare with: answers that fit are enough
+    old = before.share if role == "canary" else 1 - before.share
+    return math.log(new / old) if old else math.inf
