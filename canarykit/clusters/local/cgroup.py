@@ -16,6 +16,7 @@ __all__ = ["end", "join", "leave", "make"]
 _PROC = Path("/proc")
 _PREFIX = "canarykit-"
 _EMPTY_WITHIN = 5.0
+_OLD = 60.0
 
 
 def make(name: str) -> Path | None:
@@ -29,9 +30,7 @@ def make(name: str) -> Path | None:
     parent = _own()
     if parent is None:
         return None
-    for left in parent.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # only one in which nothing runs can be removed
-            left.rmdir()
+    _sweep(parent)
     made = parent / name
     try:
         made.mkdir()
@@ -41,6 +40,14 @@ def make(name: str) -> Path | None:
         return made
     made.rmdir()
     return None
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what those left who were killed; only a cgroup in which nothing runs can be removed."""
+    for left in parent.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _OLD:  # a new one may be empty as yet
+                left.rmdir()
 
 
 def join(group: Path) -> None:
