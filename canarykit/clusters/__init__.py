@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from canarykit.clusters.base import Cluster
+from canarykit.clusters.options import options_of, read_options
 from canarykit.errors import CanaryError, PlanError
 from canarykit.masking import masked, secrets_of
 
@@ -46,9 +47,9 @@ def connect(where: str = "local", *, scenario: str = "good") -> Cluster:
 
 def _connected(where: str, scenario: str) -> Cluster:
     if re.match(r"local(?![^?])", where):
-        from canarykit.clusters.local.address import from_address as local
+        from canarykit.clusters.local.cluster import LocalCluster
 
-        return local(where)
+        return LocalCluster(**read_options(where.partition("?")[2], options_of(LocalCluster), "the local cluster"))
     if re.match(r"simulated(?![^:?])", where):
         from canarykit.testing import from_address as simulated
 

@@ -1,7 +1,9 @@
 """Start-up tells the truth: what is ready, what waiting may mend, and what it will not."""
 
+import os
 import re
 import socket
+import subprocess
 import sys
 import textwrap
 import time
@@ -9,6 +11,7 @@ import time
 import pytest
 
 from canarykit.clusters.local import starting
+from canarykit.clusters.local.descendants import busy_seconds
 from canarykit.clusters.local.gateway import Endpoint
 from canarykit.clusters.local.listening import Address, parsed
 from canarykit.clusters.local.processes import Processes
@@ -248,6 +251,19 @@ def test_a_server_that_listens_and_says_nothing_is_no_closed_port(begin):
     assert re.search(r"listens on 127\.0\.0\.1:\d+ and gives no answer to GET /readyz within 2 s", text), text
 
 
+def test_a_log_is_quoted_without_our_own_questions(begin):
+    """
+    An access log that notes each of them would leave no room for the cause.
+    """
+    noting = SERVER.replace("def log_message(self, *args): pass", "").replace(
+        "began =", "print('no model', flush=True); began ="
+    )
+    processes, replica = begin("503", "{port}", "127.0.0.1", code=noting)
+    text, _ = complaint(processes, replica, within=3.0)
+    assert "GET /readyz HTTP" in processes.log("stable-0")
+    assert "its log ends with:\nno model\n" in text
+
+
 def test_a_server_that_goes_into_the_background_is_told_to_stay(begin):
     """
     It ended with exit code 0, which is no fault that its log shows.
@@ -292,8 +308,6 @@ def test_a_port_that_another_process_has_taken_is_the_cause(begin):
     """
     Its program and process id are named.
     """
-    import os
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         processes, replica = begin(str(port), "{port}", code=TWO_PORTS)
@@ -332,3 +346,13 @@ def test_a_port_may_be_told_by_the_environment_alone():
     for wrong in ([], ["serve", "{port}", 8080]):
         with pytest.raises(PlanError, match="must be a list of words, each of them text"):
             Version("v1", command=wrong)
+
+
+@linux
+def test_work_of_processes_that_have_ended_counts():
+    """
+    A server that starts short programs one after another is not idle.
+    """
+    before = busy_seconds([os.getpid()])
+    subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.5: pass"], check=True)
+    assert busy_seconds([os.getpid()]) - before >= 0.4

@@ -227,6 +227,31 @@ def test_an_ended_supervisor_leaves_nothing(notes, number):
     assert not processes.folder.exists()
 
 
+def test_nothing_is_left_when_the_supervisor_and_all_keepers_are_killed(notes):
+    """
+    Nobody is left who knows the daemons, but the cgroup does, where one can be made; it is removed, too.
+    """
+    processes = Processes("canarykit.serving")
+    group = processes._cgroup
+    try:
+        if group is None:
+            pytest.skip("no cgroup can be made here")
+        start(processes, notes, name="a")
+        start(processes, notes, name="b")
+        keepers = [facts["keeper"] for facts in processes.status().values()]
+        assert set(alive(notes)) <= {int(pid) for pid in (group / "cgroup.procs").read_text().split()}
+        supervisor = psutil.Process(processes._process.pid)
+        supervisor.suspend()  # so that it cannot end what a keeper leaves before it is killed itself
+        for keeper in keepers:
+            os.kill(keeper, signal.SIGKILL)
+        supervisor.kill()
+        until(lambda: len(alive(notes)) == 2)
+    finally:
+        processes.close()
+    until(lambda: not alive(notes))
+    assert not group.exists()
+
+
 def test_a_killed_kernel_leaves_nothing(notes):
     """
     The supervisor notices, and ends what servers started, wherever it hid.
@@ -238,17 +263,17 @@ def test_a_killed_kernel_leaves_nothing(notes):
         processes = Processes("canarykit.serving")
         argv = [sys.executable, {str(notes.parent / "serve.py")!r}, "daemon", "{{port}}", {str(notes)!r}]
         processes.start("a", argv, listen="port", restart=True)
-        print(processes.folder, flush=True)
+        print(processes.folder, processes._cgroup or processes.folder, flush=True)
         time.sleep(60)
         """
     )
     process = subprocess.Popen([sys.executable, "-c", kernel], stdout=subprocess.PIPE, text=True)
-    folder = process.stdout.readline().strip()
+    left = process.stdout.readline().split()
     until(lambda: len(alive(notes)) == 2)
     process.kill()
     process.wait()
     process.stdout.close()
-    until(lambda: not alive(notes) and not os.path.exists(folder))
+    until(lambda: not alive(notes) and not any(map(os.path.exists, left)))
 
 
 FORKED = """

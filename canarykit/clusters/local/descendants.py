@@ -49,6 +49,6 @@ def descendants(pid: int) -> list[int]:
 
 
 def busy_seconds(pids: list[int]) -> float:
-    """Processor time, in seconds, that these processes have used so far."""
-    ticks = sum(int(fields[11]) + int(fields[12]) for pid in pids if (fields := _fields(pid)))
+    """Processor time, in seconds, that these processes and the children for which they waited have used so far."""
+    ticks = sum(sum(map(int, fields[11:15])) for pid in pids if (fields := _fields(pid)))
     return ticks / os.sysconf("SC_CLK_TCK")

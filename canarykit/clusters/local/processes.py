@@ -15,6 +15,7 @@ from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from typing import Any, Literal
 
+from canarykit.clusters.local import cgroup
 from canarykit.errors import ClusterError
 
 __all__ = ["Processes", "short_temporary", "tail"]
@@ -56,11 +57,12 @@ class Processes:
 
     def __init__(self, nursery: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="canarykit-", dir=short_temporary()))
+        self._cgroup = cgroup.make(self.folder.name)
         self._numbers = itertools.count()
         self._waiting: dict[int, Future[dict[str, Any]]] = {}
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "canarykit.clusters.local.supervisor", str(self.folder), nursery],
+            [sys.executable, "-m", "canarykit.clusters.local.supervisor", str(self.folder), nursery, str(self._cgroup or "")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the notebook, not for the servers
@@ -146,6 +148,8 @@ class Processes:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._cgroup is not None:
+            cgroup.end(self._cgroup)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _call(self, *, timeout: float = _ANSWER_WITHIN, **order: Any) -> dict[str, Any]:

@@ -25,6 +25,7 @@ CRASHES = 3
 
 _SHORTEST, _LONGEST = 0.02, 0.25
 _EXAMINE_EVERY = 0.5
+_LINES, _LINES_READ = 12, 60
 _IN_USE = re.compile(r"in use|EADDRINUSE|\berrno 98\b", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\d.])\d{2,5}(?![\d.])")
 _UNPRIVILEGED = 1024
@@ -41,6 +42,9 @@ class Replica:
     def ready(self) -> str:
         """Path that answers 200 when it can serve."""
         return self.version.ready
+
+    def __str__(self) -> str:
+        return f"{self.endpoint.instance} (version {self.endpoint.version!r})"
 
 
 class _Watch:
@@ -65,7 +69,7 @@ class _Watch:
 
     def examine(self, facts: Mapping[str, Any]) -> None:
         """Find out where the server listens and how much it works: both take a while."""
-        pids = descendants(facts["keeper"]) if facts["keeper"] else []
+        pids = [facts["keeper"], *descendants(facts["keeper"])] if facts["keeper"] else []
         self._examined = self.look.at
         self.look = replace(self.look, listens=tuple(listening(pids)), busy=busy_seconds(pids))
 
@@ -112,28 +116,34 @@ def ended_after_ready(processes: Processes, replicas: Iterable[Replica]) -> str 
     """Say which replica was ready and has ended by itself since: some servers answer 200 before they load their model."""
     status = processes.status()
     for replica in replicas:
-        name = replica.endpoint.instance
-        if times := status[name]["restarts"]:
+        facts = status[replica.endpoint.instance]
+        if facts["restarts"]:
             return (
-                f"{name} (version {replica.endpoint.version!r}) answered 200 to {replica.ready} and then ended by itself, "
-                f"{times} times so far, last {_ending(status[name]['last_code'])}; its log ends with:\n{processes.log(name)}"
+                f"{replica} answered 200 to {replica.ready} and then ended by itself, {facts['restarts']} times so far, last "
+                f"{_ending(facts['last_code'])}; its log ends with:\n{_last(_own_words(processes, replica))}"
             )
     return None
 
 
 def _not_ready(processes: Processes, watch: _Watch, status: Mapping[str, Mapping[str, Any]], seconds: float) -> str:
     replica, facts = watch.replica, status[watch.replica.endpoint.instance]
-    name = replica.endpoint.instance
-    log = processes.log(name)
     if facts["restarts"] >= CRASHES:
         what = f"ended {facts['restarts']} times by itself, last {_ending(facts['last_code'])}"
     else:
         what = f"{watch.look.said(replica.ready)} (after {seconds:.0f} s)"
-    cause = _taken_port(processes.log(name, 60), replica, status)
-    return (
-        f"{name} (version {replica.endpoint.version!r}) {what}{cause}; its log ends with:\n{log}\n"
-        "Check its command=, model= or ready=."
-    )
+    log = _own_words(processes, replica)
+    cause = _taken_port(log, replica, status)
+    return f"{replica} {what}{cause}; its log ends with:\n{_last(log)}\nCheck its command=, model= or ready=."
+
+
+def _own_words(processes: Processes, replica: Replica) -> list[str]:
+    """Lines of a server's log without those about our own questions, of which there are hundreds in many an access log."""
+    asked = f"GET {replica.ready}"
+    return [line for line in processes.log(replica.endpoint.instance, 500).splitlines() if asked not in line]
+
+
+def _last(log: list[str]) -> str:
+    return "\n".join(log[-_LINES:]) or "(nothing but requests)"
 
 
 def _ending(code: int | None) -> str:
@@ -142,9 +152,9 @@ def _ending(code: int | None) -> str:
     return f"with exit code {code}" + (" (killed: is there memory left?)" if code == -9 else "")
 
 
-def _taken_port(log: str, replica: Replica, status: Mapping[str, Mapping[str, Any]]) -> str:
+def _taken_port(log: list[str], replica: Replica, status: Mapping[str, Mapping[str, Any]]) -> str:
     """Say which port another process has taken that this server wanted; nothing when it wanted none of those."""
-    complaints = [line for line in log.splitlines() if _IN_USE.search(line)]
+    complaints = [line for line in log[-_LINES_READ:] if _IN_USE.search(line)]
     named = _numbers([*(replica.version.command or ()), *replica.version.env.values()])
     wanted = _numbers(complaints) + (named if complaints else [port for port in named if port >= _UNPRIVILEGED])
     facts = status[replica.endpoint.instance]

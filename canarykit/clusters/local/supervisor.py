@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from canarykit.clusters.local import cgroup
 from canarykit.clusters.local.descendants import children, descendants
 from canarykit.clusters.local.kept import Kept, Nursery, start_command
 from canarykit.clusters.local.mortal import adopt_orphans
@@ -320,9 +321,12 @@ def main(arguments: list[str]) -> int:
     Parameters
     ----------
     arguments : list of str
-        The private folder, removed at the end, and the module whose ``main`` a preforked child runs.
+        The private folder, removed at the end; the module whose ``main`` a preforked child runs; and the cgroup that was made
+        for all of it, which may be empty text.
     """
-    folder, nursery_module = arguments
+    folder, nursery_module, group = arguments
+    if group:
+        cgroup.join(Path(group))
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     try:
@@ -330,6 +334,8 @@ def main(arguments: list[str]) -> int:
     finally:
         # What ended last may have written a line after the first removal.
         shutil.rmtree(folder, ignore_errors=True)
+        if group:
+            cgroup.leave(Path(group))
     os._exit(0)
 
 
