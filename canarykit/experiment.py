@@ -20,6 +20,7 @@ from canarykit.conduct.traffic import OwnTraffic
 from canarykit.conduct.voice import Voice
 from canarykit.errors import PlanError
 from canarykit.history import History, replay
+from canarykit.interrupts import uninterrupted
 from canarykit.journal import Journal
 from canarykit.model import Ending, Guardrail, Judgement, Service, TrafficSplit
 from canarykit.plan import RolloutPlan, seconds
@@ -146,18 +147,11 @@ class Experiment:
         with self._voice.busy("bringing up both versions"):
             self.cluster.deploy(self.service)
         with self._life.lock:
-            self._life.begin()
-            left_out = self._evidence.begin(self._optional)
-            self._course.begin()
-            self._evidence.record_sources()
-            took = self.cluster.clock.now() - start
-            name = f"{self.service.name} (simulated)" if self.cluster.simulated else self.service.name
-            self._voice.note("deploy", f"{name}: both versions ready in {took:.1f} s at {self.cluster.url}")
-            if left_out:
-                self._voice.note("guardrails", f"the source of counts does not tell {' and '.join(left_out)}: not compared")
-            found = self.cluster.router.observed()
-            if found.canary:
-                self._steering.resume(found)
+            try:
+                self._begin(start)
+            except BaseException as error:
+                self._undeploy(error)
+                raise
 
     def send(self, rate: float | str = 100.0, **options: Any) -> Traffic:
         """Start traffic to the service, in a process of its own.
@@ -411,6 +405,30 @@ class Experiment:
         return self._pilot.run(plan)
 
     # Inside ------------------------------------------------------------------------------------------------------------
+
+    def _begin(self, start: float) -> None:
+        """Begin to count, with both versions up since `start`. Needs the lock."""
+        self._life.begin()
+        left_out = self._evidence.begin(self._optional)
+        self._course.begin()
+        self._evidence.record_sources()
+        took = self.cluster.clock.now() - start
+        name = f"{self.service.name} (simulated)" if self.cluster.simulated else self.service.name
+        self._voice.note("deploy", f"{name}: both versions ready in {took:.1f} s at {self.cluster.url}")
+        if left_out:
+            self._voice.note("guardrails", f"the source of counts does not tell {' and '.join(left_out)}: not compared")
+        found = self.cluster.router.observed()
+        if found.canary:
+            self._steering.resume(found)
+
+    def _undeploy(self, cause: BaseException) -> None:
+        """After a deployment that failed with both versions up: leave nothing of it, so that `deploy` may be called again."""
+        with uninterrupted():
+            self._life.undo()
+            try:
+                self.cluster.undeploy()
+            except Exception as error:
+                cause.add_note(f"and what was deployed could not be taken back: {error}")
 
     def _shut(self, end: Callable[[], None]) -> None:
         with self._life.lock:
