@@ -61,6 +61,7 @@ class Pilot:
         """Look once, decide, and do what was decided."""
         self._need_free_hands()
         self._steering.need_promotable()
+        self._begin_plan()
         return self._advance()
 
     def run(self, plan: RolloutPlan | None = None) -> Ending:
@@ -73,6 +74,7 @@ class Pilot:
             self._course.running = True
         try:
             with self._voice.busy("carrying out the plan"):
+                self._begin_plan()
                 self._carry_out()
         except KeyboardInterrupt:
             requests = sum(self._course.evidence.requests)
@@ -87,6 +89,11 @@ class Pilot:
             raise ClusterError("the experiment was closed while the plan was carried out: both versions stay as they are")
         self._voice.say(str(self._life.ending))
         return self._life.ending
+
+    def _begin_plan(self) -> None:
+        with self._life.lock:
+            if self._life.ending is None:
+                self._course.carry_out()
 
     def _carry_out(self) -> None:
         while self._life.goes_on(None):
