@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Literal
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from canarykit import metrics
 from canarykit.clusters import Cluster, connect
@@ -20,6 +21,7 @@ from canarykit.conduct.traffic import OwnTraffic
 from canarykit.conduct.voice import Voice
 from canarykit.errors import PlanError
 from canarykit.history import History, replay
+from canarykit.interrupts import Terminated, terminable, uninterrupted
 from canarykit.journal import Journal
 from canarykit.model import Ending, Guardrail, Judgement, Service, TrafficSplit
 from canarykit.plan import RolloutPlan, seconds
@@ -32,6 +34,24 @@ if TYPE_CHECKING:
     from canarykit.charts import Chart
 
 __all__ = ["Experiment"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _ending_well(method: Callable[Concatenate[Experiment, _P], _R]) -> Callable[Concatenate[Experiment, _P], _R]:
+    """Have traffic return to stable when the process is told to end while a method of an experiment is under way."""
+
+    @wraps(method)
+    def made(experiment: Experiment, /, *args: _P.args, **options: _P.kwargs) -> _R:
+        try:
+            with terminable():
+                return method(experiment, *args, **options)
+        except Terminated as error:
+            experiment._pilot.terminated(error)
+            raise
+
+    return made
 
 
 class Experiment:
@@ -132,6 +152,7 @@ class Experiment:
 
     # Life ------------------------------------------------------------------------------------------------------------
 
+    @_ending_well
     def deploy(self) -> None:
         """Bring up both versions; all traffic goes to stable.
 
@@ -146,18 +167,11 @@ class Experiment:
         with self._voice.busy("bringing up both versions"):
             self.cluster.deploy(self.service)
         with self._life.lock:
-            self._life.begin()
-            left_out = self._evidence.begin(self._optional)
-            self._course.begin()
-            self._evidence.record_sources()
-            took = self.cluster.clock.now() - start
-            name = f"{self.service.name} (simulated)" if self.cluster.simulated else self.service.name
-            self._voice.note("deploy", f"{name}: both versions ready in {took:.1f} s at {self.cluster.url}")
-            if left_out:
-                self._voice.note("guardrails", f"the source of counts does not tell {' and '.join(left_out)}: not compared")
-            found = self.cluster.router.observed()
-            if found.canary:
-                self._steering.resume(found)
+            try:
+                self._begin(start)
+            except BaseException as error:
+                self._undeploy(error)
+                raise
 
     def send(self, rate: float | str = 100.0, **options: Any) -> Traffic:
         """Start traffic to the service, in a process of its own.
@@ -232,6 +246,7 @@ class Experiment:
 
     # Traffic -----------------------------------------------------------------------------------------------------------
 
+    @_ending_well
     def shift(self, weight: float) -> TrafficSplit:
         """Give the canary a share of the traffic.
 
@@ -262,6 +277,7 @@ class Experiment:
         """
         return self._steering.shift(TrafficSplit(weight))
 
+    @_ending_well
     def promote(self) -> Ending:
         """Make the canary's version the stable one, with nothing lost, and retire the canary.
 
@@ -296,6 +312,7 @@ class Experiment:
 
     # Evidence ----------------------------------------------------------------------------------------------------------
 
+    @_ending_well
     def observe(self, duration: float | str = 0.0) -> pd.DataFrame:
         """Watch for a while, and return the windows so far.
 
@@ -369,6 +386,7 @@ class Experiment:
 
     # Rollout -----------------------------------------------------------------------------------------------------------
 
+    @_ending_well
     def advance(self) -> Decision:
         """Look once, decide, and do what was decided.
 
@@ -386,10 +404,13 @@ class Experiment:
         """
         return self._pilot.advance()
 
+    @_ending_well
     def run(self, plan: RolloutPlan | None = None) -> Ending:
         """Carry out a whole rollout, unattended.
 
         Ctrl-C returns all traffic to stable and ends the rollout as inconclusive; so does any error, as failed, and is raised.
+        So do SIGTERM and SIGHUP of a process whose main thread calls this, unless it handles or ignores them itself; then it
+        ends, with the exit code 143 or 129.
 
         Parameters
         ----------
@@ -411,6 +432,30 @@ class Experiment:
         return self._pilot.run(plan)
 
     # Inside ------------------------------------------------------------------------------------------------------------
+
+    def _begin(self, start: float) -> None:
+        """Begin to count, with both versions up since `start`. Needs the lock."""
+        self._life.begin()
+        left_out = self._evidence.begin(self._optional)
+        self._course.begin()
+        self._evidence.record_sources()
+        took = self.cluster.clock.now() - start
+        name = f"{self.service.name} (simulated)" if self.cluster.simulated else self.service.name
+        self._voice.note("deploy", f"{name}: both versions ready in {took:.1f} s at {self.cluster.url}")
+        if left_out:
+            self._voice.note("guardrails", f"the source of counts does not tell {' and '.join(left_out)}: not compared")
+        found = self.cluster.router.observed()
+        if found.canary:
+            self._steering.resume(found)
+
+    def _undeploy(self, cause: BaseException) -> None:
+        """After a deployment that failed with both versions up: leave nothing of it, so that `deploy` may be called again."""
+        with uninterrupted():
+            self._life.undo()
+            try:
+                self.cluster.undeploy()
+            except Exception as error:
+                cause.add_note(f"and what was deployed could not be taken back: {error}")
 
     def _shut(self, end: Callable[[], None]) -> None:
         with self._life.lock:

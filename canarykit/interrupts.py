@@ -1,33 +1,88 @@
-"""Ctrl-C at the right moment: not in the middle of a step that must be whole."""
+"""Signals at the right moment: a step that must be whole is finished first, and who is told to end returns traffic before."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["uninterrupted"]
+__all__ = ["Terminated", "terminable", "uninterrupted"]
+
+_ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals by which a process is told to end: by whoever runs it, and by a terminal that is closed."""
+
+
+class Terminated(SystemExit):
+    """The process was told to end; its exit code is the one that shells give for the signal, 143 for SIGTERM.
+
+    Parameters
+    ----------
+    number : int
+        Of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.signal = signal.Signals(number)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise an error in the main thread meanwhile, as Ctrl-C does.
+
+    Whoever handles one of them, or has it ignored, keeps that; so does a process that is forked meanwhile.
+
+    Raises
+    ------
+    Terminated
+        Such a signal came.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may say who handles a signal
+        return
+    process = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == process:
+            raise Terminated(number)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+    handled = [number for number in _ENDS if signal.getsignal(number) is signal.SIG_DFL]
+    for number in handled:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in handled:
+            if signal.getsignal(number) is end:
+                signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let a short step finish before a Ctrl-C takes effect.
+    """Let a short step finish before Ctrl-C, SIGTERM or SIGHUP takes effect.
 
     Raises
     ------
-    KeyboardInterrupt
+    KeyboardInterrupt, Terminated
         At the end, when one came meanwhile; an error of the step is its context then.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread is ever interrupted
         return
-    came: list[FrameType | None] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(frame))
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_ENDS)}
+    deferred = {number: handler for number, handler in before.items() if handler not in (None, signal.SIG_IGN)}
+    for number in deferred:
+        signal.signal(number, lambda number, frame: came.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-        if came:
-            signal.raise_signal(signal.SIGINT)
+        for number, handler in deferred.items():
+            signal.signal(number, handler)
+        for number in dict.fromkeys(came):
+            signal.raise_signal(number)

@@ -78,7 +78,7 @@ class RolloutPlan(_Written):
     Raises
     ------
     PlanError
-        From `of` and `from_yaml`: what is wrong, where, in words.
+        From `of`, `from_dump` and `from_yaml`: what is wrong, where, in words.
     """
 
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
@@ -118,6 +118,11 @@ class RolloutPlan(_Written):
         return _checked(cls, {"steps": steps, **rest}, "the plan")
 
     @classmethod
+    def from_dump(cls, written: object) -> RolloutPlan:
+        """Read a plan back from what its `model_dump` returned."""
+        return _checked(cls, written, "the plan that was written down")
+
+    @classmethod
     def from_yaml(cls, source: str | Path) -> RolloutPlan:
         """Read a plan from a YAML file, or from text with line breaks.
 
@@ -137,7 +142,7 @@ class RolloutPlan(_Written):
         return _checked(cls, written, "the plan" if inline else str(source))
 
 
-def _checked(model: type[RolloutPlan], written: dict[str, Any], where: str) -> RolloutPlan:
+def _checked(model: type[RolloutPlan], written: object, where: str) -> RolloutPlan:
     try:
         return model.model_validate(written)
     except ValidationError as error:

@@ -92,6 +92,50 @@ def test_each_version_is_ready_for_what_it_gets(experiment, monkeypatch):
     assert asked == [("canary", 0.25), ("canary", 1.0), ("stable", 0.4), ("stable", 0.6)]
 
 
+def refused(*values):
+    """Nothing may rise."""
+    raise ClusterError("elsewhere-1-abc has taken over the rollout")
+
+
+@pytest.mark.parametrize("rise", ["shift", "promote", "run", "advance"])
+def test_nothing_rises_where_somebody_else_conducts(experiment, monkeypatch, rise):
+    """
+    That is asked before the weight is written, after the canary has warmed up; traffic returns all the same.
+    """
+    exp = experiment()
+    exp.shift(5)
+    asked = []
+    monkeypatch.setattr(exp.cluster, "warm", lambda role, share: asked.append(role))
+    monkeypatch.setattr(exp.cluster, "check_held", lambda: asked.append("held") or refused())
+    with pytest.raises(ClusterError, match="has taken over"):
+        {
+            "shift": lambda: exp.shift(25),
+            "promote": exp.promote,
+            "run": lambda: exp.run(ck.RolloutPlan.of(10, 50)),
+            "advance": lambda: [(exp.observe(1), exp.advance()) for _ in range(300)],
+        }[rise]()
+    assert asked[:2] == ["canary", "held"]
+    assert exp.cluster.router.observed() == ck.TrafficSplit(0 if rise == "run" else 5)
+    if rise != "run":
+        exp.shift(2)
+        exp.abort()
+    assert exp.cluster.router.observed() == ck.TrafficSplit(0)
+
+
+@pytest.mark.parametrize("weight", [10, 0])
+def test_a_fall_asks_neither_canary_nor_anybody_else(experiment, monkeypatch, weight):
+    """
+    A canary that does not answer, a lease that is lost, a route that cannot be read: it may get less.
+    """
+    exp = experiment()
+    exp.shift(25)
+    monkeypatch.setattr(exp.cluster, "warm", refused)
+    monkeypatch.setattr(exp.cluster, "check_held", refused)
+    assert exp.shift(weight) == ck.TrafficSplit(weight)
+    exp._course.in_place = None
+    assert exp.shift(0) == ck.TrafficSplit(0)
+
+
 def test_stable_is_ready_for_all_that_someone_else_gave_to_the_canary(experiment, monkeypatch):
     """
     What returns is what was read last, when that is more than what was asked for.

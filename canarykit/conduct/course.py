@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 from canarykit.clusters.base import Cluster, Limited
 from canarykit.conduct.evidence import Evidence
@@ -12,7 +13,7 @@ from canarykit.conduct.losses import Losses
 from canarykit.conduct.record import Record, thoroughly
 from canarykit.conduct.traffic import OwnTraffic
 from canarykit.conduct.voice import Voice
-from canarykit.errors import RoutingError
+from canarykit.errors import PlanError, RoutingError
 from canarykit.model import SYMBOLS, Ending, TrafficSplit
 from canarykit.plan import RolloutPlan
 from canarykit.rollout import Decision, Rollout, advance, decide, moved, observe, resume
@@ -57,6 +58,8 @@ class Course:
         self.evidence, self.traffic = evidence, traffic
         self.rollout = Rollout(plan)
         self.standing = Standing()
+        self._carried_out: RolloutPlan | None = None
+        """The plan that is, or was, carried out; None while weights are given by hand only."""
         self._found = False
         """Whether the weight in force was found there, and nobody has changed it since."""
         self.running = False
@@ -94,8 +97,19 @@ class Course:
         if self._found:
             self.rollout = self._resumed(self.split) or self.rollout
 
+    def carry_out(self) -> None:
+        """Write down, once, that the plan is carried out: whoever goes on with the rollout goes on with this plan."""
+        plan = self.rollout.plan
+        if self._carried_out != plan:
+            self._carried_out = plan
+            self._cluster.remember(plan=self._plan_written())
+
     def found(self, split: TrafficSplit) -> bool:
-        """Begin at a weight that was found in force; return whether it is a step of the plan, which then goes on from it."""
+        """Begin at a weight that was found in force; return whether it is a step of the plan, which then goes on from it.
+
+        The plan that was being carried out is gone on with, in place of the experiment's own.
+        """
+        self._recall()
         resumed = self._resumed(split)
         self.standing, self.in_place = Standing(split, since=self._cluster.clock.now()), split
         if resumed is None:
@@ -104,6 +118,20 @@ class Course:
         self.in_force(split, 0.0)
         self._found = True
         return True
+
+    def _recall(self) -> None:
+        written = self._cluster.recall().get("plan")
+        if written is None:
+            return
+        try:
+            plan = RolloutPlan.from_dump(written)
+        except PlanError as error:
+            self._voice.note("problem", f"{error}: the experiment's own is used")
+            return
+        if plan != self.rollout.plan:
+            weights = ", ".join(f"{step.weight:g}" for step in plan.steps)
+            self._voice.note("plan", f"goes on with the plan that was being carried out: {weights} %")
+        self.rollout, self._carried_out = Rollout(plan), plan
 
     def _resumed(self, split: TrafficSplit) -> Rollout | None:
         """The plan at its step of this weight, from now on; None when it has none."""
@@ -194,8 +222,11 @@ class Course:
         thoroughly(
             lambda: self._count(now),
             lambda: self._record.weight(now, split.canary, took, before),
-            lambda: self._cluster.remember(phase=self.rollout.phase, weight=split.canary),
+            lambda: self._cluster.remember(phase=self.rollout.phase, weight=split.canary, plan=self._plan_written()),
         )
+
+    def _plan_written(self) -> dict[str, Any] | None:
+        return None if self._carried_out is None else self._carried_out.model_dump(mode="json")
 
     def mixed(self) -> None:
         """Leave out what was counted since the last look: for a while it was not under the weight in force."""
@@ -253,7 +284,7 @@ class Course:
         self._life.wake()
         thoroughly(
             lambda: self._record.end(ending, now),
-            lambda: self._cluster.remember(phase=ending.outcome),
+            lambda: self._cluster.remember(phase=ending.outcome, plan=None),
         )
 
     def tell(self, where: str) -> None:

@@ -45,6 +45,10 @@ class Lifetime:
         """Both versions are up."""
         self.word = "deployed"
 
+    def undo(self) -> None:
+        """It did not begin after all."""
+        self.word = "new"
+
     def need_deployment(self) -> None:
         """Check that there is something to work with."""
         if not self.deployed:

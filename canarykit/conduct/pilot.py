@@ -11,7 +11,7 @@ from canarykit.conduct.record import Record, thoroughly
 from canarykit.conduct.steering import Steering
 from canarykit.conduct.voice import Voice
 from canarykit.errors import ClusterError, EditedError, PlanError
-from canarykit.interrupts import uninterrupted
+from canarykit.interrupts import Terminated, uninterrupted
 from canarykit.model import Ending, Outcome, TrafficSplit
 from canarykit.plan import RolloutPlan
 from canarykit.rollout import Decision
@@ -61,6 +61,7 @@ class Pilot:
         """Look once, decide, and do what was decided."""
         self._need_free_hands()
         self._steering.need_promotable()
+        self._begin_plan()
         return self._advance()
 
     def run(self, plan: RolloutPlan | None = None) -> Ending:
@@ -73,10 +74,13 @@ class Pilot:
             self._course.running = True
         try:
             with self._voice.busy("carrying out the plan"):
+                self._begin_plan()
                 self._carry_out()
         except KeyboardInterrupt:
-            requests = sum(self._course.evidence.requests)
-            self._give_up("inconclusive", f"interrupted after {requests:,} requests")
+            self._give_up("inconclusive", f"interrupted after {self._so_far()}")
+        except Terminated as error:
+            self.terminated(error)
+            raise
         except BaseException as error:
             self._give_up("failed", f"{type(error).__name__}: {error}")
             raise
@@ -87,6 +91,18 @@ class Pilot:
             raise ClusterError("the experiment was closed while the plan was carried out: both versions stay as they are")
         self._voice.say(str(self._life.ending))
         return self._life.ending
+
+    def terminated(self, error: Terminated) -> None:
+        """End the rollout with the process, which was told to: nobody else would return traffic to stable at once."""
+        self._give_up("inconclusive", f"ended by {error.signal.name} after {self._so_far()}")
+
+    def _so_far(self) -> str:
+        return f"{sum(self._course.evidence.requests):,} requests"
+
+    def _begin_plan(self) -> None:
+        with self._life.lock:
+            if self._life.ending is None:
+                self._course.carry_out()
 
     def _carry_out(self) -> None:
         while self._life.goes_on(None):

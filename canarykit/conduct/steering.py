@@ -176,7 +176,7 @@ class Steering:
     def _rises(self, split: TrafficSplit) -> bool:
         """Whether the canary gets more than it is known to have: what it has, it may keep, also when it does not answer."""
         known = (self._course.split, self._course.in_place)
-        return any(each is None or split.canary > each.canary for each in known)
+        return any(split.canary > (0 if each is None else each.canary) for each in known)
 
     def _need_leave_for(self, split: TrafficSplit, step: Decision | None) -> None:
         """Check, with the lock, that nothing speaks against a weight: what has come up since it was decided counts."""

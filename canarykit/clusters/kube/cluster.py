@@ -301,11 +301,11 @@ class KubeCluster:
         lease = self._holding.lease
         try:
             lease.reclaim()
-        except ClusterError:
-            if lease.lost is None:
-                raise
-            self.release()
-            return
+        except ClusterError as error:
+            if lease.lost is not None:
+                self.release()
+                return
+            self._tell(f"traffic returns to stable without the Lease: {error}")
         self._router.reset()
         lease.keep()
         if remove(self._held, self._deployed, self._tell):

@@ -29,6 +29,9 @@ __all__ = ["Guard", "main"]
 _LOOKS, _LOOK_EVERY = 10, 5.0
 """Looks in the time for which a lease is held, and seconds between two at most."""
 
+_GIVES_UP = 86_400.0
+"""Seconds without one answer, after which the cluster, or the right to look at it, is taken to be gone for good."""
+
 _PAUSES = 1.0, 60.0
 """Seconds before it is started again: the first time, and at most; one that lasted for longer begins anew."""
 
@@ -142,10 +145,11 @@ def _why_ended(process: subprocess.Popen[bytes]) -> str:
 
 def watch(client: Client, facts: Mapping[str, Any]) -> str:
     """Look at the lease until there is nothing to guard, or nobody renews it; return what happened."""
-    watched, lasts = Watched(), float(facts["seconds"])
-    while True:
+    watched, lasts, answered = Watched(), float(facts["seconds"]), time.monotonic()
+    while time.monotonic() - answered < _GIVES_UP:
         try:
             found = client.get("Lease", facts["lease"])
+            answered = time.monotonic()
             if _is_over(found, facts["holder"]):
                 return "released"
             watched.look(found, seconds=lasts)
@@ -158,6 +162,7 @@ def watch(client: Client, facts: Mapping[str, Any]) -> str:
             with contextlib.suppress(OSError):  # the terminal may be gone with whoever is guarded
                 print(f"guard of {facts['app']}: {_worded(error)}", file=sys.stderr)
         time.sleep(min(_LOOK_EVERY, lasts / _LOOKS))
+    return "gone"
 
 
 def _is_over(found: Mapping[str, Any] | None, holder: str) -> bool:

@@ -69,7 +69,10 @@ class Holding:
         if "weight" in facts:  # it is in force: what was left to the guard is conducted from here again
             self.lease.keep()
         if not self.lease.left:
-            self._watch_again()
+            try:
+                self._watch_again()
+            except ClusterError as error:  # what is in force is written down all the same
+                self._tell(str(error))
 
     def leave_to_guard(self) -> None:
         """Keep the lease without renewing it, so that the guard goes on trying to return traffic. May be called again."""

@@ -1,7 +1,6 @@
 """What the guard does: it returns traffic when nobody renews the lease, by a clock of its own."""
 
 import json
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -30,7 +29,7 @@ def hands(monkeypatch):
     """The clock by which the guard waits."""
     made = Hands()
     monkeypatch.setattr(guard, "Watched", lambda: Watched(made.monotonic))
-    monkeypatch.setattr(guard, "time", SimpleNamespace(sleep=made.sleep, monotonic=time.monotonic))
+    monkeypatch.setattr(guard, "time", SimpleNamespace(sleep=made.sleep, monotonic=made.monotonic))
     return made
 
 
@@ -178,6 +177,20 @@ def test_the_guard_waits_while_the_lease_is_renewed_and_the_server_away(namespac
     assert away
     assert 1360 <= hands.seconds < 1375
     assert "guard of digits: the API server is away" in capsys.readouterr().err
+
+
+def test_the_guard_of_a_cluster_that_is_gone_ends(namespace, router, facts, hands):
+    """
+    Nobody has answered for a day, or lets it look any more: no process stays for ever.
+    """
+
+    def get(*args, **options):
+        raise ClusterError("the API server does not know these credentials")
+
+    namespace.get = get
+    assert guard.watch(namespace, facts) == "gone"
+    assert hands.seconds > 86_400
+    assert router.applied == []
 
 
 @pytest.mark.parametrize("error", [RoutingError("no version answers"), UnicodeError("label too long")])

@@ -415,6 +415,8 @@ def test_where_no_lease_can_be_made_traffic_returns(connect, server, monkeypatch
     cluster.remember(phase="rolled back", weight=0)
     assert weight_of(server) == 0
     assert "all traffic is on stable, and where the rollout stands could not be written down" in cluster.told[-1]
+    cluster.teardown()
+    assert list(server._objects) == [("Namespace", "ns")]
 
 
 def test_who_lost_the_lease_lets_go_of_nothing(connect, server, guards):
