@@ -49,8 +49,8 @@ def from_address(where: str) -> KubeCluster:
         if "select" in options:
             raise PlanError("the address of the cluster has both select= and select.stable= or select.canary=: leave one out")
         options["select"] = chosen
-    if options.get("testers") in ("True", "False", "true", "false"):
-        options["testers"] = options["testers"].lower() == "true"
+    if "testers" in options:
+        options["testers"] = _testers(options["testers"])
     if "settle" in options:
         options["settle"] = _number("settle", options["settle"])
     if "port" in options:
@@ -70,3 +70,19 @@ def _number(name: str, text: str) -> float:
         return float(text)
     except ValueError as error:
         raise PlanError(f"{name}= in the address of a cluster takes a number of seconds, not {text!r}") from error
+
+
+def _testers(text: str) -> bool:
+    """Read whether testers have a header: a value of one's own is a secret, and an address ends up in reports.
+
+    Raises
+    ------
+    PlanError
+        It is neither true nor false; does not show what it is.
+    """
+    if text.lower() not in ("true", "false"):
+        raise PlanError(
+            "testers= in the address of a cluster is true or false: give a value of your own where nobody reads it, as "
+            'KubeCluster(testers=os.environ["…"])'
+        )
+    return text.lower() == "true"
