@@ -22,7 +22,7 @@ import numpy as np
 
 import canarykit as ck
 from canarykit.model import TrafficSplit
-from canarykit.routers.objects import Probe
+from canarykit.routers.probe import Probe
 from canarykit.serving import digits
 
 ROUNDS = 75

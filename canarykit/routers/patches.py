@@ -93,10 +93,10 @@ def need_split(form: Form, found: Mapping[str, Any], target: Target, rules: Sequ
         It cannot be split, or not without harm to others.
     """
     before = noted(found)
-    chosen = split_rules(rules, before)
-    if not before:  # a rollout under way may be put right; whose weights differ from the beginning has to say which are split
+    chosen = split_rules(rules, before) or to_join(rules, before)
+    if not (before and chosen):  # what somebody did to a rollout under way is put right; from the beginning they must agree
         read_split(form, found, target, rules)
-    need_only_ours(form, found, chosen or to_join(rules, before))
+    need_only_ours(form, found, chosen)
 
 
 def _nothing_to_split(form: Form, found: Mapping[str, Any], target: Target, rules: Sequence[Rule]) -> RoutingError:

@@ -115,15 +115,16 @@ def _redirect(answer: http.client.HTTPResponse) -> str:
     return f", a redirect to {where}: give url= as that" if where else ""
 
 
-def broken_within(probe: Callable[[], str | None], seconds: float) -> bool:
+def broken_within(probe: Probe, seconds: float) -> bool:
     """Whether a gateway stops to answer after something was written that it should not mind.
 
     It takes up what was written after a while that nobody knows: it is asked for all of the time, or until it has failed
-    three times in a row.
+    three times in a row. What it turned away before, such as by a login, it may turn away now.
     """
     end, failed = time.monotonic() + seconds, 0
     while failed < 3 and time.monotonic() < end:
-        failed = failed + 1 if probe() is None else 0
+        failing = probe() is None and (probe.refused is None or probe.refused != probe.believed)
+        failed = failed + 1 if failing else 0
         time.sleep(0.02)
     return failed > 0
 

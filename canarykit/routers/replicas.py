@@ -15,6 +15,7 @@ from canarykit.model import ROLES, Role, TrafficSplit
 from canarykit.routers.base import WithoutRoute, need_in_place
 from canarykit.routers.objects import Api, NothingThere, Target, balancer_url, lacking, made_by_the_kit
 from canarykit.routers.probe import Probe
+from canarykit.routers.references import references
 from canarykit.routers.served import Patience, until_served
 
 __all__ = ["ReplicasRouter", "nearest_on_the_way", "pods_for", "ready_in"]
@@ -204,11 +205,12 @@ class ReplicasRouter(WithoutRoute):
         return _share({role: self._asked(role) for role in ROLES})
 
     def reset(self) -> None:
-        """Give stable all pods, and remove the Service in front of both."""
+        """Give stable all pods, and remove the Service in front of both, unless a route leads to it."""
         for role, pods in pods_for(TrafficSplit(0), self._pods).items():
             if self._api.get("Deployment", self._target.service(role)) is not None:
                 self._api.patch("Deployment", self._target.service(role), {"spec": {"replicas": pods}})
-        if made_by_the_kit(self._api.get("Service", self._target.app), self._target):
+        made = made_by_the_kit(self._api.get("Service", self._target.app), self._target)
+        if made and not references(self._api, {self._target.app}).by:
             self._api.delete("Service", self._target.app)
 
     def mirror(self, percent: float) -> None:

@@ -268,7 +268,9 @@ class RouteRouter(WithoutRoute):
         wanted = TrafficSplit(percent).canary
 
         def once() -> None:
-            body = self.mirroring(self._read(), wanted)
+            found = self._read()
+            self._probe.aim(self._said(found) or TrafficSplit(0))
+            body = self.mirroring(found, wanted)
             if len(body) > 1:  # more than the line that compares versions
                 self._api.patch(self.kind, self.name, body, how="json")
 

@@ -126,7 +126,7 @@ class _TurnedAway:
     def __init__(self, probe: Any, what: str, after: TrafficSplit, patience: Patience) -> None:
         self._probe, self._what, self._after, self._patience = probe, what, after, patience
         self._status: int | None = None
-        self._since, self._times = 0.0, 0
+        self._since, self._times, self._told = 0.0, 0, False
 
     def believed(self, *, over: bool) -> bool:
         """Take in the last answer, which was of no version; whether the split is to be believed all the same.
@@ -148,6 +148,7 @@ class _TurnedAway:
         if not (self._patience.any_refusal or status in _LOGINS):
             if status < 400:
                 raise RoutingError(f"{self._what} was given {self._after} for the canary, and {said}")
+            self._tell_once(f"{said} so far: does url= lead to the gateway of this route, and hostname= to the route?")
             return False  # such as 404 of a route that nobody has taken up yet
         if not known:
             self._probe.believed = status
@@ -156,6 +157,11 @@ class _TurnedAway:
                 f"{wait:g} s, and the counts of the rollout check it; give url= and hostname= by which the versions answer"
             )
         return True
+
+    def _tell_once(self, said: str) -> None:
+        if not self._told:
+            self._told = True
+            self._patience.tell(f"{self._what}: {said}")
 
 
 def _gain(role: str, before: TrafficSplit | None, after: TrafficSplit) -> float:

@@ -25,13 +25,14 @@ pytestmark = [pytest.mark.real("cluster"), pytest.mark.real("gateway")]
 class Users:
     """Ask the gateway for a page of the team's all the time, and count who answers, or with which status nobody does."""
 
-    def __init__(self, host, path="/v2/models/digits", method="GET", headers=None):
+    def __init__(self, host, path="/v2/models/digits", method="GET", headers=None, url=None):
         self.seen, self._headers = Counter(), {"host": host, **(headers or {})}
+        self._url = url or parts.gateway()[1]
         self._asked, self._over = (method, path), threading.Event()
         self._thread = threading.Thread(target=self._ask, daemon=True)
 
     def _ask(self):
-        place = urlsplit(parts.gateway()[1])
+        place = urlsplit(self._url)
         connection = http.client.HTTPConnection(place.hostname, place.port or 80, timeout=10)
         while not self._over.wait(0.01):
             try:
@@ -208,6 +209,67 @@ def test_a_rule_for_testers_stays_as_it_is(mine, service_of, admin):
         assert weights(admin, 0) == {"digits-stable": 0, "digits-canary": 100}
         assert weights(admin, 1) == {"digits-stable": 100, "digits-canary": 0}
     assert set(beta.seen) == {"canary"}
+
+
+@pytest.mark.real("ingress-nginx")
+def test_a_teams_ingress_keeps_its_users(mine, service_of, admin):
+    """
+    Its class is in the old annotation and it rewrites paths: the canary's Ingress is served alike, and leaves no trace.
+    """
+    bring_up(admin, service_of(), "stable")
+    host = f"own.{admin.namespace}.test"
+    stable = {"service": {"name": "digits-stable", "port": {"number": 80}}}
+    path = {"path": "/chat(/|$)(.*)", "pathType": "ImplementationSpecific", "backend": stable}
+    nginx = "nginx.ingress.kubernetes.io"
+    annotations = {"kubernetes.io/ingress.class": "nginx", f"{nginx}/use-regex": "true", f"{nginx}/rewrite-target": "/$2"}
+    admin.create(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "Ingress",
+            "metadata": {"name": "own", "annotations": annotations},
+            "spec": {"rules": [{"host": host, "http": {"paths": [path]}}]},
+        }
+    )
+    with losing_nothing(host, path="/chat/v2/models/digits", url=parts.ingress()) as users:
+        cluster = mine(router="ingress-nginx", url=parts.ingress())
+        cluster.deploy(service_of())
+        cluster.router.apply(ck.TrafficSplit(40))
+        parts.wait_for(lambda: users.seen["canary"] >= 20, 20.0)
+        cluster.teardown()
+    assert admin.get("Ingress", "digits-canary") is None
+    assert admin.get("Deployment", "digits-canary") is None
+    assert admin.get("Deployment", "digits-stable") is not None
+
+
+@pytest.mark.real("istio")
+def test_a_teams_virtual_service_keeps_its_testers(mine, service_of, admin):
+    """
+    A route for testers stays, the canary joins the other one, which names stable by its full name, and leaves it.
+    """
+    from test_routers import istio_gateway
+
+    bring_up(admin, service_of(), "stable", "canary")
+    host, where = f"own.{admin.namespace}.test", f"{admin.namespace}.svc.cluster.local"
+    stable = {"destination": {"host": f"digits-stable.{where}", "port": {"number": 80}}}
+    beta = {"destination": {"host": "digits-canary", "port": {"number": 80}}}
+    routes = [
+        {"match": [{"headers": {"x-beta": {"exact": "1"}}}], "route": [{**stable, "weight": 0}, {**beta, "weight": 100}]},
+        {"match": [{"uri": {"prefix": "/v2"}}], "route": [stable], "timeout": "5s"},
+    ]
+    spec = {"hosts": [host], "gateways": [istio_gateway(admin)], "http": routes}
+    admin.create({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "own"}, "spec": spec})
+    before = admin.get("VirtualService", "own")["spec"]["http"]
+    asked = {"url": parts.istio()}
+    with losing_nothing(host, **asked) as users, losing_nothing(host, headers={"x-beta": "1"}, **asked) as testers:
+        cluster = mine(router="istio", url=parts.istio())
+        cluster.deploy(service_of())
+        for weight in (40, 100):
+            cluster.router.apply(ck.TrafficSplit(weight))
+            assert admin.get("VirtualService", "own")["spec"]["http"][0] == before[0]
+        cluster.teardown()
+    assert admin.get("VirtualService", "own")["spec"]["http"] == before
+    assert users.seen["canary"] > 20
+    assert set(testers.seen) == {"canary"}
 
 
 def test_a_route_that_cannot_be_split_is_refused_before_anything_is_written(mine, service_of, admin):

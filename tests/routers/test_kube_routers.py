@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -665,6 +666,7 @@ class Gateway:
 
     def __init__(self, api, after=4):
         self._api, self._after, self._asked, self.last = api, after, 0, "status 200"
+        self.refused = self.believed = None
 
     def __call__(self):
         """Take up the route a few questions late."""
@@ -672,6 +674,9 @@ class Gateway:
         self._asked = self._asked + 1 if mirrors else 0
         self.last = "status 500" if self._asked > self._after else "status 200"
         return None if self._asked > self._after else "stable"
+
+    def aim(self, split):
+        """Both versions answer at the same page."""
 
     def close(self):
         """Nothing is open."""
@@ -702,8 +707,18 @@ def test_a_gateway_that_breaks_is_told_from_one_that_stumbles(monkeypatch, said,
     now, answers = [0.0], iter(said)
     monkeypatch.setattr(probe.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(probe.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
-    assert probe.broken_within(lambda: next(answers, said[-1]), 1.0) is broken
+    gateway = Mock(side_effect=lambda: next(answers, said[-1]), refused=None, believed=None)
+    assert probe.broken_within(gateway, 1.0) is broken
     assert now[0] < 0.2 if broken else now[0] >= 1.0
+
+
+@pytest.mark.parametrize(("refused", "broken"), [(401, False), (500, True), (404, True)])
+def test_a_gateway_that_turned_the_probe_away_before_is_not_broken(monkeypatch, refused, broken):
+    """
+    It does so now, too, and that is no sign of what was written; another refusal is.
+    """
+    monkeypatch.setattr(probe.time, "sleep", lambda seconds: None)
+    assert probe.broken_within(Mock(return_value=None, refused=refused, believed=401), 0.05) is broken
 
 
 @pytest.mark.usefixtures("calm")

@@ -20,7 +20,7 @@ def from_address(where: str) -> KubeCluster:
     Raises
     ------
     PlanError
-        An option is not known, has no value or one of another type, or is there twice.
+        An option is not known, has no value or one of another type, or is there twice; or testers= has a value of its own.
     """
     place, _, query = where.removeprefix("kube").removeprefix(":").partition("?")
     context, _, namespace = place.rpartition("/") if "/" in place else (place, "", "")
@@ -29,5 +29,11 @@ def from_address(where: str) -> KubeCluster:
     options = read_options(query, own | pods, "a cluster")
     if any(part.startswith("select") and "+" in part for part in query.split("&")):
         raise PlanError("select= in an address: a + is written %2B, and a space %20")
+    if isinstance(options.get("testers"), str):
+        # A value of one's own is a secret, and an address ends up in reports.
+        raise PlanError(
+            "testers= in the address of a cluster is true or false: give a value of your own where nobody reads it, as "
+            'KubeCluster(testers=os.environ["…"])'
+        )
     workload = Workload(**{name: options.pop(name) for name in pods if name in options})
     return KubeCluster(context or None, namespace or "ai-services", workload=workload, **options)

@@ -7,8 +7,9 @@ from typing import Any
 
 from canarykit.errors import ClusterError
 from canarykit.model import ROLES, Role
-from canarykit.routers.gateway_api import backends
+from canarykit.routers.gateway_api import rules_of
 from canarykit.routers.objects import Target
+from canarykit.routers.rules import noted, split_rules, to_join
 from canarykit.telemetry.catalogue import Labels
 
 __all__ = ["CONTROLLER", "clusters_of"]
@@ -36,15 +37,17 @@ def clusters_of(route: Mapping[str, Any], target: Target) -> dict[Role, Labels] 
     if all(parent.get("controllerName") != CONTROLLER for parent in parents):
         return None
     meta = route["metadata"]
+    rules, before = rules_of(route, target), noted(route)
     names: dict[str, list[str]] = {role: [] for role in ROLES}
-    for rule, position, role, _ in backends(route, target):
-        refs = route["spec"]["rules"][rule]["backendRefs"]
-        if not any(ref.get("filters") for ref in refs):
+    for rule in split_rules(rules, before) or to_join(rules, before):  # what is added to a rule has stable's filters
+        if not any(ref.get("filters") for ref in route["spec"]["rules"][rule.number]["backendRefs"]):
             raise ClusterError(
-                f"Envoy Gateway has one cluster for rule {rule} of HTTPRoute {meta['name']}, with both versions in it, so that "
-                "its counters cannot tell them apart: give one of its backendRefs a filter (such as a ResponseHeaderModifier) "
-                "in a route of your own, route=; or say which series are whose, as select=; or leave out prometheus= and have "
-                "the pods asked"
+                f"Envoy Gateway has one cluster for rule {rule.number} of HTTPRoute {meta['name']}, with both versions in "
+                "it, so that its counters cannot tell them apart: give one of its backendRefs a filter (such as a "
+                "ResponseHeaderModifier) in a route of your own, route=; or say which series are whose, as select=; or leave "
+                "out prometheus= and have the pods asked"
             )
-        names[role].append(f"httproute/{meta['namespace']}/{meta['name']}/rule/{rule}/backend/{position}".replace(".", "[.]"))
+        for backend in rule.ours:
+            place = f"httproute/{meta['namespace']}/{meta['name']}/rule/{rule.number}/backend/{backend.position}"
+            names[backend.role].append(place.replace(".", "[.]"))
     return {role: {"envoy_cluster_name": f"~({'|'.join(names[role])})"} for role in ROLES}

@@ -8,11 +8,11 @@ from typing import Any
 
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.manifests import MANAGER
-from canarykit.clusters.kube.references import references
 from canarykit.clusters.kube.removal import leads_to, remove_unused
 from canarykit.errors import ForbiddenError
 from canarykit.model import Service
 from canarykit.routers.objects import BEFORE, retried
+from canarykit.routers.references import references
 
 __all__ = ["adoption", "mine", "put_back", "remove", "restore", "restored"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from canarykit.clusters.kube.client import Client
-from canarykit.clusters.kube.references import References, references
+from canarykit.routers.references import References, references
 
 __all__ = ["Staying", "carried_by", "leads_to", "remove_unused", "selects", "staying"]
 

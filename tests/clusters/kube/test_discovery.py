@@ -189,8 +189,12 @@ def test_options_of_an_address(made):
         "testers": True,
         "settle": 60.0,
     }
-    for said, testers in (("True", True), ("false", False), ("s3cret", "s3cret")):
-        assert ck.connect(f"kube:p/n?testers={said}")._asked["testers"] == testers
+    for said, testers in (("True", True), ("false", False)):
+        assert ck.connect(f"kube:p/n?testers={said}")._asked["testers"] is testers
+    assert ck.KubeCluster(testers="k3y-of-ours")._asked["testers"] == "k3y-of-ours"
+    with pytest.raises(PlanError, match=r"testers= in the address of a cluster is true or false") as refused:
+        ck.connect("kube:p/n?testers=k3y-of-ours")
+    assert "k3y" not in str(refused.value)
     with pytest.raises(PlanError, match=r"settle= in the address of a cluster takes a number"):
         ck.connect("kube:p/n?settle=long")
     with pytest.raises(PlanError, match=r"settle= takes seconds from 0 to 3600, not -1"):

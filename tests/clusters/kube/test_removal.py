@@ -4,11 +4,13 @@ import pytest
 from kube_doubles import Namespace
 
 import canarykit as ck
-from canarykit.clusters.kube.manifests import Model, Workload, objects
+from canarykit.clusters.kube.manifests import Model, Workload, labels, objects
 from canarykit.clusters.kube.ownership import adoption, remove
-from canarykit.clusters.kube.references import references, services_in
 from canarykit.clusters.kube.removal import carried_by, remove_unused
 from canarykit.errors import ForbiddenError
+from canarykit.routers.objects import Target
+from canarykit.routers.references import references, services_in
+from canarykit.routers.replicas import ReplicasRouter
 
 SERVICE = ck.Service("chat", ck.Version("v1", model="a.skops"), ck.Version("v2", image="a:2"))
 MADE = objects(SERVICE, Workload(), {"stable": Model(b"content")})
@@ -119,6 +121,36 @@ def test_the_kits_own_route_goes_first():
     api = Namespace(*MADE, made)
     assert remove_unused(api, [*NAMES, ("HTTPRoute", "own")], print)
     assert not api._objects
+
+
+def test_a_route_of_another_kit_keeps_what_it_leads_to():
+    """
+    It carries the label of a kit that conducts another service, and nobody removes it here.
+    """
+    said = {"app.kubernetes.io/managed-by": "canarykit", "app.kubernetes.io/part-of": "other"}
+    theirs = http({"name": "chat-canary"})
+    api, told = Namespace(*MADE, {**theirs, "metadata": {**theirs["metadata"], "labels": said}}), []
+    assert not remove(api, SERVICE, told.append)
+    assert {name for kind, name in api._objects if kind == "Deployment"} == {"chat-canary"}
+
+
+def test_a_service_in_front_of_both_versions_stays_where_a_route_leads_to_it():
+    """
+    Pods as a router: a team's Ingress in front of their Service.
+    """
+    front = {"service": {"name": "chat", "port": {"number": 80}}}
+    target = Target("chat", 80, labels(SERVICE))
+    router = ReplicasRouter(api := Namespace(*MADE, ingress(defaultBackend=front)), target)
+    for body in router.objects():
+        api.create(body)
+    router.reset()
+    assert api.get("Service", "chat") is not None
+    assert not remove(api, SERVICE, [].append)
+    assert {name for kind, name in api._objects if kind == "Deployment"} == {"chat-stable", "chat-canary"}
+    api.delete("Ingress", "own")
+    router.reset()
+    assert api.get("Service", "chat") is None
+    assert remove(api, SERVICE, [].append)
 
 
 def test_kinds_that_may_not_be_seen_are_told():

@@ -6,9 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from canarykit.clusters.kube.client import Client
-from canarykit.clusters.kube.manifests import MANAGER
 from canarykit.errors import ForbiddenError
+from canarykit.routers.objects import MANAGED, Api
 
 __all__ = ["References", "references", "services_in"]
 
@@ -31,12 +30,12 @@ class References:
     unseen: list[str] = field(default_factory=list)
 
 
-def references(client: Client, services: Collection[str], *, carrying: bool = False, beside: str = "") -> References:
-    """Find the routes that name Services of a client's namespace: there, and elsewhere as far as that may be seen.
+def references(api: Api, services: Collection[str], *, carrying: bool = False, beside: str = "") -> References:
+    """Find the routes that name Services of a namespace: there, and elsewhere as far as that may be seen.
 
     Parameters
     ----------
-    client : Client
+    api : Api
         The namespace.
     services : collection of str
         Names.
@@ -53,24 +52,24 @@ def references(client: Client, services: Collection[str], *, carrying: bool = Fa
     by: dict[str, list[str]] = {}
     unseen = []
     for kind in _ROUTES if services else ():
-        found = _listed(client, kind)
+        found = _listed(api, kind)
         if found is None:
             unseen.append(kind)
         for body in found or []:
             if beside and _made_for(beside, body):
                 continue
-            place = body["metadata"].get("namespace", client.namespace)
-            elsewhere = "" if place == client.namespace else f" in namespace {place}"
-            for name in sorted(services_in(kind, body, client.namespace, carrying=carrying) & set(services)):
+            place = body["metadata"].get("namespace", api.namespace)
+            elsewhere = "" if place == api.namespace else f" in namespace {place}"
+            for name in sorted(services_in(kind, body, api.namespace, carrying=carrying) & set(services)):
                 by.setdefault(name, []).append(f"{kind} {body['metadata']['name']}{elsewhere}")
     return References(by, unseen)
 
 
-def _listed(client: Client, kind: str) -> list[dict[str, Any]] | None:
+def _listed(api: Api, kind: str) -> list[dict[str, Any]] | None:
     """All routes of a kind that may be seen; None when none may."""
     for everywhere in (True, False):
         try:
-            return client.list(kind, everywhere=everywhere)
+            return api.list(kind, everywhere=everywhere)
         except ForbiddenError:
             continue
     return None
@@ -78,7 +77,7 @@ def _listed(client: Client, kind: str) -> list[dict[str, Any]] | None:
 
 def _made_for(app: str, body: Mapping[str, Any]) -> bool:
     said = body["metadata"].get("labels") or {}
-    return said.get("app.kubernetes.io/managed-by") == MANAGER and said.get("app.kubernetes.io/part-of") == app
+    return said.get(MANAGED) == "canarykit" and said.get("app.kubernetes.io/part-of") == app
 
 
 def services_in(kind: str, body: Mapping[str, Any], namespace: str, *, carrying: bool = False) -> set[str]:
