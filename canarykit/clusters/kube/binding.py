@@ -6,12 +6,11 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.discovery import gateway_of, url_of
 from canarykit.clusters.kube.manifests import MANAGER
 from canarykit.errors import ClusterError, PlanError
 from canarykit.routers import router_class
-from canarykit.routers.objects import Target
+from canarykit.routers.objects import Api, Target
 
 __all__ = ["as_bound", "bind", "target_of"]
 
@@ -22,12 +21,12 @@ def target_of(app: str, port: int) -> Target:
     return Target(app, port, labels)
 
 
-def bind(client: Client, app: str, asked: Mapping[str, Any], *, port: int, pod_port: int, replicas: int, ready: str) -> Any:
+def bind(client: Api, app: str, asked: Mapping[str, Any], *, port: int, pod_port: int, replicas: int, ready: str) -> Any:
     """Return the router that was asked for, of this service.
 
     Parameters
     ----------
-    client : Client
+    client : Api
         The namespace.
     app : str
         The service.
