@@ -12,8 +12,6 @@ import canarykit as ck
 pytestmark = [pytest.mark.real("cluster"), pytest.mark.real("gateway")]
 
 PLAN = ck.RolloutPlan.of(25, 50, hold="60s", interval="1s")
-LOOKS = 2.5
-"""Seconds that two looks of a second each may take, with the reading of the counts."""
 
 
 class Done(threading.Thread):
@@ -38,13 +36,17 @@ def scale(deployment, replicas):
 
 
 def rolled_out(exp, admin, act):
-    """Carry out the plan while something is done; return the ending, when the cause was told, and what users lost."""
+    """Carry out the plan while something is done; return the ending, what was told of it, and how many requests users lost.
+
+    It is told at the first look after it, or at the second: a window at most is counted in between.
+    """
     exp.deploy()
     load = exp.send(60)
     done = Done(admin, act)
     ending = exp.run(PLAN)
     told = next(event for event in exp.history().events if event["kind"] == "problem" and event["time"] > done.at)
-    return ending, told["time"] - done.at, load.record()["lost_total"], told["text"]
+    assert sum(done.at < window.end < told["time"] for window in exp.journal.windows()) <= 2
+    return ending, told["text"], load.record()["lost_total"]
 
 
 @pytest.mark.parametrize(
@@ -60,13 +62,12 @@ def test_a_canary_that_somebody_takes_away_is_named(connect, experiment, service
     Not the router: traffic is back on stable at once, while the pods that go still answer.
     """
     exp = experiment(service_of(), connect(), guardrails=[ck.metrics.error_rate()])
-    ending, took, lost, text = rolled_out(exp, admin, act)
+    ending, text, lost = rolled_out(exp, admin, act)
     assert ending.outcome == "rolled back"
-    assert f"digits-canary has 0 of 1 pods ready: {says}" in f"{ending}{text}" or f"1 of 1 pods ready: {says}" in text
+    assert f"of 1 pods ready: {says}" in text
     assert says in ending.sentence
     assert "check the router" not in ending.sentence
-    assert took < LOOKS
-    assert lost <= 60  # some seconds of the canary's share, on a busy machine
+    assert lost <= 150  # ten seconds of the canary's share; some are lost in two looks
     assert exp.cluster.router.observed() == ck.TrafficSplit(0)
 
 
@@ -84,14 +85,13 @@ def test_a_stable_that_somebody_takes_away_is_brought_back(connect, experiment, 
     """
     told = []
     exp = experiment(service_of(), connect(tell=told.append), guardrails=[ck.metrics.error_rate()])
-    ending, took, lost, _ = rolled_out(exp, admin, act)
+    ending, _, lost = rolled_out(exp, admin, act)
     assert ending.outcome == "inconclusive"
     assert says in ending.sentence
     assert "stable serves again, and the canary had all traffic meanwhile" in ending.sentence
     assert "check the router" not in ending.sentence
     assert any(did in line for line in told)
-    assert took < LOOKS
-    assert lost <= 180  # some seconds of stable's share, on a busy machine
+    assert lost <= 450  # ten seconds of stable's share; some are lost in two looks
     assert exp.cluster.router.observed() == ck.TrafficSplit(0)
     assert [pod for pod in exp.cluster.pods("stable") if "deletionTimestamp" not in pod["metadata"]]
 

@@ -89,7 +89,7 @@ class Watched:
             self._cut()
             thread, self._thread = self._thread, None
         if thread is not None:
-            thread.join(5)
+            thread.join(1)  # one that waits for an API server that is away ends by itself a while later
 
     # Inside: with the lock ---------------------------------------------------------------------------------------------
 
