@@ -12,7 +12,7 @@ from canarykit.plan import RolloutPlan, Step
 __all__ = ["Action", "Decision", "Phase", "Rollout", "advance", "decide", "moved", "observe", "resume"]
 
 Phase = Literal["pending", "progressing", "promoted", "rolled back", "inconclusive", "no data", "failed"]
-Action = Literal["hold", "advance", "promote", "roll back", "stop"]
+Action = Literal["hold", "advance", "promote", "roll back", "restore", "stop"]
 
 _FINAL: tuple[Phase, ...] = ("promoted", "rolled back", "inconclusive", "no data", "failed")
 
@@ -69,8 +69,8 @@ class Decision:
 
     Parameters
     ----------
-    action : {"hold", "advance", "promote", "roll back", "stop"}
-        "stop" ends the rollout without a verdict about the canary.
+    action : {"hold", "advance", "promote", "roll back", "restore", "stop"}
+        "stop" ends the rollout without a verdict about the canary; "restore" does, too, and stable is brought back first.
     reason : str
         A sentence.
     weight : float, optional
@@ -91,6 +91,7 @@ def decide(
     *,
     now: float,
     canary_trouble: str | None = None,
+    stable_trouble: str | None = None,
     doubt: str | None = None,
     unusable: str | None = None,
     delay: float = 0.0,
@@ -107,7 +108,9 @@ def decide(
     now : float
         On the same clock as the rollout's times, seconds.
     canary_trouble : str, optional
-        The canary crashes or is not ready.
+        The canary crashes, is not ready or is gone.
+    stable_trouble : str, optional
+        Nothing of stable serves.
     doubt : str, optional
         A reason not to believe the numbers: the gateway serves another split than it was told.
     unusable : str, optional
@@ -130,6 +133,8 @@ def decide(
         return Decision("roll back", judgement.sentence, outcome="rolled back")
     if canary_trouble:
         return Decision("roll back", canary_trouble, outcome="rolled back")
+    if stable_trouble:
+        return Decision("restore", stable_trouble, outcome="inconclusive")
     if doubt:
         return Decision("stop", doubt, outcome="inconclusive")
     if unusable:

@@ -4,6 +4,7 @@ import copy
 import itertools
 import json
 import random
+import re
 
 from canarykit.errors import ClusterError, ConflictError
 
@@ -23,9 +24,13 @@ class Namespace:
 
     def list(self, kind, selector="", *, everywhere=False, fields=""):
         """Read all objects of a kind that carry these labels."""
-        wanted = dict(pair.split("=") for pair in selector.split(",") if pair)
         found = [body for (known, _), body in self._objects.items() if known == kind]
-        return [copy.deepcopy(body) for body in found if wanted.items() <= body["metadata"].get("labels", {}).items()]
+        return [copy.deepcopy(body) for body in found if _selected(selector, body["metadata"].get("labels", {}))]
+
+    def listed(self, kind, selector="", fields=""):
+        """As `list`, of no version from which a watch could go on: each read is of now."""
+        found = self.list(kind, selector)
+        return [body for body in found if fields in ("", f"metadata.name={body['metadata']['name']}")], ""
 
     def create(self, body):
         """Write a new object; a conflict when there is one of that name."""
@@ -82,6 +87,16 @@ class Namespace:
         self._objects[body["kind"], body["metadata"]["name"]] = body
         self.writes.append((body["kind"], body["metadata"]["name"]))
         return copy.deepcopy(body)
+
+
+def _selected(selector, labels):
+    """Whether labels are those of a selector such as ``app=web,version in (stable,canary)``."""
+    for term in re.split(r",(?![^(]*\))", selector) if selector else ():
+        key, _, among = term.partition(" in ")
+        key, _, only = (key, "", "") if among else term.partition("=")
+        if labels.get(key) not in (among.strip("()").split(",") if among else [only]):
+            return False
+    return True
 
 
 def _change(found, change):

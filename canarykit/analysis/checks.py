@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from canarykit.analysis.bets import log_wealth, mixture
+from canarykit.analysis.bets import Array, log_wealth, mixture
+from canarykit.analysis.settling import Settling
 from canarykit.model import TrafficSplit, Window
 
 __all__ = ["SplitCheck", "dispersion", "drift", "warm_up"]
@@ -123,11 +124,12 @@ class SplitCheck:
         self._bets = np.linspace(-0.3, 0.3, 21)
         raw = -0.5 * (self._bets / 0.1) ** 2
         self._prior = raw - np.logaddexp.reduce(raw)
-        self._wealth = np.zeros_like(self._bets)
-        self._waiting = np.zeros_like(self._bets)
-        self._asked = self._served = self._asked_in_flight = self._served_in_flight = 0.0
+        self._kept = self._old = self._new = self._waiting = _Counted(np.zeros_like(self._bets))
         self._split: TrafficSplit | None = None
+        self._before: TrafficSplit | None = None
+        self._settling: Settling | None = None
         self._since, self._suspected, self._slowest = -math.inf, math.inf, 0.0
+        self._fact = ""
         self.alarm: str | None = None
 
     @property
@@ -137,16 +139,38 @@ class SplitCheck:
         It has to show with requests in flight and without: the former end a queue's difference, and the latter one that
         requests make which were forced to a version and are in flight.
         """
-        return min(mixture(self._wealth + self._waiting, self._prior), mixture(self._wealth, self._prior))
+        ended = self._ended
+        return min(mixture((ended + self._waiting).wealth, self._prior), mixture(ended.wealth, self._prior))
 
-    def begin(self) -> None:
-        """Count anew, under another weight or the same: what is in flight was assigned under the one before."""
-        self._wealth = self._wealth + self._waiting
-        self._waiting = np.zeros_like(self._bets)
-        self._asked += self._asked_in_flight
-        self._served += self._served_in_flight
-        self._asked_in_flight = self._served_in_flight = 0.0
-        self._split = None
+    @property
+    def _ended(self) -> _Counted:
+        """Earlier weights, the present one while the gateway may not have followed it yet, and since then."""
+        return self._kept + self._old + self._new
+
+    def because(self, causes: Sequence[str]) -> str | None:
+        """Return the alarm, with what explains it in place of the router; None when there is none.
+
+        Parameters
+        ----------
+        causes : sequence of str
+            What was wrong with the versions meanwhile, such as pods that were missing.
+        """
+        if self.alarm is None or not causes:
+            return self.alarm
+        return f"{'; '.join(causes)}. Meanwhile {self._fact}; nothing is said about the canary's answers"
+
+    def begin(self, before: TrafficSplit | None = None) -> None:
+        """Count anew, under another weight or the same: what is in flight was assigned under the one before.
+
+        Parameters
+        ----------
+        before : TrafficSplit, optional
+            In force until now, which a slow gateway goes on to serve for a while; None when nobody knows.
+        """
+        zero = _Counted(np.zeros_like(self._bets))
+        self._kept = self._ended + self._waiting
+        self._old = self._new = self._waiting = zero
+        self._before, self._split, self._settling = before or self._split, None, None
 
     def update(self, window: Window, requests_take: float = 0.0, slowest: float = 0.0) -> None:
         """Take in one window.
@@ -162,7 +186,10 @@ class SplitCheck:
             Seconds that the slowest request of the window took.
         """
         if window.split != self._split:
-            self._split, self._since = window.split, window.start
+            before = self._split or self._before
+            self._split, self._since, self._settling = window.split, window.start, None
+            if before is not None and 0 < window.split.share < 1:
+                self._settling = Settling(before.share, window.split.share, window.start)
         if (
             window.in_flight is None
             and window.start < self._since + requests_take
@@ -173,17 +200,30 @@ class SplitCheck:
         share = window.split.share
         if not stable + canary + sum(window.in_flight or ()) or not 0 < share < 1:
             return
-        self._wealth += log_wealth(canary, stable + canary, share, self._bets)
-        self._asked += (stable + canary) * share
-        self._served += canary
+        self._take(window.end, canary, stable + canary, share)
         in_flight = window.in_flight or (0, 0)
-        self._waiting = log_wealth(in_flight[1], sum(in_flight), share, self._bets)
-        self._asked_in_flight, self._served_in_flight = sum(in_flight) * share, in_flight[1]
+        self._waiting = self._counted(in_flight[1], sum(in_flight), share)
         self._sound(window, max(requests_take, slowest))
+
+    def _counted(self, canary: int, total: int, share: float) -> _Counted:
+        return _Counted(log_wealth(canary, total, share, self._bets), total * share, float(canary))
+
+    def _take(self, end: float, canary: int, total: int, share: float) -> None:
+        """Count a window. Once the counts follow a new weight, those before are forgotten: a slow gateway does not lie."""
+        found, settling = self._counted(canary, total, share), self._settling
+        if settling is None:
+            self._new = self._new + found
+            return
+        follows = settling.update(end, canary, total)
+        self._new = self._new + found
+        if settling.anew and not settling.settled:
+            self._old, self._new = self._old + self._new, _Counted(np.zeros_like(self._bets))
+        elif follows:
+            self._old = _Counted(np.zeros_like(self._bets))
 
     def _sound(self, window: Window, requests_take: float) -> None:
         """Alarm when the difference is there, and is no queue."""
-        if self.log_e < self._line:
+        if self.log_e < self._line or (self._settling is not None and self._settling.moving):
             self._suspected, self._slowest = math.inf, 0.0
             return
         self._slowest = max(self._slowest, requests_take)
@@ -191,14 +231,35 @@ class SplitCheck:
         self._suspected = min(self._suspected, window.start if is_long else window.end)
         lasts = window.end - self._suspected
         if self.alarm is None and (window.in_flight is not None or lasts >= _QUEUES * self._slowest):
-            self.alarm = self._sentence(self._served + self._served_in_flight, self._asked + self._asked_in_flight)
+            found = self._ended + self._waiting
+            counted = f"{found.served:,.0f} requests where the configured weights ask for {found.asked:,.0f}"
+            who = "the gateway gave the canary" if self._assigned_only else "the canary's pods counted"
+            self._fact = f"{who} {counted}"
+            self.alarm = self._sentence()
 
-    def _sentence(self, served: float, asked: float) -> str:
-        counted = f"{served:,.0f} requests where the configured weights ask for {asked:,.0f}"
-        if self._assigned_only:
-            return f"the gateway gave the canary {counted}: check the router; nothing is said about the canary"
-        return (
-            f"the canary's pods counted {counted}. They count what is sent to them directly as well (probes, scrapes, requests "
-            "to a Service of their own), so this may not be the router: leave such requests out (ignore=), or have the "
-            "gateway's counters read; nothing is said about the canary"
-        )
+    def _sentence(self) -> str:
+        if not self._assigned_only:
+            return (
+                f"{self._fact}. They count what is sent to them directly as well (probes, scrapes, requests to a Service of "
+                "their own), so this may not be the router: leave such requests out (ignore=), or have the gateway's counters "
+                "read; nothing is said about the canary"
+            )
+        if self._settling is not None and not self._settling.settled:
+            since = f"{self._settling.seconds:.0f} s after the weight was changed from {self._before} to {self._split}"
+            return (
+                f"{self._fact}: {since} it is not seen to follow. Check whether the router has taken up the change; nothing is "
+                "said about the canary"
+            )
+        return f"{self._fact}: check the router; nothing is said about the canary"
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """Evidence of some requests: what each bet won, how many the canary was to get, and how many it got."""
+
+    wealth: Array
+    asked: float = 0.0
+    served: float = 0.0
+
+    def __add__(self, other: _Counted) -> _Counted:
+        return _Counted(self.wealth + other.wealth, self.asked + other.asked, self.served + other.served)

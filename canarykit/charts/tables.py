@@ -95,7 +95,7 @@ def decisions_of(history: History) -> pd.DataFrame:
     """Changes of weight until the end, and the end: columns seconds, weight (percent; of the end NaN), text."""
     import pandas as pd
 
-    last = [event["time"] for event in history.events if event["kind"] in ("promote", "roll back", "stop")]
+    last = [event["time"] for event in history.events if event["kind"] in ("promote", "roll back", "restore", "stop")]
     end = last[-1] if last else float("inf")
     rows = []
     for change in history.weights:

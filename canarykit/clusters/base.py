@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from canarykit.health import Health
 from canarykit.model import Role, Service
 from canarykit.routers.base import Router
 from canarykit.telemetry.base import Answered, Telemetry
@@ -147,7 +148,11 @@ class Cluster(Protocol):
         ...
 
     def trouble(self, role: Role) -> str | None:
-        """What is wrong with a version's replicas, in a sentence; None when nothing is."""
+        """What keeps a version from serving, or will not pass by itself, in a sentence; None when nothing does."""
+        ...
+
+    def health(self, role: Role) -> Health:
+        """How a version's replicas are; asked at every look, so that it costs next to nothing while all is well."""
         ...
 
     def check_promotable(self) -> None:

@@ -11,6 +11,7 @@ from canarykit.conduct.evidence import Evidence
 from canarykit.conduct.lifetime import Lifetime
 from canarykit.conduct.losses import Losses
 from canarykit.conduct.record import Record, thoroughly
+from canarykit.conduct.replicas import Replicas
 from canarykit.conduct.traffic import OwnTraffic
 from canarykit.conduct.voice import Voice
 from canarykit.errors import PlanError, RoutingError
@@ -72,6 +73,8 @@ class Course:
         self._counting = True
         self._useless: str | None = None
         self._losses = Losses(cluster.timeout if isinstance(cluster, Limited) else None)
+        self._replicas = Replicas(cluster, voice)
+        self._routed = True
         self._verdict: Ending | None = None
 
     @property
@@ -139,7 +142,9 @@ class Course:
         return resume(self.rollout, split.canary, now=now, guardrails=self.evidence.names)
 
     def look(self) -> None:
-        """Take in everything since the last look, and read the split back."""
+        """See how the replicas are, take in everything since the last look, and read the split back."""
+        if self._life.ending is None:
+            self._routed = self._replicas.look()
         self.take_in()
         self.read_back()
 
@@ -157,7 +162,8 @@ class Course:
         if not self._counting:
             self._count(self._cluster.clock.now())
         # After the end the roles may have changed hands: such a window is kept, and says nothing about the canary.
-        window = self.evidence.take(self.traffic.load, since=self.standing.since, judged=self._life.ending is None)
+        judged = self._life.ending is None
+        window = self.evidence.take(self.traffic.load, since=self.standing.since, judged=judged, routed=self._routed)
         self._looked = window.end
         stable, canary = window.requests
         served = (self.standing.served[0] + stable, self.standing.served[1] + canary)
@@ -187,7 +193,8 @@ class Course:
             self.rollout,
             self.evidence.judgement,
             now=self._cluster.clock.now(),
-            canary_trouble=self._cluster.trouble("canary") if self.split.canary else None,
+            canary_trouble=self._replicas.why_off("canary") if self.split.canary else None,
+            stable_trouble=self._replicas.why_gone("stable") if self.split.stable else None,
             doubt=self.doubt(),
             unusable=self.evidence.useless_traffic,
             delay=self._cluster.telemetry.delay,
@@ -196,7 +203,14 @@ class Course:
 
     def doubt(self) -> str | None:
         """Say why the numbers must not be believed, as of the last look; None when nothing speaks against them."""
-        return self.edit or self.evidence.split_alarm
+        return self.edit or self.evidence.split_alarm(self._replicas.causes)
+
+    @property
+    def canary_may_stand_in(self) -> bool:
+        """Whether the canary may serve everything while stable cannot: it has had traffic, and nothing speaks against it."""
+        judgement = self.evidence.judgement
+        suspected = judgement.alarm is not None or bool(judgement.suspects)
+        return bool(self.split.canary) and not suspected and self._replicas.well("canary")
 
     def _edit(self) -> str | None:
         try:
@@ -216,12 +230,13 @@ class Course:
 
         It is in force whatever can be counted or written down: an error of those is raised when all of it is done.
         """
-        now, before = self._cluster.clock.now(), self.split.canary
+        now, replaced = self._cluster.clock.now(), self.split
         self.standing, self._looked, self.edit = Standing(split, since=now, took=took), now, None
         self.in_place, self._found = split, False
+        self._replicas.begin()
         thoroughly(
-            lambda: self._count(now),
-            lambda: self._record.weight(now, split.canary, took, before),
+            lambda: self._count(now, replaced),
+            lambda: self._record.weight(now, split.canary, took, replaced.canary),
             lambda: self._cluster.remember(phase=self.rollout.phase, weight=split.canary, plan=self._plan_written()),
         )
 
@@ -232,10 +247,10 @@ class Course:
         """Leave out what was counted since the last look: for a while it was not under the weight in force."""
         self._counting = False
 
-    def _count(self, now: float) -> None:
+    def _count(self, now: float, replaced: TrafficSplit | None = None) -> None:
         """Begin to count under the weight in force; the next look tries again when it fails."""
         self._counting = False
-        self.evidence.count_anew()
+        self.evidence.count_anew(replaced)
         self._cluster.telemetry.begin(self.split, now)
         self._counting = True
 

@@ -16,7 +16,7 @@ from canarykit.analysis.questions import Split
 from canarykit.clusters.base import Cluster, Traffic
 from canarykit.conduct.answers import OwnAnswers
 from canarykit.conduct.record import Record
-from canarykit.model import Counts, Guardrail, Judgement, Window
+from canarykit.model import Counts, Guardrail, Judgement, TrafficSplit, Window
 from canarykit.telemetry.base import Answered
 
 __all__ = ["Evidence"]
@@ -98,10 +98,15 @@ class Evidence:
         tables = {name for name, table in window.counts.items() if table[1].any()}
         return frozenset(guardrail.name for guardrail in self.guardrails if guardrail.metric.table in tables)
 
-    @property
-    def split_alarm(self) -> str | None:
-        """Why the split that is served is not the one that was asked for; None when nothing says so."""
-        return self._split_check.alarm
+    def split_alarm(self, causes: Sequence[str] = ()) -> str | None:
+        """Why the split that is served is not the one that was asked for; None when nothing says so.
+
+        Parameters
+        ----------
+        causes : sequence of str
+            What was wrong with the versions meanwhile, and explains it.
+        """
+        return self._split_check.because(causes)
 
     @property
     def useless_traffic(self) -> str | None:
@@ -127,9 +132,9 @@ class Evidence:
             self._judge_by(tuple(g for g in self.guardrails if g not in missing))
         return tuple(guardrail.name for guardrail in missing)
 
-    def count_anew(self) -> None:
-        """Another weight is in force, or the same one again."""
-        self._split_check.begin()
+    def count_anew(self, before: TrafficSplit | None = None) -> None:
+        """Another weight is in force, or the same one again; `before` is what a slow gateway may serve for a while."""
+        self._split_check.begin(before)
 
     def record_sources(self) -> None:
         """Record where counts come from, when that has become known more exactly."""
@@ -161,7 +166,7 @@ class Evidence:
             )
         )
 
-    def take(self, load: Traffic | None, *, since: float, judged: bool) -> Window:
+    def take(self, load: Traffic | None, *, since: float, judged: bool, routed: bool = True) -> Window:
         """Take in everything since the last time.
 
         Parameters
@@ -172,6 +177,8 @@ class Evidence:
             When the weight was in force. Answers to requests of an earlier one are left out.
         judged : bool
             Whether the window says something about the versions.
+        routed : bool
+            Whether it says something about the router: not when it had no replica of a version to send requests to.
         """
         said = self._answers(load)
         if load is not None:
@@ -188,7 +195,9 @@ class Evidence:
         self.waiting = window.note if window.waiting else ""
         if judged and not window.waiting:
             self._judge.update(window)
-            self._split_check.update(window, self._requests_take(window), self._slowest(window))
+            took, slowest = self._requests_take(window), self._slowest(window)
+            if routed:
+                self._split_check.update(window, took, slowest)
             # What is still to come is known when the source has counted it.
             delay = self._cluster.telemetry.delay
             self.judged = self._judge.judgement, tuple(seconds + delay for _, seconds in self._judge.still_needed)

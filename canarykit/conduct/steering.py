@@ -145,7 +145,9 @@ class Steering:
         """
         with uninterrupted():
             start = self._cluster.clock.now()
-            trouble = self._trouble_of_stable()
+            # Not for all traffic: what it has it serves already, and a canary that fails must not keep its share meanwhile.
+            known = (self._course.split, self._course.in_place)
+            trouble = self._trouble_of_stable(max(split.share for split in known if split is not None))
             took = self._all_to_stable()
             where = f"all traffic was back on stable after {1000 * (self._cluster.clock.now() - start):.0f} ms"
             steps = [lambda: self._course.in_force(TrafficSplit(0), took)]
@@ -156,6 +158,40 @@ class Steering:
                 said = f"traffic was returned to stable although it is in trouble: {trouble}"
                 steps.append(lambda: self._voice.note("problem", said))
             thoroughly(*steps)
+
+    def restore_stable(self, why: str) -> None:
+        """End a rollout whose stable version serves nothing: bring it back, and return traffic to it. Needs the lock.
+
+        Meanwhile the canary serves everything, when it may; it goes on to where stable does not come back.
+
+        Parameters
+        ----------
+        why : str
+            What is wrong with stable; of the ending.
+        """
+        with uninterrupted():
+            stands_in = self._let_canary_stand_in()
+            trouble = self._trouble_of_stable(1.0)
+            if trouble is not None and stands_in:
+                self._course.end(Ending("failed", f"{why}; {trouble}; the canary has all traffic until abort() returns it"))
+                return
+            came_back = "stable serves again" if trouble is None else f"stable did not come back: {trouble}"
+            meanwhile = ", and the canary had all traffic meanwhile" if stands_in else ""
+            self.return_to_stable("inconclusive", f"{why}; {came_back}{meanwhile}")
+
+    def _let_canary_stand_in(self) -> bool:
+        """Give the canary all traffic, where that is better than none; return whether it has it. Needs the lock."""
+        if not self._course.canary_may_stand_in:
+            return False
+        everything = TrafficSplit(100)
+        try:
+            self._cluster.warm("canary", self._course.split.share)  # of all it needs, it has what serves its share
+            self._course.in_force(everything, self._cluster.router.apply(everything))
+        except Exception as error:  # whatever it is, stable is to be brought back
+            self._voice.note("problem", f"the canary could not stand in for stable: {error}")
+            return False
+        self._voice.note("restore", "the canary has all traffic until stable serves again")
+        return True
 
     def resume(self, found: TrafficSplit) -> None:
         """Go on with a rollout that was found under way: at its weight, with evidence of its own. Needs the lock."""
@@ -277,12 +313,10 @@ class Steering:
         except Exception:
             return "nobody can say what"
 
-    def _trouble_of_stable(self) -> str | None:
-        """Bring up what stable lacks for what it gets back; say what it lacks all the same."""
+    def _trouble_of_stable(self, share: float) -> str | None:
+        """Bring up what stable lacks for a share of the traffic; say what it lacks all the same."""
         try:
-            # Not for all traffic: what it has already it serves, and a canary that fails must not keep its share meanwhile.
-            known = (self._course.split, self._course.in_place)
-            self._cluster.warm("stable", max(split.share for split in known if split is not None))
+            self._cluster.warm("stable", share)
         except Exception as error:  # whatever it is, traffic has to return
             return str(error)
         return None

@@ -20,7 +20,7 @@ from canarykit.routers.served import Patience, until_served
 
 __all__ = ["ReplicasRouter", "nearest_on_the_way", "pods_for", "ready_in"]
 
-_POLL = 0.1
+_POLL = 0.2
 
 
 def pods_for(split: TrafficSplit, pods: int) -> dict[Role, int]:
@@ -119,6 +119,8 @@ class ReplicasRouter(WithoutRoute):
         self._api, self._target, self._pods, self._port = api, target, pods, port
         self._url, self._within = url, within
         self._ready: dict[Role, str] = dict.fromkeys(ROLES, ready) if isinstance(ready, str) else dict(ready)
+        self.wanted: dict[Role, int] = {}
+        """Pods that each version was given last; empty before."""
 
     @property
     def url(self) -> str:
@@ -157,6 +159,7 @@ class ReplicasRouter(WithoutRoute):
         start, have = time.perf_counter(), {role: self._asked(role) for role in ROLES}
         need_in_place(_share(have), split, instead_of)
         want = pods_for(split, self._pods)
+        self.wanted = {role: min(want[role], have[role]) for role in ROLES}
         more = {role: pods for role, pods in want.items() if pods > have[role]}
         fewer = {role: pods for role, pods in want.items() if pods < have[role]}
         # More first, and ready, before there are fewer: at no moment is there less capacity than before. Pods that are to go
@@ -174,6 +177,7 @@ class ReplicasRouter(WithoutRoute):
             )
         self._scale(fewer)
         self._wait(want)
+        self.wanted = want
         self._confirm(nearest_on_the_way(have, want), split)
         return time.perf_counter() - start
 
@@ -228,7 +232,10 @@ class ReplicasRouter(WithoutRoute):
         raise lacking("replicas as a router have", feature)
 
     def _asked(self, role: Role) -> int:
+        """How many pods a version is to have; a canary that somebody deleted has none, and traffic can return all the same."""
         found = self._api.get("Deployment", self._target.service(role))
+        if found is None and role == "canary":
+            return 0
         if found is None:
             raise NothingThere(f"there is no Deployment {self._target.service(role)} in namespace {self._api.namespace}")
         return int(found["spec"].get("replicas", 1))

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 import numpy as np
 
 from canarykit.errors import ClusterError, PlanError, RoutingError
+from canarykit.health import Health
 from canarykit.load.load import Summary, specification
 from canarykit.load.payloads import classes_of
 from canarykit.load.requests import checked_method, has_body
@@ -215,6 +216,11 @@ class SimulatedCluster:
     def trouble(self, role: Role) -> str | None:
         """What is wrong with a version's replicas."""
         return self._trouble(role, self.clock.now())
+
+    def health(self, role: Role) -> Health:
+        """How a version's replicas are: there is nothing between well and in trouble."""
+        trouble = self.trouble(role)
+        return Health(problem=trouble, final=True) if trouble else Health()
 
     def check_promotable(self) -> None:
         """Any version is."""

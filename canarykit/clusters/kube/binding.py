@@ -6,13 +6,12 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
-from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.discovery import gateway_of, url_of
 from canarykit.clusters.kube.manifests import MANAGER
 from canarykit.errors import CanaryError, ClusterError, PlanError
 from canarykit.model import Outcome, Role
 from canarykit.routers import router_class
-from canarykit.routers.objects import Target
+from canarykit.routers.objects import Api, Target
 from canarykit.routers.testers import Testers
 
 __all__ = ["as_bound", "bind", "checked", "end_testers_at", "target_of"]
@@ -41,7 +40,7 @@ def checked(testers: bool | str, settle: float) -> dict[str, Any]:
 
 
 def bind(
-    client: Client,
+    client: Api,
     app: str,
     asked: Mapping[str, Any],
     *,
@@ -55,7 +54,7 @@ def bind(
 
     Parameters
     ----------
-    client : Client
+    client : Api
         The namespace.
     app : str
         The service.

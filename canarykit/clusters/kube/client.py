@@ -47,6 +47,8 @@ _PATCHES = {
     "json": "application/json-patch+json",
     "merge": "application/merge-patch+json",
 }
+Objects = list[dict[str, Any]]
+
 _BUSY = (429, 502, 503, 504)
 _REQUEST_TIMEOUT = 10.0
 
@@ -141,10 +143,14 @@ class Client:
 
     def list(self, kind: str, selector: str = "", *, everywhere: bool = False, fields: str = "") -> list[dict[str, Any]]:
         """Read all objects of a kind that carry these labels; none when there is no such kind."""
+        return self.listed(kind, selector, fields, everywhere=everywhere)[0]
+
+    def listed(self, kind: str, selector: str = "", fields: str = "", *, everywhere: bool = False) -> tuple[Objects, str]:
+        """As `list`, and the version from which a watch can go on; empty when there is no such kind."""
         query = {"labelSelector": selector, "fieldSelector": fields}
         path = path_of(kind, None if everywhere else self.namespace)
         status, found = self._ask("GET", path, query={k: v for k, v in query.items() if v}, kind=kind)
-        return [] if status == 404 else list(found.get("items", []))
+        return ([], "") if status == 404 else (list(found.get("items") or []), str(found["metadata"]["resourceVersion"]))
 
     def read(self, path: str, what: str, *, accept: str = "application/json") -> dict[str, Any] | None:
         """Read any page of the API; None when there is none.

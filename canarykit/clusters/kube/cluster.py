@@ -25,16 +25,18 @@ from canarykit.clusters.kube.namespace import Namespace
 from canarykit.clusters.kube.neighbours import check_neighbours, find_neighbours
 from canarykit.clusters.kube.ownership import remove
 from canarykit.clusters.kube.pods import Pods
+from canarykit.clusters.kube.reading import Reading
 from canarykit.clusters.kube.removal import carried_by
 from canarykit.clusters.kube.versions import Versions
 from canarykit.clusters.kube.writing import Written, canary_of, kept, refuse, resumable, write
 from canarykit.errors import ClusterError, PlanError, RoutingError
+from canarykit.health import Health
 from canarykit.load import Load
 from canarykit.model import ROLES, Role, Service, TrafficSplit
 from canarykit.routers import router_class
 from canarykit.routers.base import Router
 from canarykit.routers.gateway_api import GatewayApiRouter
-from canarykit.routers.objects import to_stable
+from canarykit.routers.objects import Api, to_stable
 from canarykit.telemetry.base import Telemetry
 from canarykit.telemetry.catalogue import Exposition
 from canarykit.wire import check_address, request_path
@@ -147,6 +149,8 @@ class KubeCluster:
         self._namespace = Namespace(self.client, lambda line: self._tell(line))
         self._versions: Versions | None = None
         self._endpoints: Endpoints | None = None
+        self._seen: Pods | None = None
+        self._reading: Reading | None = None
         self._router: Any = None
         self._telemetry: Telemetry | None = None
         self._holding: Holding | None = None
@@ -220,7 +224,8 @@ class KubeCluster:
         lease = Lease(self.client, service.name, labels, seconds=self._lease_seconds, tell=tell)
         held = self.client.fenced(lease.check)
         # Traffic may return to stable also when the lease is away; before it rises, `check_held` is asked.
-        router = self._bind(service, self.client.fenced(lease.check_nobody_else))
+        self._reading = Reading(self.client.fenced(lease.check_nobody_else))
+        router = self._bind(service, self._reading)
         fresh_namespace = self._namespace.ensure()
         done = Written()
         try:
@@ -365,13 +370,25 @@ class KubeCluster:
         return self._pods.of(role)
 
     def warm(self, role: Role, share: float = 1.0) -> None:
-        """Check that a version has as many pods ready as a share of the traffic needs; what it lacks is asked for first."""
-        if not self._bound.scales:  # one that does brings up the pods that a split needs before it takes others away
-            _running(self._versions).warm(role, share)
+        """Check that a version has as many pods ready as a share of the traffic needs; what it lacks is asked for first.
+
+        What somebody has deleted or scaled down is brought back, and that is said: stable, and the Services of both.
+        """
+        versions = _running(self._versions)
+        for service in self._pods.unreached:
+            versions.mend(service)
+        if not self._bound.scales:
+            versions.warm(role, share)
+        elif role == "stable":  # such a router brings up the pods that a split needs before it takes others away
+            versions.stable(self._bound.wanted.get(role) or versions.service.replicas)
 
     def trouble(self, role: Role) -> str | None:
-        """What is wrong with a version's pods, with the last log lines; None when nothing is."""
+        """Why a version serves nothing, or what of it will not pass, with the last log lines; None when neither is so."""
         return self._pods.trouble(role)
+
+    def health(self, role: Role) -> Health:
+        """How many pods of a version are ready of how many, and why."""
+        return self._pods.health(role)
 
     def check_promotable(self) -> None:
         """Check that the router splits between the Deployments that a promotion changes."""
@@ -406,7 +423,7 @@ class KubeCluster:
     def _bound(self) -> Any:
         return _running(self._router)
 
-    def _bind(self, service: Service, client: Client) -> Any:
+    def _bind(self, service: Service, client: Api) -> Any:
         """Router of this service."""
         return bind(client, service.name, **self._binding(service), tell=lambda line: self._tell(line))
 
@@ -442,9 +459,15 @@ class KubeCluster:
     def _hold(self, service: Service, models: Mapping[Role, Model], router: Any, held: Client) -> None:
         """Keep what belongs to the service that runs now."""
         client, self._router, self._held = self.client, router, held
-        self._pods = pods = Pods(client, service.name, self._passing)
+        self._pods = self._seen = pods = Pods(client, service.name, self._passing, self._expected)
         self._endpoints = Endpoints(client, service.name, pods, self.workload.port)
-        self._versions = Versions(held, service, self.workload, models, pods, adopt=self._adopt, tell=self._passing)
+        told: dict[str, Any] = {"tell": self._passing, "say": self._tell}
+        self._versions = Versions(held, service, self.workload, models, pods, adopt=self._adopt, **told)
+
+    def _expected(self, role: Role) -> int | None:
+        """How many pods the kit gave a version."""
+        wanted: Mapping[Role, int] = self._bound.wanted if self._bound.scales else _running(self._versions).wanted
+        return wanted.get(role)
 
     def _undo(self, held: Client, router: Any, canary: Mapping[str, Any], done: Written, fresh_namespace: bool) -> None:
         """Leave what was there before a failed deployment as it was, and nothing that it made.
@@ -466,11 +489,13 @@ class KubeCluster:
             self._close()
 
     def _close(self) -> None:
-        if self._endpoints is not None:
-            self._endpoints.close()
+        for part in (self._endpoints, self._seen, self._reading):
+            if part is not None:
+                part.close()
         if self._holding is not None:
             self._holding.lease.stop()
         self._versions = self._endpoints = self._router = self._telemetry = self._holding = self._take_back = None
+        self._seen = self._reading = None
 
 
 def _running(part: _Part | None) -> _Part:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["CRASHES", "Finding", "diagnose", "is_ready", "progress", "refused", "sentence", "serving"]
+__all__ = ["CRASHES", "Finding", "diagnose", "is_ready", "progress", "refusal", "sentence", "serving", "unready"]
 
 CRASHES = 3
 """A container that ended this often by itself is in trouble."""
@@ -34,12 +34,20 @@ _PASSING = re.compile(
 )
 """What a registry says that may say otherwise ten seconds later, when the kubelet asks again."""
 
+_NOT_STARTED = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "FailedMapVolume")
+
 _ADVICE = {
     "image": "Check the name and tag of image=, and that the nodes may pull it.",
     "crash": "Check what it needs at its start: environment, model file, memory.",
     "probe": "Check ready=, the port, and how long it takes to load.",
     "unschedulable": "Check resources=, gpus= and node_selector= against the nodes.",
     "quota": "Check the namespace's quota against resources= and replicas=.",
+    "policy": "Check the Pod Security level of the namespace against what export() writes.",
+    "webhook": "Ask who runs that webhook what it wants; export() writes what it was asked to admit.",
+    "refused": "Check what export() writes against the rules of the namespace.",
+    "evicted": "Check resources= against what the pods use and what the node has.",
+    "node": "Check that node: kubectl describe node.",
+    "start": "Check what the pod mounts, and the node.",
 }
 
 Finding = tuple[str, str, str | None, bool]
@@ -68,13 +76,26 @@ def progress(deployment: Mapping[str, Any]) -> tuple[int, int, bool]:
     return ready, asked, bool(seen and ready >= asked and total == asked and updated == asked)
 
 
-def refused(deployment: Mapping[str, Any]) -> bool:
-    """Whether pods of a Deployment are refused now; events tell of it for an hour after."""
-    conditions = deployment.get("status", {}).get("conditions", [])
-    return any(entry["type"] == "ReplicaFailure" and entry["status"] == "True" for entry in conditions)
+def refusal(deployment: Mapping[str, Any]) -> str:
+    """Why the API server refuses pods of a Deployment now, in its own words; empty when it does not."""
+    for entry in deployment.get("status", {}).get("conditions", []):
+        if entry["type"] == "ReplicaFailure" and entry["status"] == "True":
+            return str(entry.get("message") or entry.get("reason") or "its pods are refused")
+    return ""
 
 
-def diagnose(pods: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]], *, served: bool = False) -> Finding | None:
+def unready(pods: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the pods whose events may say why they are not ready."""
+    return [pod["metadata"]["name"] for pod in pods if not is_ready(pod) and "deletionTimestamp" not in pod["metadata"]]
+
+
+def diagnose(
+    pods: Sequence[Mapping[str, Any]],
+    events: Sequence[Mapping[str, Any]],
+    *,
+    refused: str = "",
+    served: bool = False,
+) -> Finding | None:
     """Return what stands in the way of a version, the worst first; None when nothing is known to.
 
     Parameters
@@ -82,22 +103,25 @@ def diagnose(pods: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, An
     pods : sequence of mappings
         Of the version.
     events : sequence of mappings
-        Of the namespace, oldest first.
+        Of those pods that are not ready, oldest first.
+    refused : str
+        Why the API server makes no pods, in its own words.
     served : bool
-        Whether others of the version serve: one that lacks its image on another node then says nothing about the version.
+        Whether others of the version serve: one that lacks its image on another node then says nothing about the version,
+        and one that has crashed twice may still come back.
     """
-    for find in (_crash, _unschedulable) if served else (_image, _crash, _unschedulable):
+    for find in (_keeps_crashing, _unschedulable) if served else (_image, _crash, _unschedulable):
         for pod in pods:
             found = find(pod, events)
             if found is not None:
                 return found
-    if failed := [event for event in events if event.get("reason") == "FailedCreate"]:
-        return "quota", _said(failed[-1]), None, "quota" in _said(failed[-1])
-    for pod in pods:
-        if not is_ready(pod) and pod.get("status", {}).get("phase") == "Running":
-            unready = [event for event in _of(pod, events) if event.get("reason") == "Unhealthy"]
-            if unready:
-                return "probe", _said(unready[-1]), pod["metadata"]["name"], False
+    if refused:
+        return _refused(refused)
+    for find in (_evicted, _node, _not_started, _probe):
+        for pod in pods:
+            found = find(pod, events)
+            if found is not None:
+                return found
     return None
 
 
@@ -133,20 +157,82 @@ def _failed_pull(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) ->
 
 
 def _crash(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Finding | None:
-    for container in _all_containers(pod):
-        restarts = int(container.get("restartCount", 0))
-        if not restarts:
+    for container in _all_containers(pod) if "deletionTimestamp" not in pod["metadata"] else ():
+        restarts, state = int(container.get("restartCount", 0)), container.get("state", {})
+        loops = state.get("waiting", {}).get("reason") == "CrashLoopBackOff"
+        if not restarts and not loops:
             continue
-        if "running" in container.get("state", {}) and is_ready(pod) and restarts < CRASHES:
+        if "running" in state and is_ready(pod) and restarts < CRASHES:
             continue  # it came back
-        last = container.get("lastState", {}).get("terminated") or container.get("state", {}).get("terminated") or {}
+        last = container.get("lastState", {}).get("terminated") or state.get("terminated") or {}
         why = f"exit code {last.get('exitCode', '?')}" + (
             f", {last['reason']}" if last.get("reason") not in (None, "Error") else ""
         )
-        times = "once" if restarts == 1 else f"{restarts} times"
+        ends = restarts + loops  # while it waits for the next start, the last end is not counted yet
+        times = {1: "once", 2: "twice"}.get(ends, f"{ends} times")
         said = f"pod {pod['metadata']['name']} ended {times} by itself, last with {why}"
-        return "crash", said, pod["metadata"]["name"], restarts >= CRASHES
+        return "crash", said, pod["metadata"]["name"], restarts >= CRASHES or (loops and ends > 1)
     return None
+
+
+def _keeps_crashing(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Finding | None:
+    """As `_crash`, beside pods that serve: only what ended often will not come back."""
+    found = _crash(pod, events)
+    often = any(int(container.get("restartCount", 0)) >= CRASHES for container in _all_containers(pod))
+    return found and (*found[:3], often)
+
+
+def _refused(said: str) -> Finding:
+    """Pods that the API server does not make; that a webhook did not answer may pass."""
+    lower = said.lower()
+    kind = "refused"
+    for known, word in (("quota", "quota"), ("policy", "podsecurity"), ("webhook", "webhook")):
+        if word in lower:
+            kind = known
+            break
+    passing = "failed calling webhook" in lower or _passes(said)
+    return kind, f"its pods are refused: {said}", None, not passing
+
+
+def _evicted(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Finding | None:
+    status, name = pod.get("status", {}), pod["metadata"]["name"]
+    if status.get("phase") == "Failed" and status.get("reason"):
+        return "evicted", f"pod {name} was ended by its node ({status['reason']}): {status.get('message', '')}", None, False
+    for condition in status.get("conditions", []):
+        if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
+            said = f"pod {name} was evicted ({condition.get('reason', '')}): {condition.get('message', '')}"
+            return "evicted", said, None, False
+    return None
+
+
+def _node(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Finding | None:
+    """A node that reports no more: the pod is taken off the lists while its containers were ready the last time."""
+    containers = _containers(pod)
+    if is_ready(pod) or "deletionTimestamp" in pod["metadata"] or not containers:
+        return None
+    gates = [entry["conditionType"] for entry in pod.get("spec", {}).get("readinessGates", [])]
+    if not all(container.get("ready") for container in containers) or pod.get("status", {}).get("phase") != "Running":
+        return None
+    if gates:
+        said = f"pod {pod['metadata']['name']} waits for its readiness gate {', '.join(gates)}"
+        return "probe", said, pod["metadata"]["name"], False
+    node = pod.get("spec", {}).get("nodeName", "?")
+    return "node", f"pod {pod['metadata']['name']} is off the lists because node {node} reports no more", None, False
+
+
+def _not_started(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Finding | None:
+    """A volume, or the pod's network, that the node cannot give it."""
+    if pod.get("status", {}).get("phase") != "Pending":
+        return None
+    failed = [event for event in _of(pod, events) if event.get("reason") in _NOT_STARTED]
+    return ("start", _said(failed[-1]), None, False) if failed else None
+
+
+def _probe(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Finding | None:
+    if is_ready(pod) or pod.get("status", {}).get("phase") != "Running":
+        return None
+    failed = [event for event in _of(pod, events) if event.get("reason") == "Unhealthy"]
+    return ("probe", _said(failed[-1]), pod["metadata"]["name"], False) if failed else None
 
 
 def _unschedulable(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Finding | None:

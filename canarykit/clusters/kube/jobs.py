@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from canarykit.clusters.kube.client import Client
-from canarykit.clusters.kube.diagnose import diagnose, sentence
+from canarykit.clusters.kube.diagnose import diagnose, sentence, unready
+from canarykit.clusters.kube.events import Events
 from canarykit.clusters.kube.manifests import MANAGER, Workload, labels
 from canarykit.clusters.kube.neighbours import check_neighbours
 from canarykit.errors import ClusterError, PlanError
@@ -114,6 +115,7 @@ class JobLoad:
         if len(self._text) > _LARGEST:
             raise PlanError(f"the payloads have {len(self._text):,} bytes, and a ConfigMap takes {_LARGEST:,}: send fewer")
         self.name = f"{service.name}-load-{secrets.token_hex(3)}"
+        self._events = Events(client)
         self._tally = Tally()
         self._sent: dict[str, int] = {}
         self._strange: deque[str] = deque(maxlen=5)
@@ -208,10 +210,15 @@ class JobLoad:
             begun = [pod["metadata"]["name"] for pod in pods if pod.get("status", {}).get("phase") in ("Running", "Succeeded")]
             if len(begun) == self._pods:
                 return begun
-            why = diagnose(pods, self._client.list("Event"))
+            why = diagnose(pods, self._events.of(unready(pods)), refused=self._refusal() if len(pods) < self._pods else "")
             if time.monotonic() > end or (why is not None and why[3]):
                 raise ClusterError(f"{len(begun)} of {self._pods} senders came up: {sentence(why, '')}")
             time.sleep(_POLL)
+
+    def _refusal(self) -> str:
+        """Why the API server makes no pods of the Job; empty when nothing is known of that."""
+        failed = [event for event in self._events.of([self.name]) if event.get("reason") == "FailedCreate"]
+        return str(failed[-1].get("message", "")) if failed else ""
 
     def _read(self, pod: str) -> None:
         """Take in what a sender writes, line by line, until it ends."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from canarykit.clusters.kube.client import Client
-from canarykit.clusters.kube.diagnose import diagnose, is_ready, progress, refused, sentence
-from canarykit.errors import ClusterError
+from canarykit.clusters.kube.diagnose import diagnose, is_ready, progress, refusal, sentence, unready
+from canarykit.clusters.kube.events import Events
+from canarykit.clusters.kube.selectors import equal
+from canarykit.clusters.kube.shortage import health_of, lacking
+from canarykit.clusters.kube.watching import Watched
+from canarykit.errors import ClusterError, ForbiddenError
+from canarykit.health import Health
 from canarykit.masking import masked
 from canarykit.model import ROLES, Role
 
@@ -16,10 +21,17 @@ __all__ = ["Pods"]
 
 _POLL = 0.2
 _TELL_EVERY = 5.0
+_ADDED_WITHIN = 2.0
+"""Seconds within which a pod that is ready is added to its Service."""
+
+_SERVICE_NAME = "kubernetes.io/service-name"
 
 
 class Pods:
     """Pods of both versions.
+
+    What is asked at every look (`by_role`, `health`, `trouble`) is read from watches; what waits for a change, or acts on
+    what it read, asks the API server.
 
     Parameters
     ----------
@@ -29,18 +41,38 @@ class Pods:
         The service.
     tell : callable
         Takes one line of progress.
+    expected : callable, optional
+        Returns how many pods the kit gave a version; by default its Deployment says how many there are to be.
     """
 
-    def __init__(self, client: Client, app: str, tell: Callable[[str], object]) -> None:
-        self._client, self._app, self._tell = client, app, tell
+    def __init__(
+        self,
+        client: Client,
+        app: str,
+        tell: Callable[[str], object],
+        expected: Callable[[Role], int | None] = lambda role: None,
+    ) -> None:
+        self._client, self._app, self._tell, self._expected = client, app, tell, expected
+        self._events = Events(client)
+        both = f"({','.join(ROLES)})"
+        services = f"({','.join(f'{app}-{role}' for role in ROLES)})"
+        self._pods = Watched(client, "Pod", f"app={app},version in {both}")
+        self._deployments = Watched(client, "Deployment", f"app={app},version in {both}")
+        self._slices = Watched(client, "EndpointSlice", f"kubernetes.io/service-name in {services}")
+        self._unreached: dict[str, float] = {}
+
+    def close(self) -> None:
+        """End the watches. May be called again."""
+        for watched in (self._pods, self._deployments, self._slices):
+            watched.stop()
 
     def of(self, role: str) -> list[dict[str, Any]]:
         """Pods of a version, oldest first."""
         return _by_age(self._client.list("Pod", f"app={self._app},version={role}"))
 
     def by_role(self) -> dict[Role, list[dict[str, Any]]]:
-        """Pods of both versions, asked for at once, oldest first."""
-        found = self._client.list("Pod", f"app={self._app},version in ({','.join(ROLES)})")
+        """Pods of both versions as of now, oldest first."""
+        found = self._pods.objects()
         return {role: _by_age([pod for pod in found if pod["metadata"]["labels"]["version"] == role]) for role in ROLES}
 
     def ready(self, role: str) -> list[dict[str, Any]]:
@@ -93,7 +125,7 @@ class Pods:
                 end, most = time.monotonic() + within, ready
             pods = [pod for pod in self.of(role) if _of_template(pod, found)]
             up = min(ready, sum(map(is_ready, pods)))  # while pods are replaced, a Deployment does not say which are ready
-            why = diagnose(pods, self._events(found))
+            why = diagnose(pods, self._events.of(unready(pods)), refused=refusal(found))
             hopeless = why is not None and why[3]
             if hopeless or time.monotonic() > end:
                 waited = f"has {up} of {wanted} pods ready after {end - start:.0f} s"
@@ -113,14 +145,54 @@ class Pods:
         while time.monotonic() < end and any(self.of(role) for role in ROLES):
             time.sleep(_POLL)
 
-    def trouble(self, role: str) -> str | None:
-        """Say what is wrong with a version that was up, with the last log lines; None when nothing is."""
-        pods = self.of(role)
-        served = any(map(is_ready, pods))
-        why = diagnose(pods, self._events(self._client.get("Deployment", f"{self._app}-{role}") or {}), served=served)
-        if why is None or (served and not why[3]):
-            return None
-        return f"{role}: {sentence(why, self.log(why[2]))}"
+    def trouble(self, role: Role) -> str | None:
+        """Say why a version that was up serves nothing, or what of it will not pass; None when neither is so."""
+        found = self.health(role)
+        return f"{role}: {found.problem}" if found.problem and (found.final or not found.serves) else None
+
+    def health(self, role: Role) -> Health:
+        """Say how a version is that was up, with the last log lines of the pod that tells more."""
+        name, expected = f"{self._app}-{role}", self._expected(role)
+        pods, deployment = self.by_role()[role], self._deployment(name)
+        ready = [pod for pod in pods if is_ready(pod)]
+        short = lacking(expected, deployment, pods)
+        events = self._events.of(unready(pods)) if short else []
+        why = diagnose(pods, events, refused=refusal(deployment or {}), served=not short)
+        log = self.log(why[2]) if why is not None and (short or why[3]) else ""
+        return health_of(name, expected, deployment, pods, unreached=self._why_unreached(name, ready), events=events, log=log)
+
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """Services that led to no pod at the last look, though some are ready."""
+        return tuple(self._unreached)
+
+    def _deployment(self, name: str) -> dict[str, Any] | None:
+        """Return a Deployment as of now; None when there is none, even if somebody has only changed the labels of one."""
+        for found in self._deployments.objects():
+            if found["metadata"]["name"] == name:
+                return found
+        return self._client.get("Deployment", name)
+
+    def _why_unreached(self, name: str, ready: Sequence[Mapping[str, Any]]) -> str:
+        """Say why a version's Service leads to no pod although some are ready; empty when it does, or nobody knows.
+
+        A pod that has just become ready is added a moment later.
+        """
+        try:
+            slices = [each for each in self._slices.objects() if each["metadata"]["labels"][_SERVICE_NAME] == name]
+        except ForbiddenError:
+            return ""
+        if not ready or any(_leads(endpoint) for each in slices for endpoint in each.get("endpoints") or ()):
+            self._unreached.pop(name, None)
+            return ""
+        if time.monotonic() - self._unreached.setdefault(name, time.monotonic()) < _ADDED_WITHIN:
+            return ""
+        service = self._client.get("Service", name)
+        if service is None:
+            return "its Service was deleted"
+        if not equal(service["spec"].get("selector"), ready[-1]["metadata"]["labels"]):
+            return "the selector of its Service was changed, and selects none of them"
+        return "its Service leads to none of them"
 
     def log(self, pod: str | None, lines: int = 10) -> str:
         """Last lines that a pod wrote, masked; in its life before this one if it has written none yet."""
@@ -128,19 +200,10 @@ class Pods:
             return ""
         return masked(self._client.log(pod, lines=lines) or self._client.log(pod, lines=lines, previous=True))
 
-    def _events(self, deployment: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """What happened to a version, oldest first; that pods were refused only while they are."""
-        try:
-            found = self._client.list("Event")
-        except ClusterError:
-            return []  # they only explain
-        ours = [
-            event
-            for event in found
-            if event.get("involvedObject", {}).get("name", "").startswith(f"{self._app}-")
-            and (event.get("reason") != "FailedCreate" or refused(deployment))
-        ]
-        return sorted(ours, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+
+def _leads(endpoint: Mapping[str, Any]) -> bool:
+    """Whether an endpoint gets traffic; one that does not say does."""
+    return endpoint.get("conditions", {}).get("ready") is not False
 
 
 def _by_age(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from canarykit.clusters.local.gateway import TIMEOUT, Endpoint
 from canarykit.clusters.local.processes import Processes
 from canarykit.clusters.local.starting import CRASHES, Replica, ended_after_ready, wait_ready
 from canarykit.errors import ClusterError, PlanError, RoutingError
+from canarykit.health import Health
 from canarykit.load import Load
 from canarykit.masking import masked
 from canarykit.model import ROLES, Role, Service, Version
@@ -168,6 +169,11 @@ class LocalCluster:
             f"{role} crashed {sum(crashed.values())} times (last exit code {status[worst]['last_code']}); "
             f"the log of {worst} ends with:\n{masked(self._running.log(worst))}"
         )
+
+    def health(self, role: Role) -> Health:
+        """How a version's replicas are: there is nothing between well and in trouble."""
+        trouble = self.trouble(role)
+        return Health(problem=trouble, final=True) if trouble else Health()
 
     def promote(self) -> None:
         """Replace stable's replicas by ones of the canary's version; the canary has all traffic meanwhile."""

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from canarykit.clusters.kube.diagnose import diagnose, is_ready, progress, refused, sentence, serving
+from canarykit.clusters.kube.diagnose import diagnose, is_ready, progress, refusal, sentence, serving
 from canarykit.clusters.kube.pods import Pods
 from canarykit.errors import ClusterError
 
@@ -28,7 +28,8 @@ def pod(name="d-canary-7c9-x", *, state=None, ready=False, restarts=0, last=None
         "containerStatuses": [container] if phase != "Pending" or state else [],
         **more,
     }
-    return {"metadata": {"name": name, "creationTimestamp": "2026-11-24T10:00:00Z"}, "status": status}
+    labels = {"app": "d", "version": "canary"}
+    return {"metadata": {"name": name, "labels": labels, "creationTimestamp": "2026-11-24T10:00:00Z"}, "status": status}
 
 
 def waiting(reason, message=""):
@@ -43,7 +44,11 @@ def event(reason, message, kind="Pod", name="d-canary-7c9-x"):
 
 PULL = pod(state=waiting("ImagePullBackOff", f'Back-off pulling image "{IMAGE}"'), phase="Pending")
 LOOP = pod(state=waiting("CrashLoopBackOff"), restarts=4, last={"exitCode": 1, "reason": "Error"})
-QUOTA = event("FailedCreate", 'pods "d-canary-7c9-x" is forbidden: exceeded quota: small', "ReplicaSet", "d-canary-7c9")
+QUOTA = 'pods "d-canary-7c9-x" is forbidden: exceeded quota: small'
+SECURITY = 'pods "d-canary-7c9-x" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false'
+WEBHOOK = 'admission webhook "policy.example.com" denied the request: images must be signed'
+UNANSWERED = 'Internal error occurred: failed calling webhook "policy.example.com": connection refused'
+LIMITS = 'pods "d-canary-7c9-x" is forbidden: maximum memory usage per Container is 512Mi, but limit is 1Gi'
 UNSCHEDULABLE = pod(
     phase="Pending",
     conditions=[
@@ -56,6 +61,30 @@ UNSCHEDULABLE = pod(
     ],
 )
 UNHEALTHY = event("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503")
+
+
+EVICTED = {
+    "metadata": {"name": "d-canary-7c9-x", "labels": {"app": "d", "version": "canary"}},
+    "status": {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."},
+}
+DISRUPTED = {
+    "type": "DisruptionTarget",
+    "status": "True",
+    "reason": "EvictionByEvictionAPI",
+    "message": "Eviction API: evicting",
+}
+DRAINED = pod(conditions=[DISRUPTED])
+
+
+def off_the_lists(**spec):
+    """A pod that is not ready although its container was, the last time that its node reported."""
+    made = pod(ready=True)
+    made["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
+    return {**made, "spec": {"nodeName": "n1", **spec}}
+
+
+GONE = off_the_lists()
+GATED = off_the_lists(readinessGates=[{"conditionType": "lb.example.com/ready"}])
 
 
 @pytest.mark.parametrize(
@@ -71,7 +100,27 @@ UNHEALTHY = event("Unhealthy", "Readiness probe failed: HTTP probe failed with s
             None,
             True,
         ),
-        ([LOOP], [], "crash", "ended 4 times by itself, last with exit code 1", "d-canary-7c9-x", True),
+        ([LOOP], [], "crash", "ended 5 times by itself, last with exit code 1", "d-canary-7c9-x", True),
+        (
+            [pod(state=waiting("CrashLoopBackOff"), restarts=1, last={"exitCode": 2})],
+            [],
+            "crash",
+            "ended twice by itself, last with exit code 2",
+            "d-canary-7c9-x",
+            True,
+        ),
+        ([EVICTED], [], "evicted", "ended by its node (Evicted): The node was low on resource: memory", None, False),
+        ([DRAINED], [], "evicted", "was evicted (EvictionByEvictionAPI): Eviction API: evicting", None, False),
+        ([GONE], [], "node", "is off the lists because node n1 reports no more", None, False),
+        ([GATED], [], "probe", "waits for its readiness gate lb.example.com/ready", "d-canary-7c9-x", False),
+        (
+            [pod(phase="Pending", state=waiting("ContainerCreating"))],
+            [event("FailedMount", 'configmap "m" not found')],
+            "start",
+            'configmap "m" not found',
+            None,
+            False,
+        ),
         (
             [pod(restarts=1, last={"exitCode": 137, "reason": "OOMKilled"})],
             [],
@@ -82,8 +131,6 @@ UNHEALTHY = event("Unhealthy", "Readiness probe failed: HTTP probe failed with s
         ),
         ([pod()], [UNHEALTHY], "probe", "Readiness probe failed", "d-canary-7c9-x", False),
         ([UNSCHEDULABLE], [], "unschedulable", "finds no node: 0/1 nodes are available", None, False),
-        ([], [QUOTA], "quota", "exceeded quota: small", None, True),
-        ([], [event("FailedCreate", "admission webhook denied", "ReplicaSet", "d")], "quota", "webhook denied", None, False),
     ],
 )
 def test_each_trouble_is_told_from_the_others(pods, events, kind, says, log_of, hopeless):
@@ -94,6 +141,26 @@ def test_each_trouble_is_told_from_the_others(pods, events, kind, says, log_of, 
     assert (finding[0], finding[2], finding[3]) == (kind, log_of, hopeless)
     assert says in finding[1]
     assert sentence(finding, "").startswith(finding[1] + "\nCheck ")
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "hopeless"),
+    [
+        (QUOTA, "quota", True),
+        (SECURITY, "policy", True),
+        (WEBHOOK, "webhook", True),
+        (UNANSWERED, "webhook", False),
+        (LIMITS, "refused", True),
+    ],
+    ids=["quota", "pod security", "webhook", "webhook away", "limits"],
+)
+def test_a_refused_pod_is_told_in_the_real_words(words, kind, hopeless):
+    """
+    Whoever refuses it; only a webhook that did not answer is waited for.
+    """
+    finding = diagnose([], [], refused=words)
+    assert finding == (kind, f"its pods are refused: {words}", None, hopeless)
+    assert ("quota" in sentence(finding, "").partition("\n")[2]) is (kind == "quota")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +202,7 @@ def test_the_worst_comes_first(order):
     An image that cannot be pulled explains more than a probe, in whatever order the pods are listed.
     """
     pods = [PULL, pod("d-canary-7c9-y"), LOOP]
-    assert diagnose([pods[i] for i in order], [UNHEALTHY, QUOTA])[0] == "image"
+    assert diagnose([pods[i] for i in order], [UNHEALTHY], refused=QUOTA)[0] == "image"
 
 
 def test_the_sentence_quotes_the_log():
@@ -189,9 +256,12 @@ def test_progress_of_a_rolling_update(status, expected):
 class Cluster:
     """One Deployment, its pods and what happened."""
 
-    def __init__(self, pods, events, *, failing=False, ready=0):
+    namespace = "ns"
+
+    def __init__(self, pods, events, *, failing="", ready=0):
         template = {"spec": {"containers": [{"image": IMAGE}]}}
-        conditions = [{"type": "ReplicaFailure", "status": "True"}] if failing else []
+        conditions = [{"type": "ReplicaFailure", "status": "True", "message": failing}] if failing else []
+        self.asked = []
         status = {"observedGeneration": 1, "replicas": ready, "updatedReplicas": ready, "availableReplicas": ready}
         self._objects = {
             "Deployment": [
@@ -209,9 +279,17 @@ class Cluster:
         """The only one."""
         return self._objects[kind][0]
 
-    def list(self, kind, selector=""):
-        """All."""
-        return self._objects[kind]
+    def list(self, kind, selector="", *, fields=""):
+        """All, or the events of one object."""
+        self.asked.append((kind, fields))
+        found = self._objects.get(kind, [])
+        return (
+            [each for each in found if f"involvedObject.name={each['involvedObject']['name']}" == fields] if fields else found
+        )
+
+    def listed(self, kind, selector="", fields=""):
+        """All, of no version from which a watch could go on."""
+        return self.list(kind, selector, fields=fields), ""
 
     def log(self, pod, *, lines=10, previous=False):
         """Written in the life before this one."""
@@ -222,7 +300,7 @@ def test_a_version_that_cannot_come_up_is_not_waited_for():
     """
     At once, and with the log of the pod's life before.
     """
-    with pytest.raises(ClusterError, match=r"d-canary \(version 'v2'\) does not come up: .*4 times.*\nKeyError: 'MODEL'"):
+    with pytest.raises(ClusterError, match=r"d-canary \(version 'v2'\) does not come up: .*5 times.*\nKeyError: 'MODEL'"):
         Pods(Cluster([LOOP], []), "d", print).wait_ready("canary", 1, within=60.0)
 
 
@@ -246,18 +324,31 @@ def test_a_version_that_is_late_says_what_is_known():
         Pods(Cluster([pod()], [UNHEALTHY]), "d", print).wait_ready("canary", 1, within=0.0)
 
 
-@pytest.mark.parametrize("failing", [True, False])
+@pytest.mark.parametrize("failing", [QUOTA, ""], ids=["now", "an hour ago"])
 def test_a_quota_of_an_hour_ago_is_no_trouble_now(failing):
     """
-    Events outlive what they tell of: the Deployment says whether its pods are refused at present.
+    The Deployment says whether its pods are refused at present, and in which words: that ends the wait at once.
     """
-    cluster = Cluster([pod(ready=True)], [QUOTA], failing=failing)
-    said = Pods(cluster, "d", print).trouble("canary")
-    assert (said is not None) is failing
-    assert refused(cluster.get("Deployment", "d-canary")) is failing
-    late = "exceeded quota" if failing else "the cluster does not say why"
+    cluster = Cluster([], [], failing=failing)
+    assert refusal(cluster.get("Deployment", "d-canary")) == failing
+    late = "does not come up: its pods are refused: .*exceeded quota" if failing else "0 of 1 pods ready after 0 s: the cluster"
     with pytest.raises(ClusterError, match=late):
-        Pods(cluster, "d", print).wait_ready("canary", 1, within=0.0)
+        Pods(cluster, "d", print).wait_ready("canary", 1, within=60.0 if failing else 0.0)
+
+
+def test_events_are_asked_for_by_the_pod_and_only_when_it_is_not_ready():
+    """
+    A version that is well costs none; otherwise those of a few pods are asked for, at most once a second.
+    """
+    well = Cluster([pod(ready=True)], [UNHEALTHY], ready=1)
+    assert Pods(well, "d", print).health("canary").problem == ""
+    assert not any(kind == "Event" for kind, _ in well.asked)
+    ill = Cluster([pod(f"d-canary-7c9-{number}") for number in range(9)], [UNHEALTHY])
+    pods = Pods(ill, "d", print)
+    for _ in range(5):
+        assert not pods.health("canary").serves
+    asked = [fields for kind, fields in ill.asked if kind == "Event"]
+    assert sorted(asked) == [f"involvedObject.name=d-canary-7c9-{number}" for number in range(3)]
 
 
 def test_a_version_that_is_up_is_not_waited_for():
@@ -331,7 +422,7 @@ def test_an_image_that_is_not_there_is_not_waited_for(why):
         ([pod("d-canary-7c9-y", ready=True), PULL], None),
         ([pod("d-canary-7c9-y", ready=True), pod(state=waiting("CreateContainerConfigError"))], None),
         ([PULL], "the image cannot be pulled"),
-        ([pod("d-canary-7c9-y", ready=True), LOOP], "ended 4 times by itself"),
+        ([pod("d-canary-7c9-y", ready=True), LOOP], "ended 5 times by itself"),
         ([pod("d-canary-7c9-y", ready=True), PULL, pod("d-canary-7c9-z", restarts=3, last={"exitCode": 1})], "ended 3 times"),
     ],
 )

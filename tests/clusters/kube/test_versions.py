@@ -58,11 +58,12 @@ class Server(Namespace):
             raise early
         name = body["metadata"]["name"]
         found = super().get("Deployment", name)
-        if found is None or found["spec"]["template"] != body["spec"]["template"]:
+        if found is None or found["spec"]["template"] != body["spec"].get("template"):
             self._changed[name] = self._clock.now
         self._store(body)
         if late is not None:
             raise late
+        return self.get(body["kind"], name)
 
     def _counts(self, name, found):
         asked = found["spec"]["replicas"]
@@ -274,3 +275,76 @@ def test_pods_of_what_is_gone_are_not_counted(server, versions):
         versions.scale("canary", 0)
     with pytest.raises(ClusterError, match="Deployment d-canary is gone"):
         versions.warm("canary", 0.5)
+
+
+# What somebody took away -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def said():
+    """Lines that stay."""
+    return []
+
+
+@pytest.fixture
+def told(server, said):
+    """Both versions, which say what they bring back."""
+    pods = Pods(server, "d", lambda line: None)
+    return Versions(server, SERVICE, Workload(), {}, pods, adopt=False, tell=lambda line: None, say=said.append)
+
+
+def owned(server, name, manager):
+    """Note who wrote the number of pods."""
+    found = server.get("Deployment", name)
+    owner = {"manager": manager, "time": "2026-11-24T10:00:00Z", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+    found["metadata"]["managedFields"] = [owner]
+    server._store(found)
+
+
+@pytest.mark.parametrize("asked", [0, 2])
+def test_a_stable_that_was_scaled_down_is_scaled_up_and_that_is_said(server, told, said, asked):
+    """
+    With who did it, as far as the server knows.
+    """
+    server.edit("Deployment", "d-stable", replicas=asked)
+    owned(server, "d-stable", "kubectl")
+    told.warm("stable", 0.05)
+    assert server.get("Deployment", "d-stable")["spec"]["replicas"] == 6
+    assert said == [f"d-stable was scaled to {asked} by kubectl: it was scaled up to 6 again"]
+    told.warm("stable", 0.05)
+    assert len(said) == 1
+
+
+def test_how_many_pods_an_autoscaler_wants_is_its_own_business(server, told, said):
+    """
+    Fewer than the service has are left to it.
+    """
+    server.edit("Deployment", "d-stable", replicas=3)
+    owned(server, "d-stable", "kube-controller-manager")
+    told.warm("stable", 0.05)
+    assert server.get("Deployment", "d-stable")["spec"]["replicas"] == 3
+    assert said == []
+
+
+def test_a_stable_that_was_deleted_is_made_again_and_that_is_said(server, told, said):
+    """
+    Of the version that it ran; a canary is not.
+    """
+    server.delete("Deployment", "d-stable")
+    server.delete("Deployment", "d-canary")
+    told.warm("stable", 1.0)
+    assert image_of(server, "stable") == "ai:1"
+    assert said == ["Deployment d-stable was deleted: it was made again, with 6 pods"]
+    with pytest.raises(ClusterError, match="Deployment d-canary is gone: somebody deleted it"):
+        told.warm("canary", 1.0)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_service_that_was_deleted_is_made_again_and_that_is_said(server, told, said, role):
+    """
+    A gateway takes up no route that names one which is not there.
+    """
+    for _ in range(2):
+        told.mend(f"d-{role}")
+    assert server.get("Service", f"d-{role}")["spec"]["selector"] == {"app": "d", "version": role}
+    assert said == [f"Service d-{role} was deleted: it was made again"]
