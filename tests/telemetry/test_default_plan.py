@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 
 import pytest
@@ -15,21 +16,31 @@ INTERVALS = os.environ.get("CANARYKIT_SCRAPE_INTERVALS", "15").split()
 """Seconds between scrapes. 15 takes some four minutes, and so on upwards."""
 
 
-class Scraped(ck.LocalCluster):
-    """The local default, of which Prometheus is told where the servers are, and which counts what Prometheus has."""
+LAUNCHER = """
+import os, pathlib, sys
+folder, role, model, port, metrics = sys.argv[1:]
+(pathlib.Path(folder) / f"{role}-{port}").write_text(metrics)
+options = ["--model", model, "--name", "digits", "--version", role, "--port", port, "--metrics-port", metrics]
+os.execv(sys.executable, [sys.executable, "-m", "canarykit.serving", *options])
+"""
+"""Starts the kit's server, and leaves word of where its metrics are."""
 
-    def __init__(self, prometheus, targets):
+
+class Scraped(ck.LocalCluster):
+    """The local default, of which Prometheus is told where the metrics are, and which counts what Prometheus has."""
+
+    def __init__(self, prometheus, folder):
         super().__init__()
-        self._url, self._targets = prometheus, targets
+        self._url, self._folder = prometheus, folder
 
     def deploy(self, service):
-        """Bring up both versions; return when Prometheus has scraped all of them."""
+        """Bring up both versions, and tell Prometheus."""
         super().deploy(service)
-        groups = [
-            {"targets": [f"127.0.0.1:{replica.port}" for replica in self.replicas(role)], "labels": {"role": role}}
-            for role in ROLES
-        ]
-        self._targets.write_text(json.dumps(groups))
+        groups = []
+        for role in ROLES:
+            ports = [(self._folder / f"{role}-{replica.port}").read_text() for replica in self.replicas(role)]
+            groups.append({"targets": [f"127.0.0.1:{port}" for port in ports], "labels": {"role": role}})
+        (self._folder / "targets.json").write_text(json.dumps(groups))
         self._counted = PrometheusTelemetry(self._url, "canarykit", {role: {"role": role} for role in ROLES})
 
     @property
@@ -47,14 +58,19 @@ def test_a_default_plan_promotes_at_usual_scrape_intervals(tmp_path, models, eve
     """
     targets = tmp_path / "targets.json"
     targets.write_text("[]")
+
+    def version(role, kind):
+        command = [sys.executable, "-c", LAUNCHER, str(tmp_path), role, str(models[kind]), "{port}", "{port:metrics}"]
+        return ck.Version(role, command=command)
+
     job = {
         "job_name": "servers",
         "scrape_interval": f"{every}s",
         "scrape_timeout": "5s",
         "file_sd_configs": [{"files": [str(targets)], "refresh_interval": "1s"}],
     }
-    service = ck.Service("digits", ck.Version("v1", model=models["stable"]), ck.Version("v2", model=models["good"]))
-    with prometheus_of(tmp_path, [job]) as url, ck.Experiment(service, Scraped(url, targets), tell=lambda line: None) as exp:
+    service = ck.Service("digits", version("stable", "stable"), version("canary", "good"))
+    with prometheus_of(tmp_path, [job]) as url, ck.Experiment(service, Scraped(url, tmp_path), tell=lambda line: None) as exp:
         exp.deploy()
         begun = time.monotonic()
         load = exp.send(80)

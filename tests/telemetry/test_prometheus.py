@@ -424,10 +424,13 @@ class Server:
     """The kit's own model server as a process of its own."""
 
     def __init__(self, model):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.metrics_port = free.getsockname()[1]
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port = listener.getsockname()[1]
             command = [sys.executable, "-m", "canarykit.serving", "--model", str(model), "--name", "digits", "--version", "v"]
-            self.process = subprocess.Popen([*command, "--fd", str(listener.fileno())], pass_fds=[listener.fileno()])
+            command += ["--fd", str(listener.fileno()), "--metrics-port", str(self.metrics_port)]
+            self.process = subprocess.Popen(command, pass_fds=[listener.fileno()])
 
     def send(self, payloads):
         """Send requests; return how many ended well and how many did not."""
@@ -463,7 +466,7 @@ def fleet(tmp_path):
 @pytest.fixture
 def real(fleet, tmp_path, request):
     """A real Prometheus that scrapes both every half second, or with the jobs of a test; its address."""
-    targets = [{"targets": [f"127.0.0.1:{server.port}"], "labels": {"role": role}} for role, server in fleet.items()]
+    targets = [{"targets": [f"127.0.0.1:{server.metrics_port}"], "labels": {"role": role}} for role, server in fleet.items()]
     jobs = [
         {"job_name": name, "scrape_interval": every, "scrape_timeout": every, "static_configs": targets}
         for name, every in getattr(request, "param", [("servers", "500ms")])
