@@ -92,6 +92,7 @@ def decide(
     now: float,
     canary_trouble: str | None = None,
     stable_trouble: str | None = None,
+    gap: str | None = None,
     doubt: str | None = None,
     unusable: str | None = None,
     delay: float = 0.0,
@@ -111,6 +112,8 @@ def decide(
         The canary crashes, is not ready or is gone.
     stable_trouble : str, optional
         Nothing of stable serves.
+    gap : str, optional
+        Nothing of a version that has traffic serves at this moment, which may pass.
     doubt : str, optional
         A reason not to believe the numbers: the gateway serves another split than it was told.
     unusable : str, optional
@@ -135,6 +138,8 @@ def decide(
         return Decision("roll back", canary_trouble, outcome="rolled back")
     if stable_trouble:
         return Decision("restore", stable_trouble, outcome="inconclusive")
+    if gap:
+        return Decision("hold", gap)
     if doubt:
         return Decision("stop", doubt, outcome="inconclusive")
     if unusable:

@@ -15,7 +15,7 @@ from canarykit.conduct.replicas import Replicas
 from canarykit.conduct.traffic import OwnTraffic
 from canarykit.conduct.voice import Voice
 from canarykit.errors import PlanError, RoutingError
-from canarykit.model import SYMBOLS, Ending, TrafficSplit
+from canarykit.model import ROLES, SYMBOLS, Ending, TrafficSplit
 from canarykit.plan import RolloutPlan
 from canarykit.rollout import Decision, Rollout, advance, decide, moved, observe, resume
 from canarykit.snapshot import Standing
@@ -195,6 +195,7 @@ class Course:
             now=self._cluster.clock.now(),
             canary_trouble=self._replicas.why_off("canary") if self.split.canary else None,
             stable_trouble=self._replicas.why_gone("stable") if self.split.stable else None,
+            gap=self._replicas.gap([role for role in ROLES if getattr(self.split, role)]),
             doubt=self.doubt(),
             unusable=self.evidence.useless_traffic,
             delay=self._cluster.telemetry.delay,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from canarykit.clusters.base import Cluster
 from canarykit.conduct.voice import Voice
@@ -65,6 +66,11 @@ class Replicas:
     def why_gone(self, role: Role) -> str | None:
         """Say why nothing of a version serves; None when something does, or the gap is a short one so far."""
         return None if self._health.get(role, Health()).serves else self.why_off(role)
+
+    def gap(self, roles: Iterable[Role]) -> str | None:
+        """Say which of these versions has nothing that serves at this moment; None when none is without."""
+        gaps = (f"{role}: {self._health[role].problem}" for role in roles if not self._health.get(role, Health()).serves)
+        return next(gaps, None)
 
     def _see(self, role: Role, health: Health) -> None:
         now = self._cluster.clock.now()

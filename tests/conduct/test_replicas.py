@@ -54,6 +54,20 @@ def test_a_gap_that_is_short_ends_nothing(experiment):
     assert experiment.advance().action == "roll back"
 
 
+def test_a_weight_does_not_rise_in_a_gap(experiment):
+    """
+    Whatever the counts say: what is not there at this moment gets no more.
+    """
+    for _ in range(100):
+        experiment.cluster.clock.sleep(1)
+        experiment.look()
+    experiment.ill["canary"] = NOT_NOW
+    decision = experiment.advance()
+    assert (decision.action, decision.reason) == ("hold", f"canary: {NOT_NOW.problem}")
+    experiment.ill.clear()
+    assert experiment.advance().action == "advance"
+
+
 def test_what_lacks_a_replica_is_told_once_and_goes_on(experiment):
     """
     One of two serves: that is said when it lasts, and that it is over.
