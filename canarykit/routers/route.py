@@ -82,7 +82,8 @@ class RouteRouter(WithoutRoute):
         self.url, self.name = url, name or target.app
         self._api, self._target, self.gateway = api, target, gateway
         self._adopted, self._within, self._tell = name is not None, within, tell
-        self._patience = Patience(within, settle, any_refusal=self._adopted, tell=tell)
+        # A gateway that needs longer to settle than others do to serve has that time.
+        self._patience = Patience(max(within, settle + _TAKES_UP), settle, any_refusal=self._adopted, tell=tell)
         self._testers = Testers() if testers is None else testers
         self._last: dict[str, Any] | None = None
         self._hostname = hostname
