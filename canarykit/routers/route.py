@@ -94,6 +94,11 @@ class RouteRouter(WithoutRoute):
         """Name that the route answers to; that of the user's own object where none was given and it has been read."""
         return self._hostname or self._probe.way.host
 
+    @property
+    def own(self) -> tuple[str, str] | None:
+        """Kind and name of the user's own object that is split; None where the kit makes it."""
+        return (self.kind, self.name) if self._adopted else None
+
     # What each router says -------------------------------------------------------------------------------------------
 
     def objects(self) -> list[dict[str, Any]]:

@@ -287,7 +287,7 @@ class KubeCluster:
             return
         self._router.reset()
         self._lease.keep()
-        if remove(self._held, self._deployed, self._tell):
+        if remove(self._held, self._deployed, self._tell, own=self._router.own):
             self._pods.wait_gone(self.workload.grace + 10)
         self._let_go(self._lease.remove)
         self._namespace.remove()
