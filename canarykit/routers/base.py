@@ -70,6 +70,11 @@ class Router(Protocol):
 class WithoutRoute:
     """What a router does for a route beside its weights: nothing, where there is no route."""
 
+    @property
+    def own(self) -> tuple[str, str] | None:
+        """Kind and name of the user's own object that is split; None where the kit makes it."""
+        return None
+
     def check(self) -> None:
         """See, before anything is written, that the route can be split.
 

@@ -10,7 +10,7 @@ from canarykit.model import ROLES, Role, TrafficSplit
 from canarykit.routers.objects import Target, unchanged
 from canarykit.routers.patches import Form, read_split, written_split
 from canarykit.routers.route import RouteRouter, whole_weights
-from canarykit.routers.rules import Backend, Rule, key_of, noted, split_rules, to_join
+from canarykit.routers.rules import Backend, Rule, key_of, noted, split_rules, to_change
 from canarykit.routers.testers import Testers
 from canarykit.routers.ways import Way, best, host_of
 from canarykit.wire import ROLE_HEADER
@@ -108,7 +108,7 @@ def way_of(found: Mapping[str, Any], target: Target, paths: Sequence[str]) -> Wa
     spec = found.get("spec", {})
     host = host_of(spec.get("hostnames") or [])
     ways = []
-    for rule in split_rules(rules, before) or to_join(rules, before):
+    for rule in to_change(rules, before):
         body = spec["rules"][rule.number]
         ways += [_way(match, host, _replaced(body)) for match in body.get("matches") or [{}]]
     return best(ways, paths) if ways else Way(host)

@@ -191,6 +191,11 @@ class IngressNginxRouter(RouteRouter):
         return [canary_ingress(found, self._target, self._testers)]
 
     @property
+    def own(self) -> tuple[str, str] | None:
+        """Kind and name of the user's own Ingress; None where the kit makes it."""
+        return (self.kind, self._primary) if self._adopted else None
+
+    @property
     def made(self) -> list[str]:
         """Names of what the kit made."""
         return [self.name] if self._adopted else [self.name, self._primary]

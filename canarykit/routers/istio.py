@@ -10,7 +10,7 @@ from canarykit.model import ROLES, Role, TrafficSplit
 from canarykit.routers.objects import Target, unchanged
 from canarykit.routers.patches import Form, read_split, written_split
 from canarykit.routers.route import RouteRouter, whole_weights
-from canarykit.routers.rules import Backend, Rule, key_of, noted, split_rules, to_join
+from canarykit.routers.rules import Backend, Rule, key_of, noted, split_rules, to_change
 from canarykit.routers.testers import Testers
 from canarykit.routers.ways import Way, best, host_of
 from canarykit.wire import ROLE_HEADER
@@ -91,7 +91,7 @@ def way_of(found: Mapping[str, Any], target: Target, paths: Sequence[str]) -> Wa
     spec = found.get("spec", {})
     host = host_of(spec.get("hosts") or [])
     ways = []
-    for rule in split_rules(rules, before) or to_join(rules, before):
+    for rule in to_change(rules, before):
         http = spec["http"][rule.number]
         ways += [_way(match, host, http.get("rewrite", {}).get("uri")) for match in http.get("match") or [{}]]
     return best(ways, paths) if ways else Way(host)

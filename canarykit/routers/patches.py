@@ -10,7 +10,7 @@ from typing import Any
 from canarykit.errors import RoutingError
 from canarykit.model import Role, TrafficSplit
 from canarykit.routers.objects import Target, unchanged
-from canarykit.routers.rules import NOTE, Rule, noted, noting, split_of, split_rules, to_join
+from canarykit.routers.rules import NOTE, Rule, noted, noting, split_of, split_rules, to_change, to_join
 
 __all__ = ["Form", "given_back", "joined", "need_only_ours", "need_split", "read_split", "weighted", "written_split"]
 
@@ -93,7 +93,7 @@ def need_split(form: Form, found: Mapping[str, Any], target: Target, rules: Sequ
         It cannot be split, or not without harm to others.
     """
     before = noted(found)
-    chosen = split_rules(rules, before) or to_join(rules, before)
+    chosen = to_change(rules, before)
     if not (before and chosen):  # what somebody did to a rollout under way is put right; from the beginning they must agree
         read_split(form, found, target, rules)
     need_only_ours(form, found, chosen)

@@ -82,7 +82,8 @@ class RouteRouter(WithoutRoute):
         self.url, self.name = url, name or target.app
         self._api, self._target, self.gateway = api, target, gateway
         self._adopted, self._within, self._tell = name is not None, within, tell
-        self._patience = Patience(within, settle, any_refusal=self._adopted, tell=tell)
+        # A gateway that needs longer to settle than others do to serve has that time.
+        self._patience = Patience(max(within, settle + _TAKES_UP), settle, any_refusal=self._adopted, tell=tell)
         self._testers = Testers() if testers is None else testers
         self._last: dict[str, Any] | None = None
         self._hostname = hostname
@@ -92,6 +93,11 @@ class RouteRouter(WithoutRoute):
     def hostname(self) -> str | None:
         """Name that the route answers to; that of the user's own object where none was given and it has been read."""
         return self._hostname or self._probe.way.host
+
+    @property
+    def own(self) -> tuple[str, str] | None:
+        """Kind and name of the user's own object that is split; None where the kit makes it."""
+        return (self.kind, self.name) if self._adopted else None
 
     # What each router says -------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from typing import Any
 from canarykit.errors import RoutingError
 from canarykit.model import ROLES, Role, TrafficSplit
 
-__all__ = ["NOTE", "Backend", "Rule", "key_of", "noted", "noting", "split_of", "split_rules", "to_join"]
+__all__ = ["NOTE", "Backend", "Rule", "key_of", "noted", "noting", "split_of", "split_rules", "to_change", "to_join"]
 
 NOTE = "canarykit.dev/weights-before"
 """Annotation of a team's own route: weights of both versions before the kit changed them, by rule, as JSON.
@@ -149,6 +149,11 @@ def split_rules(rules: Sequence[Rule], before: Mapping[str, Any]) -> list[Rule]:
 def to_join(rules: Sequence[Rule], before: Mapping[str, Any]) -> list[Rule]:
     """Rules that the canary is to be added to, because none is split: those that name stable alone."""
     return [] if split_rules(rules, before) else _joinable(rules)
+
+
+def to_change(rules: Sequence[Rule], before: Mapping[str, Any]) -> list[Rule]:
+    """Rules that a rollout changes: those that are split, or else those that the canary is to be added to."""
+    return split_rules(rules, before) or _joinable(rules)
 
 
 def _joinable(rules: Sequence[Rule]) -> list[Rule]:

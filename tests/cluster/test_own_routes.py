@@ -266,9 +266,9 @@ def test_a_teams_virtual_service_keeps_its_testers(mine, service_of, admin):
         for weight in (40, 100):
             cluster.router.apply(ck.TrafficSplit(weight))
             assert admin.get("VirtualService", "own")["spec"]["http"][0] == before[0]
+        parts.wait_for(lambda: users.seen["canary"] >= 20, 20.0)
         cluster.teardown()
     assert admin.get("VirtualService", "own")["spec"]["http"] == before
-    assert users.seen["canary"] > 20
     assert set(testers.seen) == {"canary"}
 
 

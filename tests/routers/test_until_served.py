@@ -7,17 +7,18 @@ from unittest.mock import patch
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kube_doubles import Gateway
+from kube_doubles import Gateway, Namespace
 
 from canarykit.errors import ConflictError, RoutingError
 from canarykit.model import TrafficSplit
-from canarykit.routers.objects import retried
+from canarykit.routers import router_class
+from canarykit.routers.objects import Target, retried
 from canarykit.routers.served import Patience, until_served
 
 WEIGHTS = st.floats(0, 100).map(lambda weight: round(weight, 1))
 
 
-def wait(probe, before, after, *, within=30.0, each=0.001):
+def wait(probe, before, after, *, within=30.0, each=0.001, settle=1.0):
     """Wait for a change as a router does; an answer takes so many seconds of a clock that only answers move."""
     clock = SimpleNamespace(now=0.0)
     clock.monotonic, clock.sleep = lambda: clock.now, lambda seconds: setattr(clock, "now", clock.now + seconds)
@@ -29,7 +30,7 @@ def wait(probe, before, after, *, within=30.0, each=0.001):
     timed.last = getattr(probe, "last", "")
     before = None if before is None else TrafficSplit(before)
     with patch("canarykit.routers.served.time", clock):
-        until_served(timed, before, TrafficSplit(after), what="HTTPRoute digits", patience=Patience(within))
+        until_served(timed, before, TrafficSplit(after), what="HTTPRoute digits", patience=Patience(within, settle))
 
 
 @settings(max_examples=60, derandomize=True)
@@ -117,6 +118,17 @@ def test_a_gateway_that_does_not_say_who_answers_is_left_to_the_counts():
     answers.clear()
     wait(lambda: answers.append("") or "", 0, 5, each=0.6)
     assert len(answers) == 3
+
+
+def test_a_gateway_that_takes_a_minute_to_follow_is_given_it():
+    """
+    A cloud's load balancer: where no answer says who gave it, the time that was said is waited for.
+    """
+    answers = []
+    wait(lambda: answers.append("") or "", 0, 5, each=0.98, within=90.0, settle=60.0)
+    assert 59 < len(answers) < 62
+    router = router_class("gateway-api")(Namespace(), Target("digits", 80, {}), url="http://127.0.0.1:1", settle=60.0)
+    assert router._patience.within > router._patience.settle == 60.0
 
 
 def test_silence_is_believed_no_later_than_the_time_is_over():

@@ -313,7 +313,7 @@ class KubeCluster:
             self._tell(f"traffic returns to stable without the Lease: {error}")
         self._router.reset()
         lease.keep()
-        if remove(self._held, self._deployed, self._tell):
+        if remove(self._held, self._deployed, self._tell, own=self._router.own):
             self._pods.wait_gone(self.workload.grace + 10)
         self._holding.end(lease.remove)
         self._namespace.remove()

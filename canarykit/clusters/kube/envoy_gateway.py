@@ -9,7 +9,7 @@ from canarykit.errors import ClusterError
 from canarykit.model import ROLES, Role
 from canarykit.routers.gateway_api import rules_of
 from canarykit.routers.objects import Target
-from canarykit.routers.rules import noted, split_rules, to_join
+from canarykit.routers.rules import noted, to_change
 from canarykit.telemetry.catalogue import Labels
 
 __all__ = ["CONTROLLER", "clusters_of"]
@@ -39,7 +39,7 @@ def clusters_of(route: Mapping[str, Any], target: Target) -> dict[Role, Labels] 
     meta = route["metadata"]
     rules, before = rules_of(route, target), noted(route)
     names: dict[str, list[str]] = {role: [] for role in ROLES}
-    for rule in split_rules(rules, before) or to_join(rules, before):  # what is added to a rule has stable's filters
+    for rule in to_change(rules, before):  # what is added to a rule has stable's filters
         if not any(ref.get("filters") for ref in route["spec"]["rules"][rule.number]["backendRefs"]):
             raise ClusterError(
                 f"Envoy Gateway has one cluster for rule {rule.number} of HTTPRoute {meta['name']}, with both versions in "

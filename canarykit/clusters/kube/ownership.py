@@ -60,8 +60,19 @@ def _selector_before(found: Mapping[str, Any]) -> Mapping[str, str]:
     return selector
 
 
-def remove(client: Client, service: Service, tell: Callable[[str], object]) -> bool:
+def remove(client: Client, service: Service, tell: Callable[[str], object], *, own: tuple[str, str] | None = None) -> bool:
     """Remove all objects of a service that the kit made, but none that a live route leads to, and give back the others.
+
+    Parameters
+    ----------
+    client : Client
+        The namespace.
+    service : Service
+        Whose objects.
+    tell : callable
+        Takes one line on what is given back, and on what stays.
+    own : (str, str), optional
+        Kind and name of the user's own route, which stays also where it carries the kit's label: a program of Pulumi has it so.
 
     Returns
     -------
@@ -71,7 +82,7 @@ def remove(client: Client, service: Service, tell: Callable[[str], object]) -> b
     given = restored(client, service)
     if given:
         tell(f"given back as before: {', '.join(given)}")
-    left = _made(client, service)
+    left = [(kind, found) for kind, found in _made(client, service) if (kind, found["metadata"]["name"]) != own]
     kept = [f"{kind} {found['metadata']['name']}" for kind, found in left if BEFORE in found["metadata"].get("annotations", {})]
     if kept:
         tell(f"not given back, because a route leads to it and its own pods are not ready: {', '.join(kept)}")

@@ -230,6 +230,28 @@ def test_a_teams_own_route_is_split_and_given_back(connect, server):
     )
 
 
+@pytest.mark.parametrize("router", ["gateway-api", "ingress-nginx"])
+def test_a_route_that_was_named_stays_whoever_made_it(connect, server, router):
+    """
+    A program of Pulumi, or an exported file, gives it the kit's label; the kit was told to split it, not to take it away.
+    """
+    labels = {"app.kubernetes.io/managed-by": "canarykit", "app.kubernetes.io/part-of": "digits"}
+    own_route(server, ("stable", 1), ("canary", 0))
+    stable = {"service": {"name": "digits-stable", "port": {"number": 80}}}
+    paths = [{"path": "/", "pathType": "Prefix", "backend": stable}]
+    server.create({"kind": "Ingress", "metadata": {"name": "own"}, "spec": {"rules": [{"http": {"paths": paths}}]}})
+    for kind in ("HTTPRoute", "Ingress"):
+        server.patch(kind, "own", {"metadata": {"labels": labels}})
+    kind, other = ("HTTPRoute", "Ingress") if router == "gateway-api" else ("Ingress", "HTTPRoute")
+    server.delete(other, "own")
+    cluster = connect(router=router, route="own")
+    cluster.deploy(SERVICE)
+    cluster.teardown()
+    assert server.get(kind, "own") is not None
+    assert server.get("Service", "digits-stable") is not None
+    assert server.get("Deployment", "digits-stable") is not None
+
+
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("names", [("stable",), ("stable", "canary")], ids=["stable", "both"])
 def test_a_deployment_that_fails_takes_nothing_from_a_live_route(connect, server, role, names):
