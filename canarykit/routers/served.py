@@ -85,6 +85,8 @@ def until_served(
     seen = {"stable": 0, "canary": 0}
     evidence, balance, fits = 0.0, 0.0, 0
     turned_away = _TurnedAway(probe, what, after, patience)
+    if before == after:
+        before = None  # what was written before need not have been served: an object of that name was there a moment ago
     while True:
         role, over = probe(), time.monotonic() > end
         asked += 1
@@ -96,7 +98,7 @@ def until_served(
                 time.sleep(_REST)
             else:
                 evidence, balance, fits = max(evidence + gain, 0.0), balance + gain, fits + 1
-                if evidence >= _SURE + 2 * math.log(max(asked / _FEW, 1)) or before == after:
+                if evidence >= _SURE + 2 * math.log(max(asked / _FEW, 1)):
                     return
                 if fits >= (_FEW if over else _MAX_PROBES) and balance > -_SURE:
                     return

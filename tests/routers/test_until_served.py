@@ -93,6 +93,15 @@ def test_nothing_is_known_of_the_split_before():
         wait(Gateway(1.0), None, 0, within=0.05)
 
 
+def test_a_split_that_was_written_before_need_not_be_served():
+    """
+    A route of that name was there a moment ago, with another split: one answer that fits is not enough.
+    """
+    gateway = Gateway(lambda asked: 0.0 if asked == 1 or asked > 20 else 1.0)
+    wait(gateway, 0, 0)
+    assert gateway.asked > 30
+
+
 def test_a_gateway_of_which_no_version_answers_says_what_came():
     """
     The last status is in the error.
