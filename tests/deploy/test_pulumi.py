@@ -19,7 +19,7 @@ from canarykit.routers.gateway_api import route, split_of
 
 pytestmark = pytest.mark.real("pulumi")
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "pulumi.md"
 GATEWAY = {"gateway": "web/front", "hostname": "ai.example"}
 
 
@@ -215,7 +215,7 @@ def test_the_example_of_the_readme_runs():
     """
     The lines that people copy declare the starting point and a route.
     """
-    (code,) = re.findall(r"```python\n(import canarykit as ck\nimport pulumi\n.*?)```", README.read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(import canarykit as ck\nimport pulumi\n.*?)```", PAGE.read_text(), re.DOTALL)
     made = up(lambda: exec(code, {}))
     assert {kind: len(made.of(kind)) for kind in ("Namespace", "Deployment", "Service", "HTTPRoute")} == {
         "Namespace": 1, "Deployment": 2, "Service": 2, "HTTPRoute": 1
