@@ -1,6 +1,6 @@
 """How many requests until a bad canary is found, and how often a good one is blamed: this kit and its peers.
 
-    python benchmarks/detection.py            the table of the README and its picture, in build/detection
+    python benchmarks/detection.py            the table of docs/measured.md and its picture, in build/detection
     python benchmarks/detection.py --quick    fewer runs, a few minutes
 
 One rollout is 100,000 requests, each to the canary with the configured probability, in windows of 100; peers look every

@@ -39,7 +39,7 @@ def test_the_gate(pool, case, setting, most):
 
     What so few runs can tell: a method that blames 5 % of good canaries passes in 98 of 100 sets of seeds, one that blames
     12 % fails in 95, and one that blames 8 % in 43. The median of 100 rollouts has a standard error of 6 to 7 %, so each
-    limit is some 12 % above what is measured; the README's aims are held by the whole benchmark.
+    limit is some 12 % above what is measured; the aims of docs/measured.md are held by the whole benchmark.
     """
     (found,) = detection.measure(pool, [detection.CASES[case]], [setting], 100, 200, (detection.KIT,))
     assert found["false"] <= 0.08
