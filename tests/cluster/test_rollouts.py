@@ -49,7 +49,8 @@ def test_a_failing_canary_is_rolled_back_with_nothing_lost(connect, experiment, 
     """
     Traffic is back on stable within the time that the sentence says.
     """
-    exp = experiment(service_of("failing"), connect())
+    # Errors alone: on a busy machine a cold canary's latency may be what is found first.
+    exp = experiment(service_of("failing"), connect(), guardrails=[ck.metrics.error_rate()])
     exp.deploy()
     exp.send(100)
     ending = exp.run(QUICK)
