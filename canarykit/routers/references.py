@@ -7,11 +7,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from canarykit.errors import ForbiddenError
+from canarykit.routers.grants import allowing
 from canarykit.routers.objects import MANAGED, Api
 
 __all__ = ["References", "references", "services_in"]
 
-_ROUTES = ("HTTPRoute", "GRPCRoute", "VirtualService", "Ingress")
+_ROUTES = {
+    "HTTPRoute": "an HTTPRoute",
+    "GRPCRoute": "a GRPCRoute",
+    "VirtualService": "a VirtualService",
+    "Ingress": "an Ingress",
+}
+_BY_GRANT = ("HTTPRoute", "GRPCRoute")
+"""Kinds that lead to a Service of another namespace only where a ReferenceGrant of that namespace lets them."""
+
+_HERE_ONLY = ("Ingress",)
+"""Kinds that lead to Services of their own namespace alone."""
+
+_NO_RIGHT = "could not be seen (no right to list them)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +36,34 @@ class References:
     by : mapping of str to list of str
         Routes that name a Service, in words, by its name.
     unseen : list of str
-        Kinds of route that may not be listed.
+        Kinds of route that may not be listed, in words: here, or in other namespaces.
+    granted : mapping of str to list of str
+        By the name of a Service: what lets routes of other namespaces lead to it, in words, where these may not be listed.
     """
 
     by: Mapping[str, list[str]] = field(default_factory=dict)
     unseen: list[str] = field(default_factory=list)
+    granted: Mapping[str, list[str]] = field(default_factory=dict)
+
+    def held(self, service: str) -> bool:
+        """Whether a Service must stay: a route leads to it, or one may that cannot be seen and that somebody has allowed."""
+        return service in self.by or service in self.granted
+
+    def allowed(self, services: Collection[str]) -> str:
+        """Say what may lead to Services unseen; empty where nothing was granted."""
+        grants = dict.fromkeys(words for name in sorted(services) for words in self.granted.get(name, []))
+        return f"{' and '.join(grants)}, and whether one does {_NO_RIGHT}" if grants else ""
+
+    def doubt(self, services: Collection[str]) -> str:
+        """Say that nobody knows whether a route leads to those of these Services that are not held; empty where it is known."""
+        names = sorted(name for name in services if not self.held(name))
+        if not names or not self.unseen:
+            return ""
+        named = f"Service{'s' * (len(names) > 1)} {' and '.join(names)}"
+        return (
+            f"whether {' or '.join(self.unseen)} leads to {named} {_NO_RIGHT}: where one does, its users get errors; "
+            "deploy/rbac.yaml has the rights to see it"
+        )
 
 
 def references(api: Api, services: Collection[str], *, carrying: bool = False, beside: str = "") -> References:
@@ -50,29 +86,52 @@ def references(api: Api, services: Collection[str], *, carrying: bool = False, b
         The API server stays away.
     """
     by: dict[str, list[str]] = {}
-    unseen = []
-    for kind in _ROUTES if services else ():
-        found = _listed(api, kind)
-        if found is None:
-            unseen.append(kind)
-        for body in found or []:
+    hidden: list[str] = []
+    unseen: list[str] = []
+    for kind, words in _ROUTES.items() if services else ():
+        found, where = _listed(api, kind)
+        if where == "elsewhere":
+            hidden.append(kind)
+        elif where == "anywhere":
+            unseen.append(words)
+        for body in found:
             if beside and _made_for(beside, body):
                 continue
             place = body["metadata"].get("namespace", api.namespace)
             elsewhere = "" if place == api.namespace else f" in namespace {place}"
             for name in sorted(services_in(kind, body, api.namespace, carrying=carrying) & set(services)):
                 by.setdefault(name, []).append(f"{kind} {body['metadata']['name']}{elsewhere}")
-    return References(by, unseen)
+    grants = _grants(api) if set(hidden) & set(_BY_GRANT) else []
+    granted: dict[str, list[str]] = {}
+    for kind in hidden:
+        if kind not in _BY_GRANT or grants is None:
+            unseen.append(f"{_ROUTES[kind]} of another namespace")
+            continue
+        for name in sorted(services):
+            for grant, place in allowing(grants, kind, name, api.namespace):
+                granted.setdefault(name, []).append(
+                    f"ReferenceGrant {grant} lets {_ROUTES[kind]} of namespace {place} lead here"
+                )
+    return References(by, unseen, granted)
 
 
-def _listed(api: Api, kind: str) -> list[dict[str, Any]] | None:
-    """All routes of a kind that may be seen; None when none may."""
-    for everywhere in (True, False):
+def _listed(api: Api, kind: str) -> tuple[list[dict[str, Any]], str]:
+    """Routes of a kind that may be seen, and where others may be that cannot: "elsewhere", "anywhere", or nowhere at all."""
+    for everywhere in (False,) if kind in _HERE_ONLY else (True, False):
         try:
-            return api.list(kind, everywhere=everywhere)
+            found = api.list(kind, everywhere=everywhere)
         except ForbiddenError:
             continue
-    return None
+        return found, "" if everywhere or kind in _HERE_ONLY or not api.serves(kind) else "elsewhere"
+    return [], "anywhere" if api.serves(kind) else ""
+
+
+def _grants(api: Api) -> list[dict[str, Any]] | None:
+    """ReferenceGrants of the namespace; None when they may not be listed."""
+    try:
+        return api.list("ReferenceGrant")
+    except ForbiddenError:
+        return None
 
 
 def _made_for(app: str, body: Mapping[str, Any]) -> bool:

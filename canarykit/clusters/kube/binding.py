@@ -79,7 +79,7 @@ def bind(
     made = router_class(asked["router"])
     target, url, gateway = target_of(app, port), asked["url"], asked["gateway"]
     if asked["router"] == "replicas":
-        return made(client, target, url=url, pods=2 * replicas, port=pod_port, ready=ready)
+        return made(client, target, url=url, pods=2 * replicas, port=pod_port, ready=ready, tell=tell)
     if asked["router"] == "gateway-api":
         gateways: list[dict[str, Any]] = []
         if url is None or gateway is None:

@@ -48,6 +48,10 @@ class Reading:
         """Read all objects of a kind."""
         return self._client.list(kind, selector, everywhere=everywhere, fields=fields)
 
+    def serves(self, kind: str) -> bool:
+        """Whether the cluster knows a kind."""
+        return self._client.serves(kind)
+
     def apply(self, body: Mapping[str, Any], *, dry_run: bool = False, force: bool = False) -> dict[str, Any]:
         """Write the fields that we own."""
         return self._client.apply(body, dry_run=dry_run, force=force)
