@@ -185,12 +185,9 @@ UNSEEN = "could not be seen (no right to list them)"
         ("VirtualService", (), "whether a VirtualService of another namespace leads to Services chat-canary and chat-stable"),
         ("GRPCRoute", ("VirtualService",), "whether a GRPCRoute leads to Services chat-canary and chat-stable"),
         ("Ingress", ("VirtualService",), "whether an Ingress leads to Services chat-canary and chat-stable"),
-        (
-            "ReferenceGrant",
-            ("VirtualService",),
-            "whether an HTTPRoute of another namespace or a GRPCRoute of another namespace",
-        ),
+        ("ReferenceGrant", ("VirtualService",), "whether an HTTPRoute of another namespace or a GRPCRoute of another"),
     ],
+    ids=["mesh elsewhere", "a kind", "ingress", "grants"],
 )
 def test_routes_that_may_not_be_seen_are_told_before_anything_is_removed(kind, unknown, says):
     """
