@@ -9,6 +9,7 @@ from typing import Any
 from canarykit.errors import ForbiddenError
 from canarykit.routers.grants import allowing
 from canarykit.routers.objects import MANAGED, Api
+from canarykit.routers.rules import NOTE
 
 __all__ = ["References", "references", "services_in"]
 
@@ -95,9 +96,9 @@ def references(api: Api, services: Collection[str], *, carrying: bool = False, b
         elif where == "anywhere":
             unseen.append(words)
         for body in found:
-            if beside and _made_for(beside, body):
-                continue
             place = body["metadata"].get("namespace", api.namespace)
+            if place == api.namespace and beside and _made_for(beside, body):
+                continue
             elsewhere = "" if place == api.namespace else f" in namespace {place}"
             for name in sorted(services_in(kind, body, api.namespace, carrying=carrying) & set(services)):
                 by.setdefault(name, []).append(f"{kind} {body['metadata']['name']}{elsewhere}")
@@ -135,8 +136,13 @@ def _grants(api: Api) -> list[dict[str, Any]] | None:
 
 
 def _made_for(app: str, body: Mapping[str, Any]) -> bool:
-    said = body["metadata"].get("labels") or {}
-    return said.get(MANAGED) == "canarykit" and said.get("app.kubernetes.io/part-of") == app
+    """Whether the kit made a route for a service.
+
+    The labels alone do not tell: a program of Pulumi puts them on the user's own route, too. In such a one the kit has noted
+    the weights of before, which it never does in what it made itself.
+    """
+    said, notes = (body["metadata"].get(part) or {} for part in ("labels", "annotations"))
+    return said.get(MANAGED) == "canarykit" and said.get("app.kubernetes.io/part-of") == app and NOTE not in notes
 
 
 def services_in(kind: str, body: Mapping[str, Any], namespace: str, *, carrying: bool = False) -> set[str]:

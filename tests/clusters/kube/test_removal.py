@@ -8,6 +8,8 @@ from canarykit.clusters.kube.manifests import Model, Workload, labels, objects
 from canarykit.clusters.kube.ownership import adoption, remove
 from canarykit.clusters.kube.removal import carried_by, remove_unused
 from canarykit.errors import ForbiddenError
+from canarykit.model import TrafficSplit
+from canarykit.routers import gateway_api, route, router_class
 from canarykit.routers.objects import Target
 from canarykit.routers.references import references, services_in
 from canarykit.routers.replicas import ReplicasRouter
@@ -308,6 +310,41 @@ def test_a_canary_is_kept_up_for_those_who_still_get_it(body, carries):
     body = {**body, "metadata": {**body["metadata"], "labels": {"app.kubernetes.io/managed-by": "canarykit"}}}
     body["metadata"]["labels"]["app.kubernetes.io/part-of"] = "chat"
     assert carried_by(Namespace(body), "chat", "chat-canary") is None
+
+
+LABELLED = {"app.kubernetes.io/managed-by": "canarykit", "app.kubernetes.io/part-of": "chat"}
+
+
+@pytest.mark.parametrize("kind", ["gateway-api", "istio"])
+def test_a_teams_own_route_with_the_kits_labels_keeps_the_canary_up(monkeypatch, kind):
+    """
+    A program of Pulumi has labelled it: its rule for testers leads to the canary after a promotion, too.
+    """
+    monkeypatch.setattr(route, "until_served", lambda *args, **options: None)
+    monkeypatch.setattr(gateway_api, "accepted", lambda *args: None)
+    if kind == "istio":
+        asks = [{"headers": {"x-team": {"exact": "search"}}}]
+        split = {"route": [{**to("chat-stable"), "weight": 100}, {**to("chat-canary"), "weight": 0}]}
+        own = virtual(match=asks, route=[to("chat-canary")])
+        own["spec"]["http"].append(split)
+    else:
+        own = http({"name": "chat-stable", "weight": 1}, {"name": "chat-canary", "weight": 0})
+        asks = [{"headers": [{"name": "x-team", "value": "search"}]}]
+        own["spec"]["rules"].append({"matches": asks, "backendRefs": [{"name": "chat-canary"}]})
+    own["metadata"]["labels"] = LABELLED
+    router = router_class(kind)(api := Namespace(own), Target("chat", 80, LABELLED), url="http://127.0.0.1:1", name="own")
+    for weight in (20, 0):
+        router.apply(TrafficSplit(weight))
+    assert carried_by(api, "chat", "chat-canary") == f"{own['kind']} own"
+
+
+def test_the_route_of_a_kit_in_another_namespace_is_no_route_of_this_one():
+    """
+    Though it was made for a service of the same name.
+    """
+    theirs = http({"name": "chat-canary", "namespace": "ns"}, namespace="web")
+    theirs["metadata"]["labels"] = LABELLED
+    assert carried_by(Namespace(theirs), "chat", "chat-canary") == "HTTPRoute own in namespace web"
 
 
 # What was adopted -------------------------------------------------------------------------------------------------------
