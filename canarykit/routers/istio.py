@@ -7,6 +7,7 @@ from typing import Any
 
 from canarykit.errors import RoutingError
 from canarykit.model import ROLES, Role, TrafficSplit
+from canarykit.routers.hosts import service_of
 from canarykit.routers.objects import Target, unchanged
 from canarykit.routers.patches import Form, read_split, written_split
 from canarykit.routers.route import RouteRouter, whole_weights
@@ -28,19 +29,12 @@ _OF_REQUESTS = ("headers", "withoutHeaders", "queryParams", "sourceLabels", "sou
 
 def role_of(destination: Mapping[str, Any], target: Target, namespace: str | None) -> Role | None:
     """Version that a destination of a VirtualService in a namespace names: by a host of its own, or as a subset of one host."""
-    host, subset = _service(str(destination.get("host", "")), namespace), destination.get("subset")
+    host = service_of(str(destination.get("host", "")), of=namespace, place=namespace)
+    subset = destination.get("subset")
     for role in ROLES:
         if host == target.service(role) or (host == target.app and subset == role):
             return role
     return None
-
-
-def _service(host: str, namespace: str | None) -> str | None:
-    """Name of the Service of this namespace that a host means; None when it is elsewhere."""
-    name, _, rest = host.partition(".")
-    near = f"{namespace}."
-    ours = not rest or (namespace is not None and (f"{rest}." == near or f"{rest}.".startswith(f"{near}svc.")))
-    return name if ours else None
 
 
 def rules_of(found: Mapping[str, Any], target: Target) -> list[Rule]:

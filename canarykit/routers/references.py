@@ -8,6 +8,7 @@ from typing import Any
 
 from canarykit.errors import ForbiddenError
 from canarykit.routers.grants import allowing
+from canarykit.routers.hosts import service_of
 from canarykit.routers.objects import MANAGED, Api
 from canarykit.routers.rules import NOTE
 
@@ -165,21 +166,12 @@ def services_in(kind: str, body: Mapping[str, Any], namespace: str, *, carrying:
         if carrying and part.get("weight") == 0:
             continue
         if kind == "VirtualService" and field_name in ("route", "mirror", "mirrors"):
-            found.add(_service_of(str(part.get("destination", part).get("host", "")), place, namespace))
+            found.add(service_of(str(part.get("destination", part).get("host", "")), of=namespace, place=place))
         elif kind == "Ingress" and field_name == "service" and place == namespace:
             found.add(part.get("name"))
         elif field_name in ("backendRefs", "backendRef") and part.get("kind", "Service") == "Service":
             found.add(part.get("name") if part.get("namespace", place) == namespace else None)
     return {name for name in found if name}
-
-
-def _service_of(host: str, place: str, namespace: str) -> str | None:
-    """Name of the Service of a namespace that a host of a VirtualService in another one means."""
-    name, _, rest = host.partition(".")
-    near, _, domain = rest.partition(".")
-    if not rest:
-        return name if place == namespace else None
-    return name if near == namespace and (not domain or domain.split(".")[0] == "svc") else None
 
 
 def _parts(value: Any, field_name: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from canarykit.clusters.kube.client import Client
+from canarykit.clusters.kube.selectors import equal
 from canarykit.routers.references import References, references
 
 __all__ = ["Staying", "carried_by", "leads_to", "remove_unused", "selects", "staying"]
@@ -145,9 +146,8 @@ def carried_by(client: Client, app: str, service: str, tell: Callable[[str], obj
 
 def selects(service: Mapping[str, Any], deployment: Mapping[str, Any]) -> bool:
     """Whether a Service leads to the pods of a Deployment."""
-    wanted = service.get("spec", {}).get("selector") or {}
     labels = deployment.get("spec", {}).get("template", {}).get("metadata", {}).get("labels") or {}
-    return bool(wanted) and all(labels.get(key) == value for key, value in wanted.items())
+    return equal(service.get("spec", {}).get("selector"), labels)
 
 
 def leads_to(client: Client, selector: Mapping[str, str]) -> bool:
