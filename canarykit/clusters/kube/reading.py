@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from canarykit.clusters.kube.client import Client
-from canarykit.clusters.kube.watching import Watched
+from canarykit.clusters.kube.watching import Watch
 from canarykit.errors import ConflictError, ForbiddenError
 
 __all__ = ["Reading"]
@@ -26,7 +26,7 @@ class Reading:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._watched: dict[tuple[str, str], Watched | None] = {}
+        self._watched: dict[tuple[str, str], Watch | None] = {}
 
     @property
     def namespace(self) -> str:
@@ -79,9 +79,9 @@ class Reading:
             if watched is not None:
                 watched.stop()
 
-    def _watch(self, kind: str, name: str) -> Watched | None:
+    def _watch(self, kind: str, name: str) -> Watch | None:
         if kind not in _READ_OFTEN:
             return None
         if (kind, name) not in self._watched:
-            self._watched[kind, name] = Watched(self._client, kind, fields=f"metadata.name={name}")
+            self._watched[kind, name] = Watch(self._client, kind, fields=f"metadata.name={name}")
         return self._watched[kind, name]

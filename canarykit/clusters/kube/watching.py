@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from canarykit.clusters.kube.client import Client, path_of
 
-__all__ = ["Watched"]
+__all__ = ["Watch"]
 
 _LASTS = 290
 """Seconds after which the API server ends a watch, and it is begun again from where it was."""
@@ -24,7 +24,7 @@ _CUT_OFF = 120.0
 """Seconds without a byte after which a watch is given up; a bookmark comes every minute."""
 
 
-class Watched:
+class Watch:
     """Objects of one kind, as they are now.
 
     A watch brings each change within milliseconds. Where it is not permitted, has failed or is silent for long, the API server

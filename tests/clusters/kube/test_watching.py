@@ -8,7 +8,7 @@ import pytest
 
 from canarykit.clusters.kube import watching
 from canarykit.clusters.kube.reading import Reading
-from canarykit.clusters.kube.watching import Watched
+from canarykit.clusters.kube.watching import Watch
 from canarykit.errors import ConflictError, ForbiddenError
 
 
@@ -103,7 +103,7 @@ def watched():
     made = []
 
     def make(server):
-        made.append(Watched(server, "Pod", "app=d"))
+        made.append(Watch(server, "Pod", "app=d"))
         return made[-1]
 
     yield make
