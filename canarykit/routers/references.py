@@ -129,9 +129,9 @@ def _listed(api: Api, kind: str) -> tuple[list[dict[str, Any]], str]:
 
 
 def _grants(api: Api) -> list[dict[str, Any]] | None:
-    """ReferenceGrants of the namespace; None when they may not be listed."""
+    """ReferenceGrants of the namespace; None when they may not be listed, or are of a version that is not known here."""
     try:
-        return api.list("ReferenceGrant")
+        return api.list("ReferenceGrant") if api.serves("ReferenceGrant") else None
     except ForbiddenError:
         return None
 

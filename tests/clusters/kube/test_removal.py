@@ -188,8 +188,10 @@ UNSEEN = "could not be seen (no right to list them)"
         ("GRPCRoute", ("VirtualService",), "whether a GRPCRoute leads to Services chat-canary and chat-stable"),
         ("Ingress", ("VirtualService",), "whether an Ingress leads to Services chat-canary and chat-stable"),
         ("ReferenceGrant", ("VirtualService",), "whether an HTTPRoute of another namespace or a GRPCRoute of another"),
+        ("HTTPRoute", ("VirtualService", "GRPCRoute", "ReferenceGrant"), "whether an HTTPRoute leads to Services"),
+        ("TCPRoute", ("VirtualService", "GRPCRoute", "ReferenceGrant"), "whether an HTTPRoute of another namespace leads"),
     ],
-    ids=["mesh elsewhere", "a kind", "ingress", "grants"],
+    ids=["mesh elsewhere", "a kind", "ingress", "grants", "no mesh", "grants of another version"],
 )
 def test_routes_that_may_not_be_seen_are_told_before_anything_is_removed(kind, unknown, says):
     """
