@@ -27,6 +27,10 @@ class Namespace:
         found = [body for (known, _), body in self._objects.items() if known == kind]
         return [copy.deepcopy(body) for body in found if _selected(selector, body["metadata"].get("labels", {}))]
 
+    def serves(self, kind):
+        """Whether the cluster knows a kind: all of them."""
+        return True
+
     def listed(self, kind, selector="", fields=""):
         """As `list`, of no version from which a watch could go on: each read is of now."""
         found = self.list(kind, selector)

@@ -30,3 +30,15 @@ def test_conda_environment_is_in_step_with_pyproject():
     by_pip = dict(split(requirement) for requirement in pip["pip"] if ">=" in requirement)
     assert {CONDA_NAMES.get(name, name): bound for name, bound in wanted.items() if name not in by_pip} == given
     assert by_pip.items() <= wanted.items()
+
+
+def test_the_client_of_the_api_server_can_end_a_watch():
+    """
+    urllib3 has a way to end a response from another thread since 2.3; older ones hang until the watch ends by itself.
+    """
+    from urllib3 import HTTPResponse
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    bounds = dict(split(requirement) for requirement in project["optional-dependencies"]["kube"])
+    assert tuple(map(int, bounds["urllib3"].split("."))) >= (2, 3)
+    assert callable(HTTPResponse.shutdown)

@@ -237,9 +237,9 @@ class GatewayApiRouter(RouteRouter):
         return mirrored(found, self._target, percent)
 
     def testing(self, found: Mapping[str, Any], testers: Testers) -> tuple[Any, str] | None:
-        """Patch of the rules for testers alone."""
-        rules = found["spec"]["rules"]
-        if sorted(value for rule in rules for value in _forces(rule)) == sorted(testers.values.values()):
+        """Patch of the rules for testers alone; none where somebody has taken away all rules that they would be beside."""
+        rules = found.get("spec", {}).get("rules") or []
+        if not rules or sorted(value for rule in rules for value in _forces(rule)) == sorted(testers.values.values()):
             return None
         hostname = (found["spec"].get("hostnames") or [None])[0]
         fresh = route(self._target, gateway=self.gateway or "", hostname=hostname, testers=testers)["spec"]["rules"][1:]

@@ -7,6 +7,7 @@ from typing import Any
 
 from canarykit.errors import RoutingError
 from canarykit.model import ROLES, Role, TrafficSplit
+from canarykit.routers.hosts import service_of
 from canarykit.routers.objects import Target, unchanged
 from canarykit.routers.patches import Form, read_split, written_split
 from canarykit.routers.route import RouteRouter, whole_weights
@@ -28,19 +29,12 @@ _OF_REQUESTS = ("headers", "withoutHeaders", "queryParams", "sourceLabels", "sou
 
 def role_of(destination: Mapping[str, Any], target: Target, namespace: str | None) -> Role | None:
     """Version that a destination of a VirtualService in a namespace names: by a host of its own, or as a subset of one host."""
-    host, subset = _service(str(destination.get("host", "")), namespace), destination.get("subset")
+    host = service_of(str(destination.get("host", "")), of=namespace, place=namespace)
+    subset = destination.get("subset")
     for role in ROLES:
         if host == target.service(role) or (host == target.app and subset == role):
             return role
     return None
-
-
-def _service(host: str, namespace: str | None) -> str | None:
-    """Name of the Service of this namespace that a host means; None when it is elsewhere."""
-    name, _, rest = host.partition(".")
-    near = f"{namespace}."
-    ours = not rest or (namespace is not None and (f"{rest}." == near or f"{rest}.".startswith(f"{near}svc.")))
-    return name if ours else None
 
 
 def rules_of(found: Mapping[str, Any], target: Target) -> list[Rule]:
@@ -229,11 +223,11 @@ class IstioRouter(RouteRouter):
         return mirrored(found, self._target, percent)
 
     def testing(self, found: Mapping[str, Any], testers: Testers) -> tuple[Any, str] | None:
-        """Patch of the routes for testers alone."""
-        routes = found["spec"]["http"]
+        """Patch of the routes for testers alone; none where somebody has taken away all that they would be beside."""
+        routes = found.get("spec", {}).get("http") or []
         forced = [http for http in routes if str(http.get("name", "")).startswith(_FORCED)]
         fresh = [http for http in self._made_with(testers)["spec"]["http"] if http["name"].startswith(_FORCED)]
-        if [http.get("match") for http in forced] == [http["match"] for http in fresh]:
+        if not routes or [http.get("match") for http in forced] == [http["match"] for http in fresh]:
             return None
         kept = [http for http in routes if http not in forced]
         return [unchanged(found), {"op": "replace", "path": "/spec/http", "value": [*fresh, *kept]}], "json"

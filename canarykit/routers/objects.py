@@ -53,6 +53,10 @@ class Api(Protocol):
         """Read all objects of a kind."""
         ...
 
+    def serves(self, kind: str) -> bool:
+        """Whether the cluster knows a kind; also where its objects may not be read."""
+        ...
+
     def apply(self, body: Mapping[str, Any], *, dry_run: bool = False, force: bool = False) -> dict[str, Any]:
         """Write the fields that we own."""
         ...

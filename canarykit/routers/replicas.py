@@ -7,7 +7,7 @@ open stays on its pod.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from canarykit.errors import CanaryError, RoutingError
@@ -95,6 +95,8 @@ class ReplicasRouter(WithoutRoute):
         Path that each version answers.
     within : float
         Seconds until the pods of a split must be ready, and again until connections show it.
+    tell : callable, optional
+        Takes one line when something is removed of which nobody knows whether a route leads to it.
     """
 
     kind = "Service"
@@ -113,11 +115,12 @@ class ReplicasRouter(WithoutRoute):
         url: str | None = None,
         ready: str | Mapping[Role, str] = "/v2/health/ready",
         within: float = 120.0,
+        tell: Callable[[str], object] = lambda line: None,
     ) -> None:
         if pods < 2:
             raise RoutingError(f"two versions need two pods at least, not {pods}")
         self._api, self._target, self._pods, self._port = api, target, pods, port
-        self._url, self._within = url, within
+        self._url, self._within, self._tell = url, within, tell
         self._ready: dict[Role, str] = dict.fromkeys(ROLES, ready) if isinstance(ready, str) else dict(ready)
         self.wanted: dict[Role, int] = {}
         """Pods that each version was given last; empty before."""
@@ -209,13 +212,18 @@ class ReplicasRouter(WithoutRoute):
         return _share({role: self._asked(role) for role in ROLES})
 
     def reset(self) -> None:
-        """Give stable all pods, and remove the Service in front of both, unless a route leads to it."""
+        """Give stable all pods, and remove the Service in front of both, unless a route leads to it, or may do so unseen."""
         for role, pods in pods_for(TrafficSplit(0), self._pods).items():
             if self._api.get("Deployment", self._target.service(role)) is not None:
                 self._api.patch("Deployment", self._target.service(role), {"spec": {"replicas": pods}})
-        made = made_by_the_kit(self._api.get("Service", self._target.app), self._target)
-        if made and not references(self._api, {self._target.app}).by:
-            self._api.delete("Service", self._target.app)
+        front = self._target.app
+        if not made_by_the_kit(self._api.get("Service", front), self._target):
+            return
+        seen = references(self._api, {front})
+        if doubt := seen.doubt({front}):
+            self._tell(doubt)
+        if not seen.held(front):
+            self._api.delete("Service", front)
 
     def mirror(self, percent: float) -> None:
         """Refuse: pods cannot."""

@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import canarykit as ck
 from canarykit.clusters.kube import manifests
@@ -69,3 +70,15 @@ def test_every_file_says_what_it_is_for(name):
     In a comment at its top.
     """
     assert (ROOT / "deploy" / name).read_text().startswith("# ")
+
+
+def test_the_optional_part_of_the_role_sees_routes_everywhere_and_nothing_else():
+    """
+    It is a comment in which YAML is left when the first sign of each line is taken away.
+    """
+    optional = (ROOT / "deploy" / "rbac.yaml").read_text().split("# ---\n", 1)[1]
+    role, binding = yaml.safe_load_all(optional.replace("# ", "", 1).replace("\n# ", "\n"))
+    assert {name for rule in role["rules"] for name in rule["resources"]} == {"httproutes", "grpcroutes", "virtualservices"}
+    assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"list"}
+    assert (role["kind"], binding["kind"]) == ("ClusterRole", "ClusterRoleBinding")
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]

@@ -109,6 +109,50 @@ def test_a_value_that_is_none_is_refused_without_being_shown(asked):
     assert "k3y" not in repr(testers.Testers.of("k3y"))
 
 
+@pytest.mark.parametrize("left", [{}, {"rules": None, "http": None}, {"rules": [], "http": []}], ids=["none", "null", "empty"])
+@pytest.mark.parametrize(("kind", "object_kind"), [("gateway-api", "HTTPRoute"), ("istio", "VirtualService")])
+def test_a_route_without_rules_has_none_for_testers(kind, object_kind, left):
+    """
+    Somebody has edited the kit's own: no header leads to the canary, and nothing is written.
+    """
+    router = made(kind, api := Namespace(), True)
+    edited = api.get(object_kind, "chat")
+    api._store({**edited, "spec": {"hosts": ["*"], "hostnames": ["a.example.com"], **left}})
+    written = len(api.writes)
+    router.end_testers()
+    router.let_testers_in()
+    assert len(api.writes) == written
+
+
+def test_an_object_without_a_spec_has_no_testers():
+    """
+    Not even then an error that is none of the kit's.
+    """
+    found = {"metadata": {"name": "chat", "resourceVersion": "1"}}
+    for kind in ("gateway-api", "istio", "ingress-nginx"):
+        assert made(kind, Namespace(), True).testing(found, testers.Testers(None)) is None
+
+
+@pytest.mark.parametrize("error", [KeyError("http"), TypeError("no list"), ConnectionError("reset")], ids=["key", "type", "os"])
+def test_how_a_rollout_ended_is_written_down_whatever_fails_with_the_header(error):
+    """
+    An object of a form that nobody expects, for one: it is told by its name.
+    """
+
+    class Odd:
+        def end_testers(self):
+            raise error
+
+    told = []
+    end_testers_at("promoted", Odd(), told.append)
+    assert [line.endswith(f"may lead to the canary still: {type(error).__name__}: {error}") for line in told] == [True]
+
+    def gone(line):
+        raise BrokenPipeError(line)
+
+    end_testers_at("promoted", Odd(), gone)
+
+
 def test_a_rollout_ends_also_where_the_header_cannot_be_taken_away():
     """
     That is told, and is no error; while the rollout lasts nothing is done.

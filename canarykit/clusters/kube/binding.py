@@ -79,7 +79,7 @@ def bind(
     made = router_class(asked["router"])
     target, url, gateway = target_of(app, port), asked["url"], asked["gateway"]
     if asked["router"] == "replicas":
-        return made(client, target, url=url, pods=2 * replicas, port=pod_port, ready=ready)
+        return made(client, target, url=url, pods=2 * replicas, port=pod_port, ready=ready, tell=tell)
     if asked["router"] == "gateway-api":
         gateways: list[dict[str, Any]] = []
         if url is None or gateway is None:
@@ -109,7 +109,10 @@ def as_bound(asked: Mapping[str, Any], router: Any) -> dict[str, Any]:
 
 
 def end_testers_at(phase: object, router: Any, tell: Callable[[str], object]) -> None:
-    """Have no header lead to the canary once a rollout has ended; where that cannot be written it is told, and no error.
+    """Have no header lead to the canary once a rollout has ended; where that fails it is told, and no error.
+
+    Whatever it is that fails, such as a route that somebody has edited into a form which nobody expects: how the rollout ended
+    must be written down all the same.
 
     Parameters
     ----------
@@ -124,5 +127,7 @@ def end_testers_at(phase: object, router: Any, tell: Callable[[str], object]) ->
         return
     try:
         router.end_testers()
-    except CanaryError as error:
-        tell(f"the rollout has ended, and the header for testers may lead to the canary still: {error}")
+    except Exception as error:
+        why = str(error) if isinstance(error, CanaryError) else f"{type(error).__name__}: {error}"
+        with contextlib.suppress(Exception):  # who reads may have gone
+            tell(f"the rollout has ended, and the header for testers may lead to the canary still: {why}")

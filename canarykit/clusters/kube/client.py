@@ -38,6 +38,7 @@ _KINDS: Mapping[str, tuple[str, str]] = {
     "HorizontalPodAutoscaler": ("autoscaling/v2", "horizontalpodautoscalers"),
     "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
     "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
+    "ReferenceGrant": ("gateway.networking.k8s.io/v1beta1", "referencegrants"),
     "GRPCRoute": ("gateway.networking.k8s.io/v1", "grpcroutes"),
     "VirtualService": ("networking.istio.io/v1", "virtualservices"),
     "InferenceService": ("serving.kserve.io/v1beta1", "inferenceservices"),
@@ -151,6 +152,15 @@ class Client:
         path = path_of(kind, None if everywhere else self.namespace)
         status, found = self._ask("GET", path, query={k: v for k, v in query.items() if v}, kind=kind)
         return ([], "") if status == 404 else (list(found.get("items") or []), str(found["metadata"]["resourceVersion"]))
+
+    def serves(self, kind: str) -> bool:
+        """Whether the cluster knows a kind, also where its objects may not be read; True where nobody tells this user."""
+        version, plural = _KINDS[kind]
+        try:
+            found = self.read(f"/{'apis' if '/' in version else 'api'}/{version}", f"the kinds of {version}")
+        except ForbiddenError:
+            return True
+        return any(entry.get("name") == plural for entry in (found or {}).get("resources") or [])
 
     def read(self, path: str, what: str, *, accept: str = "application/json") -> dict[str, Any] | None:
         """Read any page of the API; None when there is none.

@@ -76,7 +76,15 @@ def find_neighbours(client: Client, bodies: Sequence[Mapping[str, Any]]) -> Neig
         for each in found:
             if (kind, each["metadata"]["name"]) in ours or _target(each) in ours:
                 continue
-            selected = [name for name, labels in pods.items() if selects(client, each, labels)]
+            try:
+                selected = [name for name, labels in pods.items() if selects(client, each, labels)]
+            except ForbiddenError:
+                scaled = " ".join(_target(each))
+                told.append(
+                    f"not known, for lack of permission to get {scaled}: whether {kind} {each['metadata']['name']}, which "
+                    "scales it, takes the load of pods of this rollout into its average"
+                )
+                continue
             if not selected:
                 continue
             if kind != "Service":

@@ -37,18 +37,23 @@ def adoption(client: Client, found: Mapping[str, Any]) -> None:
     client.patch(found["kind"], meta["name"], {"metadata": {"annotations": {BEFORE: json.dumps(before)}}})
 
 
-def restored(client: Client, service: Service) -> list[str]:
+def restored(client: Client, service: Service, tell: Callable[[str], object]) -> list[str]:
     """Give back all adopted objects of a service, as they were; return their names.
 
-    A Service that a live route leads to is given back only where its own pods are ready: they may be gone by now.
+    A Service that a live route leads to, or may do so unseen, is given back only where its own pods are ready: they may be gone
+    by now. What is not given back, and what nobody knows of, is told.
     """
     adopted = [(kind, found) for kind, found in _made(client, service) if BEFORE in found["metadata"].get("annotations", {})]
-    live = references(client, {found["metadata"]["name"] for kind, found in adopted if kind == "Service"}).by
+    seen = references(client, {found["metadata"]["name"] for kind, found in adopted if kind == "Service"})
     given = []
     for kind, found in adopted:
         name = found["metadata"]["name"]
-        if kind == "Service" and name in live and not leads_to(client, _selector_before(found)):
-            continue
+        if kind == "Service" and (seen.unseen or seen.held(name)) and not leads_to(client, _selector_before(found)):
+            if seen.held(name):
+                why = "a route leads to it" if name in seen.by else seen.allowed({name})
+                tell(f"not given back, because {why} and its own pods are not ready: Service {name}")
+                continue
+            tell(f"the own pods of Service {name} are not ready, and {seen.doubt({name})}")
         restore(client, kind, name)
         given.append(f"{kind} {name}")
     return given
@@ -79,13 +84,11 @@ def remove(client: Client, service: Service, tell: Callable[[str], object], *, o
     bool
         Whether nothing had to stay.
     """
-    given = restored(client, service)
+    given = restored(client, service, tell)
     if given:
         tell(f"given back as before: {', '.join(given)}")
     left = [(kind, found) for kind, found in _made(client, service) if (kind, found["metadata"]["name"]) != own]
-    kept = [f"{kind} {found['metadata']['name']}" for kind, found in left if BEFORE in found["metadata"].get("annotations", {})]
-    if kept:
-        tell(f"not given back, because a route leads to it and its own pods are not ready: {', '.join(kept)}")
+    kept = [found for _, found in left if BEFORE in found["metadata"].get("annotations", {})]
     made = [(kind, found["metadata"]["name"]) for kind, found in left if BEFORE not in found["metadata"].get("annotations", {})]
     return remove_unused(client, made, tell) and not kept
 

@@ -11,7 +11,7 @@ from canarykit.clusters.kube.diagnose import diagnose, is_ready, progress, refus
 from canarykit.clusters.kube.events import Events
 from canarykit.clusters.kube.selectors import equal
 from canarykit.clusters.kube.shortage import health_of, lacking
-from canarykit.clusters.kube.watching import Watched
+from canarykit.clusters.kube.watching import Watch
 from canarykit.errors import ClusterError, ForbiddenError
 from canarykit.health import Health
 from canarykit.masking import masked
@@ -56,9 +56,9 @@ class Pods:
         self._events = Events(client)
         both = f"({','.join(ROLES)})"
         services = f"({','.join(f'{app}-{role}' for role in ROLES)})"
-        self._pods = Watched(client, "Pod", f"app={app},version in {both}")
-        self._deployments = Watched(client, "Deployment", f"app={app},version in {both}")
-        self._slices = Watched(client, "EndpointSlice", f"kubernetes.io/service-name in {services}")
+        self._pods = Watch(client, "Pod", f"app={app},version in {both}")
+        self._deployments = Watch(client, "Deployment", f"app={app},version in {both}")
+        self._slices = Watch(client, "EndpointSlice", f"kubernetes.io/service-name in {services}")
         self._unreached: dict[str, float] = {}
 
     def close(self) -> None:

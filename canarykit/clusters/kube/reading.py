@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from canarykit.clusters.kube.client import Client
-from canarykit.clusters.kube.watching import Watched
+from canarykit.clusters.kube.watching import Watch
 from canarykit.errors import ConflictError, ForbiddenError
 
 __all__ = ["Reading"]
@@ -26,7 +26,7 @@ class Reading:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._watched: dict[tuple[str, str], Watched | None] = {}
+        self._watched: dict[tuple[str, str], Watch | None] = {}
 
     @property
     def namespace(self) -> str:
@@ -47,6 +47,10 @@ class Reading:
     def list(self, kind: str, selector: str = "", *, everywhere: bool = False, fields: str = "") -> list[dict[str, Any]]:
         """Read all objects of a kind."""
         return self._client.list(kind, selector, everywhere=everywhere, fields=fields)
+
+    def serves(self, kind: str) -> bool:
+        """Whether the cluster knows a kind."""
+        return self._client.serves(kind)
 
     def apply(self, body: Mapping[str, Any], *, dry_run: bool = False, force: bool = False) -> dict[str, Any]:
         """Write the fields that we own."""
@@ -75,9 +79,9 @@ class Reading:
             if watched is not None:
                 watched.stop()
 
-    def _watch(self, kind: str, name: str) -> Watched | None:
+    def _watch(self, kind: str, name: str) -> Watch | None:
         if kind not in _READ_OFTEN:
             return None
         if (kind, name) not in self._watched:
-            self._watched[kind, name] = Watched(self._client, kind, fields=f"metadata.name={name}")
+            self._watched[kind, name] = Watch(self._client, kind, fields=f"metadata.name={name}")
         return self._watched[kind, name]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from canarykit.clusters.kube.client import Client
+from canarykit.clusters.kube.selectors import equal
 from canarykit.routers.references import References, references
 
 __all__ = ["Staying", "carried_by", "leads_to", "remove_unused", "selects", "staying"]
@@ -25,15 +26,18 @@ class Staying:
         Names.
     because : tuple of str
         Routes that lead to them.
-    unseen : tuple of str
-        Kinds of route that could not be looked for.
+    allowed : str
+        What may lead to them and could not be seen; empty when nothing may.
+    doubt : str
+        What does not stay and a route may lead to all the same; empty when that is known.
     """
 
     services: frozenset[str] = frozenset()
     deployments: frozenset[str] = frozenset()
     maps: frozenset[str] = frozenset()
     because: tuple[str, ...] = ()
-    unseen: tuple[str, ...] = ()
+    allowed: str = ""
+    doubt: str = ""
 
     def holds(self, kind: str, name: str) -> bool:
         """Whether an object stays."""
@@ -49,9 +53,10 @@ class Staying:
         what = " and ".join(f"{kind}{'s' * (len(names) > 1)} {_listed(names)}" for kind, names in held.items() if names)
         named = " ".join(f"{kind.lower()}/{name}" for kind, names in held.items() for name in names)
         lead = "lead" if len(self.because) > 1 else "leads"
+        seen = f"{_listed(self.because)} still {lead} to {'them' if several else 'it'}" if self.because else ""
+        because = ", and because ".join(words for words in (seen, self.allowed) if words)
         return (
-            f"{what} {'stay' if several else 'stays'}, because {_listed(self.because)} still {lead} to "
-            f"{'them' if several else 'it'}: without, users would get errors. "
+            f"{what} {'stay' if several else 'stays'}, because {because}: without, users would get errors. "
             f"When no route does any more: kubectl -n {namespace} delete {named}"
         )
 
@@ -69,16 +74,18 @@ def staying(client: Client, services: Iterable[Mapping[str, Any]], deployments: 
     """
     mine = {body["metadata"]["name"] for body in services}
     fronting = [body for body in client.list("Service") if any(selects(body, deployment) for deployment in deployments)]
-    seen: References = references(client, mine | {body["metadata"]["name"] for body in fronting})
-    fronts = [body for body in fronting if body["metadata"]["name"] in seen.by]
+    asked = mine | {body["metadata"]["name"] for body in fronting}
+    seen: References = references(client, asked)
+    fronts = [body for body in fronting if seen.held(body["metadata"]["name"])]
     held = [deployment for deployment in deployments if any(selects(front, deployment) for front in fronts)]
     because = dict.fromkeys(route for routes in seen.by.values() for route in routes)
     return Staying(
-        frozenset(mine & set(seen.by)),
+        frozenset(name for name in mine if seen.held(name)),
         frozenset(deployment["metadata"]["name"] for deployment in held),
         frozenset(name for deployment in held for name in _maps(deployment)),
         tuple(because),
-        tuple(seen.unseen),
+        seen.allowed(asked),
+        seen.doubt(asked),
     )
 
 
@@ -102,18 +109,20 @@ def remove_unused(client: Client, made: Sequence[tuple[str, str]], tell: Callabl
     stays = staying(
         client, [body for kind, body in bodies if kind == "Service"], [body for kind, body in bodies if kind == "Deployment"]
     )
+    if stays.doubt:  # before anything is gone
+        tell(stays.doubt)
     for kind, name in left:
         if not stays.holds(kind, name):
             client.delete(kind, name)
-    if stays.unseen and bodies:
-        tell(f"no permission to see whether a route of kind {' or '.join(stays.unseen)} leads to what was removed")
     if said := stays.told(client.namespace):
         tell(said)
     return not said
 
 
-def carried_by(client: Client, app: str, service: str) -> str | None:
+def carried_by(client: Client, app: str, service: str, tell: Callable[[str], object] = lambda line: None) -> str | None:
     """Routes that still send requests to a Service, in words: other ones than the kit's, with a weight; None when none does.
+
+    A route that somebody has allowed to do so, and that may not be seen, counts as one that does.
 
     Parameters
     ----------
@@ -123,16 +132,22 @@ def carried_by(client: Client, app: str, service: str) -> str | None:
         The kit's routes of this service are left out.
     service : str
         Name of the Service.
+    tell : callable, optional
+        Takes one line where nobody knows whether a route does.
     """
-    found = references(client, {service}, carrying=True, beside=app).by.get(service, [])
-    return _listed(found) if found else None
+    seen = references(client, {service}, carrying=True, beside=app)
+    if doubt := seen.doubt({service}):
+        tell(doubt)
+    if service in seen.by:
+        return _listed(seen.by[service])
+    allowed = seen.allowed({service})
+    return f"perhaps a route of another namespace ({allowed})" if allowed else None
 
 
 def selects(service: Mapping[str, Any], deployment: Mapping[str, Any]) -> bool:
     """Whether a Service leads to the pods of a Deployment."""
-    wanted = service.get("spec", {}).get("selector") or {}
     labels = deployment.get("spec", {}).get("template", {}).get("metadata", {}).get("labels") or {}
-    return bool(wanted) and all(labels.get(key) == value for key, value in wanted.items())
+    return equal(service.get("spec", {}).get("selector"), labels)
 
 
 def leads_to(client: Client, selector: Mapping[str, str]) -> bool:

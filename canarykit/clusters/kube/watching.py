@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from canarykit.clusters.kube.client import Client, path_of
 
-__all__ = ["Watched"]
+__all__ = ["Watch"]
 
 _LASTS = 290
 """Seconds after which the API server ends a watch, and it is begun again from where it was."""
@@ -24,7 +24,7 @@ _CUT_OFF = 120.0
 """Seconds without a byte after which a watch is given up; a bookmark comes every minute."""
 
 
-class Watched:
+class Watch:
     """Objects of one kind, as they are now.
 
     A watch brings each change within milliseconds. Where it is not permitted, has failed or is silent for long, the API server
@@ -62,12 +62,13 @@ class Watched:
             silent = time.monotonic() - self._heard > _SILENCE
             if self._open and not silent and not self._doubted:
                 return list(self._known.values())
-            self._doubted = False
+            self._doubted, asked_at = False, self._version
         items, version = self._client.listed(self._kind, self._selector, self._fields)
         with self._lock:
             if self._open and silent and _versions(items) != _versions(self._known.values()):
                 self._cut()  # it hangs: what changed has not come
-            self._take(items, version)
+            if not self._is_overtaken(version, asked_at):
+                self._take(items, version)
             self._heard = time.monotonic()
             self._begin()
             return list(self._known.values())
@@ -107,17 +108,35 @@ class Watched:
             with contextlib.suppress(Exception):  # it may have ended by itself
                 self._answer.shutdown()
 
+    def _is_overtaken(self, version: str, asked_at: str) -> bool:
+        """Whether a list is older than what the watch has brought meanwhile, so that it would bring deleted objects back.
+
+        A list that is older than what was known when it was asked for is of an API server whose store was restored: it is
+        believed, unless an open watch contradicts it.
+        """
+        number = _number(version)
+        return 0 < number < _number(self._version) and (self._open or number >= _number(asked_at))
+
     def _take(self, items: list[dict[str, Any]], version: str) -> None:
         """Have what was listed, but for what is known to be newer."""
-        newer = {name: body for name, body in self._known.items() if version.isdigit() and _version(body) > int(version)}
+        before = _number(version) if _number(version) >= _number(self._version) else 0  # a restored store counts anew
+        newer = {name: body for name, body in self._known.items() if before and _version(body) > before}
         self._known = {body["metadata"]["name"]: {"kind": self._kind, **body} for body in items} | newer
         self._version = version
 
     def _put(self, body: dict[str, Any]) -> None:
+        """Have an object, unless a newer one or its deletion is known: nothing is missing up to the version that is known."""
         name = body["metadata"]["name"]
         before = self._known.get(name)
-        if before is None or _version(body) >= _version(before):
+        gone = before is None and 0 < _version(body) <= _number(self._version)
+        if not gone and (before is None or _version(body) >= _version(before)):
             self._known[name] = body
+
+    def _drop(self, body: Mapping[str, Any]) -> None:
+        """Forget an object that was deleted, unless one of the same name has been made since."""
+        before = self._known.get(body["metadata"]["name"])
+        if before is not None and _version(before) <= _version(body):
+            del self._known[body["metadata"]["name"]]
 
     # Inside: the thread ------------------------------------------------------------------------------------------------
 
@@ -162,11 +181,13 @@ class Watched:
             return False  # such as a version that is too old
         body = event["object"]
         with self._lock:
-            self._version, self._heard = body["metadata"]["resourceVersion"], max(self._heard, time.monotonic())
+            self._heard = max(self._heard, time.monotonic())
             if event["type"] == "DELETED":
-                self._known.pop(body["metadata"]["name"], None)
+                self._drop(body)
             elif event["type"] != "BOOKMARK":
                 self._put(body)
+            if _version(body) >= _number(self._version):  # a list may have come before it
+                self._version = body["metadata"]["resourceVersion"]
         return not self._stopped
 
 
@@ -179,8 +200,11 @@ def _events(answer: Any) -> Iterator[dict[str, Any]]:
 
 def _version(body: Mapping[str, Any]) -> int:
     """Version of an object: a number that grows, as Kubernetes 1.35 promises and all before it do."""
-    said = str(body["metadata"].get("resourceVersion", ""))
-    return int(said) if said.isdigit() else 0
+    return _number(str(body["metadata"].get("resourceVersion", "")))
+
+
+def _number(version: str) -> int:
+    return int(version) if version.isdigit() else 0
 
 
 def _versions(bodies: Any) -> dict[str, int]:

@@ -145,6 +145,23 @@ def test_what_is_there_and_what_is_not(server, client):
     assert headers["authorization"] == "Bearer t0ken"
 
 
+def test_whether_a_kind_is_known_is_asked_without_reading_objects(server, client):
+    """
+    A right that is missing hides objects, not the kind; who may not even ask is told nothing, and takes it as known.
+    """
+    server.answers = [(200, {"resources": [{"name": "virtualservices"}]})]
+    assert client.serves("VirtualService")
+    assert server.asked[0][1] == "/apis/networking.istio.io/v1"
+    server.answers = [(200, {"resources": [{"name": "gateways"}]})]
+    assert not client.serves("VirtualService")
+    server.answers = [(404, "404 page not found")]
+    assert not client.serves("VirtualService")
+    assert not client.serves("Pod")
+    assert server.asked[-1][1] == "/api/v1"
+    server.answers = [(403, status("forbidden"))]
+    assert client.serves("VirtualService")
+
+
 def test_what_is_written_names_us(server, client):
     """
     Server-side apply under our own field manager; a dry run says so; patches are checked strictly.

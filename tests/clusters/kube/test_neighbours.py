@@ -154,6 +154,29 @@ def test_what_may_not_be_listed_is_said(monkeypatch):
     assert found.notes[0].startswith("deploy() refuses: Service theirs ")
 
 
+@pytest.mark.parametrize("kind", ["StatefulSet", "Deployment"])
+def test_what_an_autoscaler_scales_may_be_hidden(monkeypatch, kind):
+    """
+    A role may list autoscalers and not read what they scale: that is said, and the other autoscalers are looked at.
+    """
+    hidden = made("HorizontalPodAutoscaler", "hidden", scaleTargetRef={"kind": kind, "name": "db"})
+    seen = made("HorizontalPodAutoscaler", "seen", scaleTargetRef={"kind": "Deployment", "name": "web"})
+    web = made("Deployment", "web", selector={"matchLabels": {"app": "ai"}})
+    there, get = Namespace(hidden, seen, web), Namespace.get
+
+    def forbidden(self, kind, name, **options):
+        if name == "db":
+            raise ForbiddenError("no permission")
+        return get(self, kind, name, **options)
+
+    monkeypatch.setattr(Namespace, "get", forbidden)
+    unknown, selects = check_neighbours(there, BODIES)
+    assert unknown.startswith(
+        f"not known, for lack of permission to get {kind} db: whether HorizontalPodAutoscaler hidden, which"
+    )
+    assert selects.startswith("HorizontalPodAutoscaler seen selects the pods of ai-stable")
+
+
 def test_senders_have_no_label_of_the_service():
     """
     A Service or policy that selects the service's pods does not select the pods that send traffic to it.

@@ -67,7 +67,7 @@ def test_what_was_adopted_is_given_back_as_it_was():
     assert back["spec"] == THEIRS["spec"]
     assert {body["metadata"]["name"] for body in cluster.list("Service")} == {"digits-stable", "other"}
     assert cluster.list("Deployment") == []
-    assert restored(cluster, SERVICE) == []
+    assert restored(cluster, SERVICE, told.append) == []
 
 
 def test_adopted_twice_is_still_given_back_as_it_was():

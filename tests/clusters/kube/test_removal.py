@@ -8,6 +8,8 @@ from canarykit.clusters.kube.manifests import Model, Workload, labels, objects
 from canarykit.clusters.kube.ownership import adoption, remove
 from canarykit.clusters.kube.removal import carried_by, remove_unused
 from canarykit.errors import ForbiddenError
+from canarykit.model import TrafficSplit
+from canarykit.routers import gateway_api, route, router_class
 from canarykit.routers.objects import Target
 from canarykit.routers.references import references, services_in
 from canarykit.routers.replicas import ReplicasRouter
@@ -153,22 +155,142 @@ def test_a_service_in_front_of_both_versions_stays_where_a_route_leads_to_it():
     assert remove(api, SERVICE, [].append)
 
 
-def test_kinds_that_may_not_be_seen_are_told():
-    """
-    Of another namespace, routes of this one are looked at; where not even these may be, that is said.
-    """
+class Narrow(Namespace):
+    """A namespace seen with a role that ends at it; some kinds are hidden even there, and some the cluster does not know."""
 
-    class Narrow(Namespace):
-        def list(self, kind, selector="", *, everywhere=False, fields=""):
-            if everywhere or kind == "GRPCRoute":
-                raise ForbiddenError("no")
-            return super().list(kind, selector)
+    hidden, unknown = frozenset(), frozenset({"VirtualService"})
 
-    api, told = Narrow(*MADE, LEADING["backend"]), []
-    assert references(api, {"chat-stable"}).by == {"chat-stable": ["HTTPRoute own"]}
+    def list(self, kind, selector="", *, everywhere=False, fields=""):
+        """Read what may be read: that of this namespace."""
+        if everywhere or kind in self.hidden:
+            raise ForbiddenError("no")
+        return [] if kind in self.unknown else super().list(kind, selector)
+
+    def serves(self, kind):
+        """Whether the cluster knows a kind."""
+        return kind not in self.unknown
+
+
+def grant(*, to="chat-stable", kind="HTTPRoute", place="infra"):
+    """Lets routes of another namespace lead to Services of this one."""
+    source = {"group": "gateway.networking.k8s.io", "kind": kind, "namespace": place}
+    target = {"group": "", "kind": "Service", **({"name": to} if to else {})}
+    return {"kind": "ReferenceGrant", "metadata": {"name": "web"}, "spec": {"from": [source], "to": [target]}}
+
+
+UNSEEN = "could not be seen (no right to list them)"
+
+
+@pytest.mark.parametrize(
+    ("kind", "unknown", "says"),
+    [
+        ("VirtualService", (), "whether a VirtualService of another namespace leads to Services chat-canary and chat-stable"),
+        ("GRPCRoute", ("VirtualService",), "whether a GRPCRoute leads to Services chat-canary and chat-stable"),
+        ("Ingress", ("VirtualService",), "whether an Ingress leads to Services chat-canary and chat-stable"),
+        ("ReferenceGrant", ("VirtualService",), "whether an HTTPRoute of another namespace or a GRPCRoute of another"),
+        ("HTTPRoute", ("VirtualService", "GRPCRoute", "ReferenceGrant"), "whether an HTTPRoute leads to Services"),
+        ("TCPRoute", ("VirtualService", "GRPCRoute", "ReferenceGrant"), "whether an HTTPRoute of another namespace leads"),
+    ],
+    ids=["mesh elsewhere", "a kind", "ingress", "grants", "no mesh", "grants of another version"],
+)
+def test_routes_that_may_not_be_seen_are_told_before_anything_is_removed(kind, unknown, says):
+    """
+    Those of other namespaces, and kinds that may be listed nowhere.
+    """
+    api, told = Narrow(*MADE), []
+    api.hidden, api.unknown = {kind} - {"VirtualService"}, frozenset(unknown)
+    assert remove_unused(api, NAMES, lambda line: told.append((line, len(api._objects))))
+    ((said, there),) = told
+    assert said.startswith(says) and UNSEEN in said
+    assert there == len(MADE)
+    assert not api._objects
+
+
+def test_nothing_is_told_where_no_route_can_lead_here_unseen():
+    """
+    Without a ReferenceGrant none of another namespace may; an Ingress never does; and Istio is not there.
+    """
+    api, told = Narrow(*MADE), []
+    assert remove_unused(api, NAMES, told.append)
+    assert (told, api._objects) == ([], {})
+
+
+@pytest.mark.parametrize("kind", ["HTTPRoute", "GRPCRoute"])
+@pytest.mark.parametrize("to", ["chat-stable", None], ids=["by name", "all"])
+def test_a_service_stays_where_somebody_lets_routes_that_may_not_be_seen_lead_to_it(kind, to):
+    """
+    With its Deployment, and it is said why; it goes where these routes may be seen, and none leads to it.
+    """
+    api, told = Narrow(*MADE, grant(to=to, kind=kind)), []
+    assert not remove_unused(api, NAMES, told.append)
+    both = {"chat-stable", "chat-canary"}
+    assert {name for known, name in api._objects if known == "Service"} == ({to} if to else both)
+    assert {name for known, name in api._objects if known == "Deployment"} == ({to} if to else both)
+    (said,) = told
+    article = "an HTTPRoute" if kind == "HTTPRoute" else "a GRPCRoute"
+    assert f"because ReferenceGrant web lets {article} of namespace infra lead here, and whether one does {UNSEEN}" in said
+    assert remove_unused(Namespace(*MADE, grant(to=to, kind=kind)), NAMES, print)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        grant(to="other"),
+        grant(kind="TCPRoute"),
+        grant(place="ns"),
+        {**grant(), "spec": {"from": grant()["spec"]["from"], "to": [{"group": "", "kind": "Secret"}]}},
+        {"kind": "ReferenceGrant", "metadata": {"name": "web"}, "spec": {}},
+    ],
+    ids=["other service", "other kind of route", "own namespace", "secret", "empty"],
+)
+def test_a_grant_for_something_else_keeps_nothing(body):
+    """
+    It lets no route lead to these Services that could not be seen.
+    """
+    api, told = Narrow(*MADE, body), []
+    assert remove_unused(api, NAMES, told.append)
+    assert told == []
+
+
+def test_a_route_that_is_seen_and_one_that_is_not_are_both_named():
+    """
+    A grant beside a route of this namespace.
+    """
+    api, told = Narrow(*MADE, LEADING["backend"], grant()), []
     remove_unused(api, NAMES, told.append)
-    assert told[0] == "no permission to see whether a route of kind GRPCRoute leads to what was removed"
-    assert "stay" in told[1]
+    assert "because HTTPRoute own still leads to them, and because ReferenceGrant web lets" in told[0]
+
+
+def test_the_service_in_front_of_both_versions_is_not_removed_in_silence():
+    """
+    Pods as a router: it stays by a grant, and what nobody knows is told before.
+    """
+    api, told = Narrow(*MADE, grant(to="chat")), []
+    router = ReplicasRouter(api, Target("chat", 80, labels(SERVICE)), tell=told.append)
+    for body in router.objects():
+        api.create(body)
+    router.reset()
+    assert api.get("Service", "chat") is not None
+    assert told == []
+    api.delete("ReferenceGrant", "web")
+    api.unknown = frozenset()
+    router.reset()
+    assert api.get("Service", "chat") is None
+    assert told[0].startswith(f"whether a VirtualService of another namespace leads to Service chat {UNSEEN}")
+
+
+@pytest.mark.parametrize("unknown", [(), ("VirtualService",)], ids=["mesh", "no mesh"])
+def test_a_canary_is_kept_up_for_routes_that_may_lead_to_it_unseen(unknown):
+    """
+    Where a grant lets them; otherwise it is told that nobody knows.
+    """
+    api, told = Narrow(grant(to="chat-canary")), []
+    api.unknown = frozenset(unknown)
+    by = carried_by(api, "chat", "chat-canary", told.append)
+    assert by is not None and by.startswith("perhaps a route of another namespace (ReferenceGrant web lets an HTTPRoute of")
+    api.delete("ReferenceGrant", "web")
+    assert carried_by(api, "chat", "chat-canary", told.append) is None
+    assert [UNSEEN in line for line in told] == ([] if unknown else [True])
 
 
 @pytest.mark.parametrize(
@@ -190,6 +312,41 @@ def test_a_canary_is_kept_up_for_those_who_still_get_it(body, carries):
     body = {**body, "metadata": {**body["metadata"], "labels": {"app.kubernetes.io/managed-by": "canarykit"}}}
     body["metadata"]["labels"]["app.kubernetes.io/part-of"] = "chat"
     assert carried_by(Namespace(body), "chat", "chat-canary") is None
+
+
+LABELLED = {"app.kubernetes.io/managed-by": "canarykit", "app.kubernetes.io/part-of": "chat"}
+
+
+@pytest.mark.parametrize("kind", ["gateway-api", "istio"])
+def test_a_teams_own_route_with_the_kits_labels_keeps_the_canary_up(monkeypatch, kind):
+    """
+    A program of Pulumi has labelled it: its rule for testers leads to the canary after a promotion, too.
+    """
+    monkeypatch.setattr(route, "until_served", lambda *args, **options: None)
+    monkeypatch.setattr(gateway_api, "accepted", lambda *args: None)
+    if kind == "istio":
+        asks = [{"headers": {"x-team": {"exact": "search"}}}]
+        split = {"route": [{**to("chat-stable"), "weight": 100}, {**to("chat-canary"), "weight": 0}]}
+        own = virtual(match=asks, route=[to("chat-canary")])
+        own["spec"]["http"].append(split)
+    else:
+        own = http({"name": "chat-stable", "weight": 1}, {"name": "chat-canary", "weight": 0})
+        asks = [{"headers": [{"name": "x-team", "value": "search"}]}]
+        own["spec"]["rules"].append({"matches": asks, "backendRefs": [{"name": "chat-canary"}]})
+    own["metadata"]["labels"] = LABELLED
+    router = router_class(kind)(api := Namespace(own), Target("chat", 80, LABELLED), url="http://127.0.0.1:1", name="own")
+    for weight in (20, 0):
+        router.apply(TrafficSplit(weight))
+    assert carried_by(api, "chat", "chat-canary") == f"{own['kind']} own"
+
+
+def test_the_route_of_a_kit_in_another_namespace_is_no_route_of_this_one():
+    """
+    Though it was made for a service of the same name.
+    """
+    theirs = http({"name": "chat-canary", "namespace": "ns"}, namespace="web")
+    theirs["metadata"]["labels"] = LABELLED
+    assert carried_by(Namespace(theirs), "chat", "chat-canary") == "HTTPRoute own in namespace web"
 
 
 # What was adopted -------------------------------------------------------------------------------------------------------
@@ -229,3 +386,25 @@ def test_an_adopted_service_is_given_back_to_pods_that_are_there(ready):
         if ready
         else "not given back, because a route leads to it and its own pods are not ready: Service chat-stable"
     )
+
+
+def test_an_adopted_service_is_not_given_back_in_silence_where_routes_may_not_be_seen():
+    """
+    Its own pods are gone: it is kept where a grant lets routes lead to it, and otherwise it is told before.
+    """
+
+    def taken(*beside):
+        full = adopted()
+        full.delete("HTTPRoute", "own")
+        api = Narrow(*beside)
+        api._objects |= full._objects
+        return api
+
+    told = []
+    assert not remove(taken(grant()), SERVICE, told.append)
+    assert told[0].startswith("not given back, because ReferenceGrant web lets an HTTPRoute of namespace infra lead here")
+    api, told = taken(), []
+    api.unknown = frozenset()
+    assert remove(api, SERVICE, told.append)
+    assert told[0].startswith("the own pods of Service chat-stable are not ready, and whether a VirtualService of another")
+    assert told[1] == "given back as before: Service chat-stable"

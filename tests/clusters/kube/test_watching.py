@@ -8,7 +8,7 @@ import pytest
 
 from canarykit.clusters.kube import watching
 from canarykit.clusters.kube.reading import Reading
-from canarykit.clusters.kube.watching import Watched
+from canarykit.clusters.kube.watching import Watch
 from canarykit.errors import ConflictError, ForbiddenError
 
 
@@ -103,7 +103,7 @@ def watched():
     made = []
 
     def make(server):
-        made.append(Watched(server, "Pod", "app=d"))
+        made.append(Watch(server, "Pod", "app=d"))
         return made[-1]
 
     yield make
@@ -211,6 +211,112 @@ def test_what_the_kit_wrote_is_read_at_once(watched):
     answer.say("ADDED", thing("b", 21))
     parts_wait(lambda: "b" in names(pods))
     assert names(pods)["a"] == "40"
+
+
+def during_list(server, happens):
+    """Have something happen while a list is on its way: the list is of before."""
+    listed = server.listed
+
+    def late(*args, **options):
+        answer = listed(*args, **options)
+        happens()
+        return answer
+
+    server.listed = late
+
+
+def test_a_list_does_not_bring_back_what_the_watch_has_deleted_meanwhile(watched):
+    """
+    The list was answered before; the watch goes on from where it was, and not from the list.
+    """
+    server = Server(thing("a", 5), thing("b", 6))
+    pods = watched(server)
+    names(pods)
+    answer = opened(pods, server)
+
+    def happens():
+        answer.say("ADDED", thing("c", 11))
+        answer.say("DELETED", thing("a", 12))
+        parts_wait(lambda: set(pods._known) == {"b", "c"})
+
+    during_list(server, happens)
+    pods.doubt()
+    assert names(pods) == {"b": "6", "c": "11"}
+    answer.shutdown()
+    parts_wait(lambda: len(server.watches) == 2)
+    assert "resourceVersion=12" in server.asked[1]
+
+
+@pytest.mark.parametrize("how", ["watch", "list"])
+def test_a_late_answer_does_not_bring_back_what_is_deleted(watched, how):
+    """
+    That of a write before the deletion, which the watch or a list has told; one that was made again since is known.
+    """
+    server = Server(thing("a", 5), thing("b", 6))
+    pods = watched(server)
+    names(pods)
+    answer = opened(pods, server)
+    if how == "watch":
+        answer.say("DELETED", thing("a", 12))
+        parts_wait(lambda: "a" not in pods._known)
+    else:
+        server.items, server.version = [thing("b", 6)], 12
+        pods.doubt()
+        assert names(pods) == {"b": "6"}
+    pods.note(thing("a", 11))
+    assert names(pods) == {"b": "6"}
+    pods.note(thing("a", 13))
+    assert names(pods) == {"a": "13", "b": "6"}
+
+
+def test_a_late_deletion_does_not_take_what_was_made_since(watched):
+    """
+    The kit has made an object of the same name again, and the watch is behind.
+    """
+    server = Server(thing("a", 5))
+    pods = watched(server)
+    names(pods)
+    answer = opened(pods, server)
+    pods.note(thing("a", 40))
+    answer.say("DELETED", thing("a", 20))
+    answer.say("ADDED", thing("b", 21))
+    parts_wait(lambda: "b" in pods._known)
+    assert names(pods) == {"a": "40", "b": "21"}
+
+
+def test_a_watch_that_lags_behind_a_list_changes_nothing(watched):
+    """
+    Its changes are older than the list: what is gone stays gone, and the watch goes on from the list.
+    """
+    server = Server(thing("a", 5), thing("b", 6))
+    pods = watched(server)
+    names(pods)
+    answer = opened(pods, server)
+    server.items, server.version = [thing("b", 19)], 20
+    pods.doubt()
+    assert names(pods) == {"b": "19"}
+    answer.say("MODIFIED", thing("a", 14))
+    answer.say("MODIFIED", thing("b", 15))
+    answer.shutdown()
+    parts_wait(lambda: len(server.watches) == 2)
+    assert names(pods) == {"b": "19"}
+    assert "resourceVersion=20" in server.asked[1]
+
+
+def test_a_restored_api_server_is_believed(watched):
+    """
+    Its versions count from before: a list that is older than all that is known is no late answer then.
+    """
+    server = Server(thing("a", 500), version=1000)
+    pods = watched(server)
+    names(pods)
+    opened(pods, server).say("ERROR", {"code": 410})
+    parts_wait(lambda: not pods._thread.is_alive())
+    server.items, server.version = [thing("b", 7)], 20
+    server.begun.clear()
+    assert names(pods) == {"b": "7"}
+    opened(pods, server)
+    assert "resourceVersion=20" in server.asked[-1]
 
 
 # Reading ----------------------------------------------------------------------------------------------------------------
