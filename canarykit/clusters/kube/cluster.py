@@ -404,7 +404,7 @@ class KubeCluster:
         """Scale the canary down; its pods finish what they have. They stay where a rule of the team's still leads to them."""
         end_testers_at("promoted", self._bound, self._tell)
         name = self._deployed.name
-        if (by := carried_by(self.client, name, f"{name}-canary")) is not None:
+        if (by := carried_by(self.client, name, f"{name}-canary", self._tell)) is not None:
             self._tell(f"the canary's pods stay, because {by} still sends requests to Service {name}-canary")
             return
         _running(self._versions).scale("canary", 0)
