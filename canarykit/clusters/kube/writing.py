@@ -105,16 +105,24 @@ class Written:
         Kind and name of each object that was not there before, and of each that was someone else's.
     changed : list of mapping
         The kit's own Deployments and Services that were there before, as they were.
+    noted : bool
+        Whether a team's own route notes weights from before an earlier rollout; taken to be so until somebody has looked.
+    resumed : bool
+        Whether a rollout of the same versions was under way.
     """
 
     made: list[tuple[str, str]] = field(default_factory=list)
     taken: list[tuple[str, str]] = field(default_factory=list)
     changed: list[Mapping[str, Any]] = field(default_factory=list)
+    noted: bool = True
+    resumed: bool = False
 
     def take_back(self, client: Client, router: Any, tell: Callable[[str], object]) -> None:
         """Give back what was taken, put back what was changed, and remove what was made, but for what a live route leads to.
 
-        A route of the team's own gets its weights back, and the canary its share only where its Deployment was there before.
+        A team's own route gets its weights back. The canary gets its share back only where its Deployment was there before
+        and no rollout had changed the weights yet. Where an earlier rollout noted them, they say nothing about now: the canary
+        stays at 0, and so does the note.
         """
         new = any(kind == "Deployment" and name.endswith("-canary") for kind, name in self.made)
         if new:
@@ -124,8 +132,8 @@ class Written:
         for before in self.changed:
             put_back(client, before, pods_stay=router.scales and before["kind"] == "Deployment")
         remove_unused(client, list(reversed(self.made)), tell)
-        if not new:
-            router.give_back(exact=True)
+        if not new and not self.noted:
+            router.give_back(exact=not self.resumed)
 
 
 def write(client: Client, bodies: Objects, router: Any, *, done: Written, adopt: bool) -> bool:
@@ -145,6 +153,7 @@ def write(client: Client, bodies: Objects, router: Any, *, done: Written, adopt:
         Take over what is someone else's.
     """
     routed, same = resumable(client, canary_of(bodies), router)
+    done.noted, done.resumed = router.is_changed(), same
     if routed and not same:
         to_stable(router)  # another version: weight and evidence of the old one say nothing about it
     elif not same:

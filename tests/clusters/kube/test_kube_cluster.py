@@ -15,6 +15,7 @@ from canarykit.clusters.kube.liveness import holder_of
 from canarykit.errors import ClusterError, ForbiddenError, PlanError, RoutingError
 from canarykit.model import ROLES, TrafficSplit
 from canarykit.routers.objects import BEFORE, to_stable
+from canarykit.routers.rules import NOTE
 
 LEASE = "digits-rollout"
 SERVICE = ck.Service("digits", ck.Version("v1", image="a:1"), ck.Version("v2", image="a:2"))
@@ -265,6 +266,100 @@ def test_a_deployment_that_fails_takes_nothing_from_a_live_route(connect, server
     assert server.get("HTTPRoute", "own")["spec"] == before
     assert {name for kind, name in server._objects if kind == "Service"} == {f"digits-{name}" for name in names}
     assert {name for kind, name in server._objects if kind == "Deployment"} == {f"digits-{name}" for name in names}
+
+
+def weights_in(server):
+    """Backends of the team's route, with their weights; None where it says none."""
+    refs = server.get("HTTPRoute", "own")["spec"]["rules"][0]["backendRefs"]
+    return [(ref["name"].removeprefix("digits-"), ref.get("weight")) for ref in refs]
+
+
+def without_weights(server):
+    """Have the team's route say no weights, which means the same one for both."""
+    found = server.get("HTTPRoute", "own")
+    for ref in found["spec"]["rules"][0]["backendRefs"]:
+        ref.pop("weight", None)
+    server._store(found)
+
+
+def fails_late(cluster, monkeypatch):
+    """Have a deployment fail when both versions are up."""
+
+    def fail(router):
+        raise RoutingError("no address")
+
+    monkeypatch.setattr(cluster, "_wait_for_address", fail)
+    return cluster
+
+
+@pytest.mark.parametrize("says", ["1:1", "90:10", "nothing"])
+def test_a_deployment_that_fails_gives_a_rejected_canary_no_share(connect, server, monkeypatch, says):
+    """
+    The route notes the weights from before the first rollout, which rejected the canary: they are none to go back to. The note
+    stays for whoever ends the last rollout.
+    """
+    own_route(server, ("stable", 90 if says == "90:10" else 1), ("canary", 10 if says == "90:10" else 1))
+    if says == "nothing":
+        without_weights(server)
+    first = connect(route="own")
+    first.deploy(SERVICE)
+    first.router.apply(TrafficSplit(5))
+    first.router.apply(TrafficSplit(0))
+    first.remember(phase="rolled back", weight=0)
+    first.release()
+    note = server.get("HTTPRoute", "own")["metadata"]["annotations"][NOTE]
+    for _ in range(2):
+        with pytest.raises(RoutingError, match="no address"):
+            fails_late(connect(route="own"), monkeypatch).deploy(SERVICE)
+        assert weights_in(server) == [("stable", 100), ("canary", 0)]
+        assert server.get("HTTPRoute", "own")["metadata"]["annotations"][NOTE] == note
+        assert released_at(server, 0)
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["same", "another"])
+def test_a_resume_that_fails_leaves_a_teams_route_at_stable(connect, server, other):
+    """
+    The canary at 5 % does not come up any more, nor does another one in its place: half of the traffic is not for it.
+    """
+    own_route(server, ("stable", 1), ("canary", 1))
+    first = connect(route="own")
+    first.deploy(SERVICE)
+    first.router.apply(TrafficSplit(5))
+    first._holding.lease.stop()
+    taken_over(server, None)
+    server.broken.add("digits-canary")
+    with pytest.raises(ClusterError, match="0 of 2 pods ready"):
+        connect(route="own").deploy(replace(SERVICE, canary=ck.Version("v3", image="a:3")) if other else SERVICE)
+    assert weights_in(server) == [("stable", 100), ("canary", 0)]
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["late", "no guard"])
+def test_a_deployment_that_fails_takes_the_canary_out_again(connect, server, monkeypatch, early):
+    """
+    Both versions were brought up without the route, which names stable alone: it is as it was, whenever the deployment fails.
+    """
+    (first := connect()).deploy(SERVICE)
+    first.release()
+    before = own_route(server, ("stable", 1))
+    cluster = fails_late(connect(route="own"), monkeypatch)
+    if early:
+        monkeypatch.setattr(kube.Guard, "start", lambda *args: cluster._wait_for_address(None))
+    with pytest.raises(RoutingError, match="no address"):
+        cluster.deploy(SERVICE)
+    assert server.get("HTTPRoute", "own")["spec"] == before
+
+
+def test_a_teams_own_weights_are_given_back_with_the_canary_that_had_them(connect, server):
+    """
+    No rollout has changed them yet, and the canary of before is put back, too.
+    """
+    (first := connect()).deploy(SERVICE)
+    first.release()
+    before = own_route(server, ("stable", 9), ("canary", 1))
+    server.broken.add("digits-canary")
+    with pytest.raises(ClusterError, match="0 of 2 pods ready"):
+        connect(route="own").deploy(replace(SERVICE, canary=ck.Version("v3", image="a:3")))
+    assert server.get("HTTPRoute", "own")["spec"] == before
 
 
 def test_a_plan_refuses_the_route_that_a_deployment_would(connect, server):
