@@ -304,20 +304,21 @@ class KubeCluster:
         if self._versions is None or self._holding is None:
             return
         lease = self._holding.lease
-        try:
-            lease.reclaim()
-        except ClusterError as error:
-            if lease.lost is not None:
-                self.release()
-                return
-            self._tell(f"traffic returns to stable without the Lease: {error}")
+        held = self._holding.reclaim()
+        if lease.lost is not None:
+            self.release()
+            return
         self._router.reset()
-        lease.keep()
-        if remove(self._held, self._deployed, self._tell, own=self._router.own):
+        if held:
+            lease.keep()
+        client = self._held if held else self.client.fenced(lease.check_nobody_else)
+        if remove(client, self._deployed, self._tell, own=self._router.own):
             self._pods.wait_gone(self.workload.grace + 10)
-        self._holding.end(lease.remove)
-        self._namespace.remove()
-        self._close()
+        try:
+            self._holding.end_removed()
+            self._namespace.remove()
+        finally:
+            self._close()
 
     # Traffic -----------------------------------------------------------------------------------------------------------
 

@@ -128,6 +128,11 @@ def connect(server, guards, monkeypatch):
             cluster._holding.lease.stop()
 
 
+def fail(why):
+    """Raise an error where only an expression may stand."""
+    raise ClusterError(why)
+
+
 def weight_of(server):
     """Share that the route gives the canary."""
     refs = {ref["name"]: ref["weight"] for ref in server.get("HTTPRoute", "digits")["spec"]["rules"][0]["backendRefs"]}
@@ -579,6 +584,73 @@ def test_a_teardown_leaves_nothing(connect, server, guards):
     for _ in range(2):
         cluster.teardown()
         assert list(server._objects) == [("Namespace", "ns")]
+    assert not guards[0].watches
+
+
+def forbid(monkeypatch, *verbs):
+    """Let nobody do this with a Lease any more: patch, delete."""
+
+    def refusing(verb, real):
+        def refuse(self, kind, name, *args, **options):
+            if kind == "Lease":
+                raise ForbiddenError(f"cannot {verb} Lease")
+            return real(self, kind, name, *args, **options)
+
+        return refuse
+
+    for verb in verbs:
+        monkeypatch.setattr(Server, verb, refusing(verb, getattr(Server, verb)))
+
+
+@pytest.mark.parametrize("verbs", [("patch",), ("delete",), ("patch", "delete")], ids="-".join)
+@pytest.mark.parametrize("age", [0, 31, 90])
+def test_a_teardown_needs_no_lease(connect, server, guards, monkeypatch, verbs, age):
+    """
+    A role that lost its rights, and a lease of any age: all else is removed, nothing goes on, and a Lease that stays is told.
+    """
+    cluster = connect()
+    cluster.deploy(SERVICE)
+    lease = cluster._holding.lease
+    sleep(cluster, age)
+    forbid(monkeypatch, *verbs)
+    cluster.teardown()
+    stays = "delete" in verbs
+    assert list(server._objects) == [("Namespace", "ns"), *([("Lease", LEASE)] if stays else [])]
+    assert any("all is removed, without Lease digits-rollout" in line for line in cluster.told) == ("patch" in verbs)
+    assert any("Lease digits-rollout stays" in line for line in cluster.told) == stays
+    assert (lease._thread, guards[0].watches, cluster._holding) == (None, False, None)
+
+
+def test_a_teardown_without_the_lease_changes_nothing_of_somebody_elses_rollout(connect, server, monkeypatch):
+    """
+    They come while the route is given back: what they conduct by now is not removed.
+    """
+    cluster = connect()
+    cluster.deploy(SERVICE)
+    sleep(cluster, 31)
+    forbid(monkeypatch, "patch")
+    monkeypatch.setattr(cluster._router, "reset", lambda: taken_over(server))
+    with pytest.raises(ClusterError, match="elsewhere-1-abc has taken over"):
+        cluster.teardown()
+    assert server.get("Deployment", "digits-canary") is not None
+    cluster.teardown()
+    assert server.get("Deployment", "digits-canary") is not None
+    assert cluster._holding is None
+
+
+def test_a_teardown_that_failed_may_be_called_again(connect, server, guards, monkeypatch):
+    """
+    Its rollout is guarded until then.
+    """
+    cluster = connect()
+    cluster.deploy(SERVICE)
+    with monkeypatch.context() as away:
+        away.setattr(kube, "remove", lambda *args, **options: fail("the API server is away"))
+        with pytest.raises(ClusterError, match="is away"):
+            cluster.teardown()
+    assert guards[0].watches
+    cluster.teardown()
+    assert list(server._objects) == [("Namespace", "ns")]
     assert not guards[0].watches
 
 
