@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from canarykit.clusters.kube.changes import Changes, difference
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.counting import Counting
 from canarykit.clusters.kube.endpoints import Endpoints
+from canarykit.clusters.kube.fallback import can_take_over
 from canarykit.clusters.kube.guard import Guard
 from canarykit.clusters.kube.holding import Holding
 from canarykit.clusters.kube.jobs import JobLoad
@@ -299,7 +301,8 @@ class KubeCluster:
     def teardown(self) -> None:
         """Remove all that was made, and give back what was adopted, as it was. May be called again.
 
-        When somebody else conducts the rollout by now, nothing is changed.
+        When somebody else conducts the rollout by now, nothing is changed. Where a team's own route is served by the canary
+        alone, and stable does not come up, the route and the canary stay as they are, which is said.
         """
         if self._versions is None or self._holding is None:
             return
@@ -308,7 +311,9 @@ class KubeCluster:
         if lease.lost is not None:
             self.release()
             return
-        self._router.reset()
+        warm = partial(self.warm, "stable")
+        if can_take_over(self.client, self._deployed.name, self._router, warm=warm, tell=self._tell):
+            self._router.reset()
         if held:
             lease.keep()
         client = self._held if held else self.client.fenced(lease.check_nobody_else)

@@ -367,6 +367,78 @@ def test_a_teams_own_weights_are_given_back_with_the_canary_that_had_them(connec
     assert server.get("HTTPRoute", "own")["spec"] == before
 
 
+@pytest.fixture
+def pods(server, monkeypatch):
+    """Versions that have a pod which is ready; they may be changed."""
+    having = {"stable", "canary"}
+
+    real = Server.list
+
+    def seen(self, kind, selector="", *, everywhere=False, fields=""):
+        if kind != "Pod":
+            return real(self, kind, selector)
+        conditions = [{"type": "Ready", "status": "True"}]
+        return [
+            {"metadata": {"name": f"digits-{role}-1"}, "status": {"conditions": conditions}}
+            for role in sorted(having)
+            if f"version={role}" in selector
+        ]
+
+    monkeypatch.setattr(Server, "list", seen)
+    monkeypatch.setattr("canarykit.clusters.kube.pods.Pods.wait_gone", lambda self, within: None)
+    return having
+
+
+@pytest.mark.parametrize("weight", [25, 100])
+@pytest.mark.parametrize("names", [("stable",), ("stable", "canary")], ids=["stable", "both"])
+def test_a_teardown_leaves_a_canary_that_alone_serves_a_teams_route(connect, server, guards, pods, monkeypatch, weight, names):
+    """
+    Stable was lost and does not come up: the route and the canary's pods stay, which is said, and nobody conducts any more.
+    """
+    own_route(server, *((name, 1) for name in names))
+    cluster = connect(route="own")
+    cluster.deploy(SERVICE)
+    cluster.router.apply(TrafficSplit(weight))
+    pods.remove("stable")
+    monkeypatch.setattr(cluster._versions, "warm", lambda role, share: fail("it has 0 of 2 pods ready: no memory"))
+    cluster.teardown()
+    assert weights_in(server) == [("stable", 100 - weight), ("canary", weight)]
+    for kind in ("Deployment", "Service"):
+        assert server.get(kind, "digits-canary") is not None
+    assert server.get("Deployment", "digits-canary")["spec"]["replicas"] == SERVICE.replicas
+    assert any("the canary alone serves" in line and "no memory" in line for line in cluster.told)
+    assert (server.get("Lease", LEASE), guards[0].watches) == (None, False)
+
+
+def test_a_teardown_brings_stable_up_for_a_teams_route(connect, server, pods, monkeypatch):
+    """
+    It was scaled to none: it comes up again before it takes over, so that the canary can go.
+    """
+    own_route(server, ("stable", 1), ("canary", 0))
+    cluster = connect(route="own")
+    cluster.deploy(SERVICE)
+    cluster.router.apply(TrafficSplit(100))
+    pods.remove("stable")
+    server.edit("Deployment", "digits-stable", replicas=0)
+    monkeypatch.setattr(cluster._pods, "wait_ready", lambda role, *args, **options: pods.add(role))
+    cluster.teardown()
+    assert weights_in(server) == [("stable", 1), ("canary", 0)]
+    assert server.get("Deployment", "digits-stable")["spec"]["replicas"] == SERVICE.replicas
+
+
+def test_a_teardown_of_the_kits_own_route_waits_for_no_stable(connect, server, pods, monkeypatch):
+    """
+    Nobody comes in by it afterwards.
+    """
+    cluster = connect()
+    cluster.deploy(SERVICE)
+    cluster.router.apply(TrafficSplit(100))
+    pods.remove("stable")
+    monkeypatch.setattr(cluster._versions, "warm", lambda role, share: pytest.fail("nobody needs it"))
+    cluster.teardown()
+    assert list(server._objects) == [("Namespace", "ns")]
+
+
 def test_a_plan_refuses_the_route_that_a_deployment_would(connect, server):
     """
     The same words, and neither writes anything.
