@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from canarykit.clusters.kube.binding import bind
+from canarykit.clusters.kube.binding import bind, end_testers
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.fallback import only_canary_serves
 from canarykit.clusters.kube.lease import LET_GO, RETURNED, STATE, Lease, state_of
@@ -159,16 +159,21 @@ def watch(client: Client, facts: Mapping[str, Any]) -> str:
                 if only_canary_serves(client, facts["app"], router):
                     raise ClusterError("the canary alone serves: traffic returns as soon as a pod of stable is ready")
                 to_stable(router)
+                end_testers(router, lambda line: _say(facts["app"], line))
                 if found is not None:
                     _note(client, found)
                 return "returned"
         except Exception as error:  # whatever goes wrong, it looks again: nobody else does
             said, before = _worded(error), said
             if said != before:
-                with contextlib.suppress(OSError):  # the terminal may be gone with whoever is guarded
-                    print(f"guard of {facts['app']}: {said}", file=sys.stderr)
+                _say(facts["app"], said)
         time.sleep(min(_LOOK_EVERY, lasts / _LOOKS))
     return "gone"
+
+
+def _say(app: str, line: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal may be gone with whoever is guarded
+        print(f"guard of {app}: {line}", file=sys.stderr)
 
 
 def _is_over(found: Mapping[str, Any] | None, holder: str) -> bool:

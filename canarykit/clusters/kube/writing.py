@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from canarykit.clusters.kube.binding import end_testers
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.manifests import BUILD, SETTINGS
 from canarykit.clusters.kube.ownership import adoption, mine, put_back, restore
@@ -125,6 +126,8 @@ class Written:
         stays at 0, and so does the note.
         """
         new = any(kind == "Deployment" and name.endswith("-canary") for kind, name in self.made)
+        if any((body["kind"], body["metadata"]["name"]) not in self.made for body in router.objects()):
+            end_testers(router, tell)  # the route stays, and no rollout is under way
         if new:
             router.give_back(exact=False)
         for kind, name in self.taken:

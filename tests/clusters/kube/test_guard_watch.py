@@ -39,7 +39,7 @@ class Router:
     promoted_by, scales = None, False
 
     def __init__(self, weight):
-        self.weight, self.applied = weight, []
+        self.weight, self.applied, self.testers = weight, [], True
 
     def observed(self):
         """What the object says."""
@@ -51,6 +51,10 @@ class Router:
         """Write it."""
         self.applied.append(split.canary)
         self.weight = split.canary
+
+    def end_testers(self):
+        """Have no header lead to a version."""
+        self.testers = False
 
 
 @pytest.fixture
@@ -211,6 +215,32 @@ def test_the_guard_looks_again_whatever_went_wrong(namespace, router, facts, cap
     assert router.applied == [0.0]
     assert holder_of(namespace.get("Lease", NAME)) == ""
     assert str(error) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("weight", [25.0, 0.0])
+def test_the_guard_ends_the_testers_header(namespace, router, facts, weight):
+    """
+    The rollout is over for them, too, also where all is on stable already.
+    """
+    router.weight = weight
+    assert guard.watch(namespace, facts) == "returned"
+    assert not router.testers
+
+
+@pytest.mark.parametrize("error", [ForbiddenError("cannot patch HTTPRoute"), KeyError("rules")], ids=["forbidden", "strange"])
+def test_testers_that_cannot_be_ended_keep_the_guard_from_nothing(namespace, router, facts, hands, monkeypatch, capsys, error):
+    """
+    Traffic has returned, and word is left; it is told.
+    """
+
+    def fail():
+        raise error
+
+    monkeypatch.setattr(router, "end_testers", fail)
+    assert guard.watch(namespace, facts) == "returned"
+    assert holder_of(namespace.get("Lease", NAME)) == ""
+    assert hands.seconds < 1070
+    assert "header for testers may lead to the canary still" in capsys.readouterr().err
 
 
 def pod(role, *, ready=True, leaves=False):

@@ -932,6 +932,39 @@ def test_what_is_refused_takes_no_lease(connect, server, guards, under_way):
     assert len(guards) == 1
 
 
+@pytest.mark.parametrize("gone", [False, True], ids=["canary there", "canary deleted"])
+@pytest.mark.parametrize("router", ["gateway-api", "istio"])
+def test_a_failed_deployment_leaves_no_header_for_testers(connect, server, monkeypatch, router, gone):
+    """
+    The rollout before has ended and taken it away: it must not lead to a rejected canary, or to none, from now on.
+    """
+    kind, field = ("HTTPRoute", "rules") if router == "gateway-api" else ("VirtualService", "http")
+    first = connect(router=router)
+    first.deploy(SERVICE)
+    first.remember(phase="rolled back", weight=0)
+    first.release()
+    ended = server.get(kind, "digits")["spec"]
+    assert len(ended[field]) == 1
+    if gone:
+        server.delete("Deployment", "digits-canary")
+    with pytest.raises(RoutingError, match="no address"):
+        fails_late(connect(router=router), monkeypatch).deploy(SERVICE)
+    assert server.get(kind, "digits")["spec"] == ended
+
+
+def test_testers_that_cannot_be_ended_keep_nothing_from_being_taken_back(connect, server, guards, monkeypatch, under_way):
+    """
+    It is told.
+    """
+    cluster = fails_late(connect(), monkeypatch)
+    monkeypatch.setattr("canarykit.routers.route.RouteRouter.end_testers", lambda router: fail("cannot patch HTTPRoute"))
+    with pytest.raises(RoutingError, match="no address"):
+        cluster.deploy(SERVICE)
+    assert "header for testers may lead to the canary still: cannot patch" in cluster.told[-1]
+    assert released_at(server, 0)
+    assert not guards[1].watches
+
+
 def test_a_failed_deployment_gives_back_only_what_it_took(connect, server):
     """
     An object that an earlier session adopted is in use still; one that this call took is as it was.
