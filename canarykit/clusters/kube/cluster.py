@@ -33,6 +33,7 @@ from canarykit.clusters.kube.versions import Versions
 from canarykit.clusters.kube.writing import Written, canary_of, kept, refuse, resumable, write
 from canarykit.errors import ClusterError, PlanError, RoutingError
 from canarykit.health import Health
+from canarykit.interrupts import uninterrupted
 from canarykit.load import Load
 from canarykit.model import ROLES, Role, Service, TrafficSplit
 from canarykit.routers import router_class
@@ -257,7 +258,8 @@ class KubeCluster:
             self._telemetry = self._counting.telemetry(self.client, service, self._pods, **ports, route=self._route(router))
             weight = router.observed().canary
         except BaseException:
-            self._undo(held, router, canary_of(bodies), done, fresh_namespace)
+            with uninterrupted():  # a second Ctrl-C must not leave half of it, with a lease that nobody renews
+                self._undo(held, router, canary_of(bodies), done, fresh_namespace)
             raise
         self._take_back = lambda: self._undo(held, router, canary_of(bodies), done, fresh_namespace)
         if weight:

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import os
+import signal
 from dataclasses import replace
 
 import pytest
@@ -13,6 +15,7 @@ from canarykit.clusters.kube.binding import bind
 from canarykit.clusters.kube.lease import STATE, Lease, state_of
 from canarykit.clusters.kube.liveness import holder_of
 from canarykit.errors import ClusterError, ForbiddenError, PlanError, RoutingError
+from canarykit.interrupts import Terminated, terminable
 from canarykit.model import ROLES, TrafficSplit
 from canarykit.routers.objects import BEFORE, to_stable
 from canarykit.routers.rules import NOTE
@@ -1044,6 +1047,51 @@ def test_an_address_that_comes_late_is_waited_for(connect, server, monkeypatch):
     cluster.deploy(SERVICE)
     assert cluster.url == "http://10.0.0.9"
     assert any("waiting for an address" in line for line in cluster.told)
+
+
+@pytest.fixture
+def terminated():
+    """SIGTERM and SIGHUP raise an error, as while an experiment deploys."""
+    with terminable():
+        yield
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated), (signal.SIGHUP, Terminated)],
+    ids=["Ctrl-C", "SIGTERM", "SIGHUP"],
+)
+@pytest.mark.parametrize("first", ["an error", "an interrupt"])
+@pytest.mark.parametrize("resumed", [False, True], ids=["new", "resumed"])
+def test_a_deployment_is_taken_back_whole(
+    connect, server, guards, request, monkeypatch, terminated, number, error, first, resumed
+):
+    """
+    Somebody interrupts again while it is taken back, because that takes its time: it is finished before.
+    """
+    if resumed:
+        request.getfixturevalue("under_way")
+    cluster, called = connect(), []
+
+    def fail(router):
+        raise RoutingError("no address") if first == "an error" else KeyboardInterrupt
+
+    def interrupted(lease, *, real=Lease.give_back, **facts):
+        called.append(facts)
+        os.kill(os.getpid(), number)
+        real(lease, **facts)
+
+    monkeypatch.setattr(cluster, "_wait_for_address", fail)
+    monkeypatch.setattr(Lease, "give_back", interrupted)
+    with pytest.raises(error):
+        cluster.deploy(SERVICE)
+    assert called == [{"weight": 0.0} if resumed else {}]
+    if resumed:
+        assert released_at(server, 0)
+        assert weight_of(server) == 0
+    else:
+        assert list(server._objects) == [("Namespace", "ns")]
+    assert (guards[-1].watches, cluster._holding) == (False, None)
 
 
 @pytest.mark.parametrize("router", ["gateway-api", "replicas"])
