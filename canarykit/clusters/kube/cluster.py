@@ -16,7 +16,7 @@ from canarykit.clusters.kube.changes import Changes, difference
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.counting import Counting
 from canarykit.clusters.kube.endpoints import Endpoints
-from canarykit.clusters.kube.fallback import can_take_over
+from canarykit.clusters.kube.fallback import can_take_over, only_canary_serves
 from canarykit.clusters.kube.guard import Guard
 from canarykit.clusters.kube.holding import Holding
 from canarykit.clusters.kube.jobs import JobLoad
@@ -481,16 +481,23 @@ class KubeCluster:
         """Leave what was there before a failed deployment as it was, and nothing that it made.
 
         A canary that was there before may have a share, and nobody conducts it now: traffic returns to stable. Where that
-        fails the lease stays, and with it the guard, which goes on trying.
+        fails, or the canary alone serves, the lease stays, and with it the guard, which goes on trying.
         """
         try:
             if self._holding is not None and (lease := self._holding.lease).held:
                 place, facts = (canary["kind"], canary["metadata"]["name"]), {}
-                if place not in done.made and held.get(*place) is not None:
+                there = place not in done.made and held.get(*place) is not None
+                alone = there and only_canary_serves(self.client, canary["metadata"]["labels"]["app"], router)
+                if alone:
+                    done.noted = True  # no weight is given back
+                elif there:
                     to_stable(router)
                     facts = {"weight": 0.0}
                 done.take_back(held, router, self._tell)
-                self._holding.end(lambda: lease.give_back(**facts))
+                if alone:
+                    self._holding.leave_to_guard()
+                else:
+                    self._holding.end(lambda: lease.give_back(**facts))
             if fresh_namespace:
                 self._namespace.remove()
         finally:

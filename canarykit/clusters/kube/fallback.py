@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from canarykit.clusters.kube.diagnose import is_ready
-from canarykit.errors import CanaryError, ForbiddenError, RoutingError
+from canarykit.errors import CanaryError, ClusterError, ForbiddenError, RoutingError
 from canarykit.model import Role, TrafficSplit
 from canarykit.routers.objects import Api, NothingThere
 
-__all__ = ["can_take_over", "only_canary_serves"]
+__all__ = ["can_take_over", "check_may_return", "only_canary_serves"]
 
 
 def only_canary_serves(client: Api, app: str, router: Any) -> bool:
@@ -49,6 +49,22 @@ def only_canary_serves(client: Api, app: str, router: Any) -> bool:
 
 def _serves(client: Api, app: str, role: Role) -> bool:
     return any(is_ready(pod) for pod in client.list("Pod", f"app={app},version={role}"))
+
+
+def check_may_return(client: Api, app: str, router: Any) -> None:
+    """Check that traffic may return to stable; parameters as of `only_canary_serves`.
+
+    Raises
+    ------
+    ClusterError
+        The canary alone serves.
+    """
+    if only_canary_serves(client, app, router):
+        raise ClusterError(
+            f"the canary that is there alone serves, so that traffic cannot return to {app}-stable, which has no pod that is "
+            "ready. Bring up stable first: kubectl "
+            f"-n {client.namespace} rollout status deployment/{app}-stable"
+        )
 
 
 def can_take_over(client: Api, app: str, router: Any, *, warm: Callable[[], None], tell: Callable[[str], object]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from canarykit.clusters.kube.binding import end_testers
 from canarykit.clusters.kube.client import Client
+from canarykit.clusters.kube.fallback import check_may_return
 from canarykit.clusters.kube.manifests import BUILD, SETTINGS
 from canarykit.clusters.kube.ownership import adoption, mine, put_back, restore
 from canarykit.clusters.kube.removal import remove_unused
@@ -154,10 +155,16 @@ def write(client: Client, bodies: Objects, router: Any, *, done: Written, adopt:
         Is told of each object before it is written.
     adopt : bool
         Take over what is someone else's.
+
+    Raises
+    ------
+    ClusterError
+        The canary there is another one, and serves alone: it cannot be replaced now.
     """
     routed, same = resumable(client, canary_of(bodies), router)
     done.noted, done.resumed = router.is_changed(), same
     if routed and not same:
+        check_may_return(client, canary_of(bodies)["metadata"]["labels"]["app"], router)
         to_stable(router)  # another version: weight and evidence of the old one say nothing about it
     elif not same:
         router.hold_back()  # there is no pod of the canary yet

@@ -887,6 +887,50 @@ def test_a_resume_that_fails_returns_traffic(connect, server, guards, under_way)
     assert not guards[1].watches
 
 
+@pytest.mark.parametrize("own", [False, True], ids=["kit's", "own"])
+@pytest.mark.parametrize("noted", [False, True])
+def test_a_resume_that_fails_takes_nothing_from_a_canary_that_alone_serves(connect, server, guards, pods, own, noted):
+    """
+    Stable was lost, and does not come up: the weights stay, the lease is renewed no more, and the guard waits for stable.
+    """
+    if own:
+        own_route(server, ("stable", 3), ("canary", 1))
+    first = connect(route="own" if own and noted else None)
+    first.deploy(SERVICE)
+    first.router.apply(TrafficSplit(25))
+    first.release()
+    pods.remove("stable")
+    server.broken.add("digits-stable")
+    cluster = connect(route="own" if own else None)
+    with pytest.raises(ClusterError, match="pods ready"):
+        cluster.deploy(SERVICE)
+    if own:
+        (_, stable), (_, canary) = weights_in(server)
+        assert canary / (stable + canary) == 0.25
+    else:
+        assert weight_of(server) == 25
+    assert holder_of(server.get("Lease", LEASE)) == guards[-1].holder
+    assert guards[-1].watches
+    assert any("the guard returns it" in line for line in cluster.told)
+
+
+def test_a_canary_that_alone_serves_is_replaced_by_no_other(connect, server, guards, pods, under_way):
+    """
+    Traffic would have to return to a stable that has nothing: that is said, and nothing is changed.
+    """
+    pods.remove("stable")
+    before = server.get("Deployment", "digits-canary")["spec"]
+    with pytest.raises(ClusterError, match=r"alone serves.*Bring up stable first"):
+        connect().deploy(replace(SERVICE, canary=ck.Version("v3", image="a:3")))
+    assert weight_of(server) == 25
+    assert server.get("Deployment", "digits-canary")["spec"] == before
+    assert guards[-1].watches
+    pods.add("stable")
+    server.edit("Lease", LEASE, holderIdentity=None)
+    connect().deploy(replace(SERVICE, canary=ck.Version("v3", image="a:3")))
+    assert weight_of(server) == 0
+
+
 def test_a_route_in_disorder_is_put_right(connect, server, guards, under_way):
     """
     Its rules disagree, so that there is no weight to go on from: that is said, all is on stable, and nobody holds the lease.
