@@ -30,7 +30,7 @@ from canarykit.clusters.kube.pods import Pods
 from canarykit.clusters.kube.reading import Reading
 from canarykit.clusters.kube.removal import carried_by
 from canarykit.clusters.kube.versions import Versions
-from canarykit.clusters.kube.writing import Written, canary_of, kept, refuse, resumable, write
+from canarykit.clusters.kube.writing import Written, canary_of, kept, refuse, resumable, split_by_pods, write
 from canarykit.errors import ClusterError, PlanError, RoutingError
 from canarykit.health import Health
 from canarykit.interrupts import uninterrupted
@@ -178,13 +178,13 @@ class KubeCluster:
         router.check()
         self._counting.check(self.client.namespace, service.name, self.workload.service_port, self._route(router))
         routed, same = resumable(self.client, canary_of(bodies), router)
-        changes = []
+        split, changes = split_by_pods(self.client, router, same=same), []
         for body in [*bodies, *(routes := router.objects())]:
             before = self.client.get(body["kind"], body["metadata"]["name"])
             if routed and body in routes:
                 after = before  # the weights that are in force stay
             elif there:
-                body = kept(body, before, split_by_pods=same and router.scales)
+                body = kept(body, before, split)
                 after = self.client.apply(body, dry_run=True, force=self._adopt)
             else:
                 after = dict(body)
@@ -247,7 +247,7 @@ class KubeCluster:
             resumed = write(held, bodies, router, done=done, adopt=self._adopt)
             self._hold(service, models, router, held)
             for role in ROLES:
-                at_least = 0 if resumed and router.scales else service.replicas
+                at_least = 0 if router.scales else service.replicas  # as many as were written
                 self._pods.wait_ready(role, at_least, self._ready_within)
             router.join()
             router.let_testers_in()

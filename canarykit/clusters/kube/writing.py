@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from canarykit.clusters.kube.binding import end_testers
 from canarykit.clusters.kube.client import Client
@@ -15,7 +15,7 @@ from canarykit.clusters.kube.removal import remove_unused
 from canarykit.errors import ClusterError, ConflictError
 from canarykit.routers.objects import to_stable
 
-__all__ = ["Written", "build_in", "canary_of", "kept", "refuse", "resumable", "write"]
+__all__ = ["Written", "build_in", "canary_of", "kept", "refuse", "resumable", "split_by_pods", "write"]
 
 Objects = Sequence[Mapping[str, Any]]
 
@@ -86,11 +86,41 @@ def canary_of(bodies: Objects) -> Mapping[str, Any]:
     return next(body for body in bodies if body["kind"] == "Deployment" and body["metadata"]["name"].endswith("-canary"))
 
 
-def kept(body: Mapping[str, Any], found: Mapping[str, Any] | None, *, split_by_pods: bool) -> Mapping[str, Any]:
-    """Return an object with what stays of the one that is there: numbers of pods that are the split in force."""
-    if found is None or not split_by_pods or body["kind"] != "Deployment":
+def kept(body: Mapping[str, Any], found: Mapping[str, Any] | None, split: Literal["none", "new", "same"]) -> Mapping[str, Any]:
+    """Return an object with the number of pods that it keeps, where the numbers of pods are the split.
+
+    Parameters
+    ----------
+    body : mapping
+        The object, as it is to be.
+    found : mapping, optional
+        The object, as it is.
+    split : {"none", "new", "same"}
+        As `split_by_pods` says. A new canary begins with no pods: the Service in front of both versions would send users to
+        them before it has any weight.
+    """
+    if split == "none" or body["kind"] != "Deployment":
         return body
-    return {**body, "spec": {**body["spec"], "replicas": found["spec"]["replicas"]}}
+    if split == "new" and body["metadata"]["name"].endswith("-canary"):
+        return {**body, "spec": {**body["spec"], "replicas": 0}}
+    return body if found is None else {**body, "spec": {**body["spec"], "replicas": found["spec"]["replicas"]}}
+
+
+def split_by_pods(client: Client, router: Any, *, same: bool) -> Literal["none", "new", "same"]:
+    """Whether the numbers of pods are a split in force, and whether it is one of the same versions.
+
+    Parameters
+    ----------
+    client : Client
+        The namespace.
+    router : Router
+        Router of the service.
+    same : bool
+        Whether a rollout of the same versions is under way.
+    """
+    if not router.scales or any(client.get(body["kind"], body["metadata"]["name"]) is None for body in router.objects()):
+        return "none"
+    return "same" if same else "new"
 
 
 def _settings_in(deployment: Mapping[str, Any] | None) -> str:
@@ -168,6 +198,7 @@ def write(client: Client, bodies: Objects, router: Any, *, done: Written, adopt:
         to_stable(router)  # another version: weight and evidence of the old one say nothing about it
     elif not same:
         router.hold_back()  # there is no pod of the canary yet
+    split = split_by_pods(client, router, same=same)
     for body in [*bodies, *([] if routed else router.objects())]:
         kind, name = body["kind"], body["metadata"]["name"]
         found = client.get(kind, name)
@@ -178,5 +209,5 @@ def write(client: Client, bodies: Objects, router: Any, *, done: Written, adopt:
             adoption(client, found)
         elif kind in ("Deployment", "Service"):
             done.changed.append(found)
-        client.apply(kept(body, found, split_by_pods=same and router.scales), force=adopt)
+        client.apply(kept(body, found, split), force=adopt)
     return same

@@ -1172,6 +1172,65 @@ def test_a_lease_of_what_cannot_be_removed_is_renewed_by_nobody(connect, server,
     assert guards[0].watches
 
 
+# Pods as a router -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def by_pods(connect, monkeypatch):
+    """Make clusters whose split is the numbers of pods."""
+    monkeypatch.setattr("canarykit.routers.replicas.ReplicasRouter._wait", lambda self, want, **options: None)
+    monkeypatch.setattr("canarykit.routers.replicas.until_served", lambda *args, **options: None)
+    return lambda: connect(router="replicas")
+
+
+def numbers(server):
+    """Pods of stable and of the canary that are asked for."""
+    return tuple(server.get("Deployment", f"digits-{role}")["spec"]["replicas"] for role in ROLES)
+
+
+@pytest.mark.parametrize("ended", ["rolled back", "under way", "canary deleted"])
+def test_a_new_canary_gets_nobody_while_it_is_deployed(by_pods, server, monkeypatch, ended):
+    """
+    The Service in front leads to every pod: the canary has none until it has a weight, and stable keeps all of its own.
+    """
+    first = by_pods()
+    first.deploy(SERVICE)
+    if ended == "under way":
+        first.router.apply(TrafficSplit(25))
+    first.release()
+    if ended == "canary deleted":
+        server.delete("Deployment", "digits-canary")
+    seen, real = [], Server._store
+
+    def store(self, body):
+        made = real(self, body)
+        if made["kind"] == "Deployment" and made["metadata"]["annotations"]["canarykit.dev/build"].startswith("v3"):
+            seen.append(made["spec"]["replicas"])
+        elif made["kind"] == "Deployment" and made["metadata"]["name"] == "digits-stable":
+            assert made["spec"]["replicas"] >= 3
+        return made
+
+    monkeypatch.setattr(Server, "_store", store)
+    cluster, other = by_pods(), replace(SERVICE, canary=ck.Version("v3", image="a:3"))
+    assert not any("replicas" in field for change in cluster.plan(other) for field in change.fields if "stable" in change.name)
+    cluster.deploy(other)
+    assert seen
+    assert set(seen) == {0}
+    assert numbers(server) == (4, 0)
+    cluster.router.apply(TrafficSplit(25))
+    assert numbers(server) == (3, 1)
+
+
+def test_a_first_canary_is_seen_to_come_up(by_pods, server):
+    """
+    Nobody comes in yet, so that it may have pods: one that does not come up is said at once.
+    """
+    server.broken.add("digits-canary")
+    with pytest.raises(ClusterError, match=r"digits-canary.*0 of 2 pods ready"):
+        by_pods().deploy(SERVICE)
+    assert list(server._objects) == [("Namespace", "ns")]
+
+
 # What is there already --------------------------------------------------------------------------------------------------
 
 
