@@ -140,7 +140,7 @@ def test_a_service_in_front_of_both_versions_stays_where_a_route_leads_to_it():
     """
     front = {"service": {"name": "chat", "port": {"number": 80}}}
     target = Target("chat", 80, labels(SERVICE))
-    router = ReplicasRouter(api := Namespace(*MADE, ingress(defaultBackend=front)), target)
+    router = ReplicasRouter(api := Namespace(*MADE, ingress(defaultBackend=front)), target, within=0.1)
     for body in router.objects():
         api.create(body)
     router.reset()
