@@ -2,6 +2,7 @@
 
 It outlives the notebook's kernel. It ends by itself when the lease is let go or taken over by someone else, and after it has
 acted. A lease that was deleted or emptied by accident is taken again by its holder; when that does not happen, it acts as well.
+While the canary alone has pods that are ready, it waits: a stable without any would answer nobody.
 """
 
 from __future__ import annotations
