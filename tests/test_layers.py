@@ -34,6 +34,7 @@ ALLOWED = {
     "load": {"encodings", "masking", "metrics", "statuses", "wire", "serving"},
     "clusters": {
         "health",
+        "interrupts",
         "load",
         "masking",
         "placeholders",

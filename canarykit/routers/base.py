@@ -84,6 +84,10 @@ class WithoutRoute:
             It cannot; says why, and what to do in which order.
         """
 
+    def is_changed(self) -> bool:
+        """Whether a team's own route notes its weights of before: this rollout, or an earlier one, has changed them."""
+        return False
+
     def hold_back(self) -> None:
         """Take the canary's weight away, before its pods are there; nobody is asked whether that is served."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from canarykit.errors import CanaryError, RoutingError
@@ -212,18 +213,34 @@ class ReplicasRouter(WithoutRoute):
         return _share({role: self._asked(role) for role in ROLES})
 
     def reset(self) -> None:
-        """Give stable all pods, and remove the Service in front of both, unless a route leads to it, or may do so unseen."""
-        for role, pods in pods_for(TrafficSplit(0), self._pods).items():
-            if self._api.get("Deployment", self._target.service(role)) is not None:
-                self._api.patch("Deployment", self._target.service(role), {"spec": {"replicas": pods}})
-        front = self._target.app
-        if not made_by_the_kit(self._api.get("Service", front), self._target):
+        """Give stable all pods, and remove the Service in front of both, unless a route leads to it, or may do so unseen.
+
+        Where one does, stable's pods come up first, and the canary keeps its pods while it alone serves.
+        """
+        want, name = pods_for(TrafficSplit(0), self._pods), self._target.app
+        front, seen = self._api.get("Service", name), references(self._api, {name})
+        live = front is not None and bool(seen.held(name))
+        if live and not self._stable_takes_over(want):
+            del want["canary"]
+        self._scale({role: pods for role, pods in want.items() if self._is_there(role)})
+        if not made_by_the_kit(front, self._target):
             return
-        seen = references(self._api, {front})
-        if doubt := seen.doubt({front}):
+        if doubt := seen.doubt({name}):
             self._tell(doubt)
-        if not seen.held(front):
-            self._api.delete("Service", front)
+        if not live:
+            self._api.delete("Service", name)
+
+    def _stable_takes_over(self, want: Mapping[Role, int]) -> bool:
+        """Bring up stable's pods before the canary's go; return whether some of them, or none of either version, serve."""
+        if self._is_there("stable") and self._asked("canary"):
+            self._scale({"stable": want["stable"]})
+            with suppress(RoutingError):
+                self._wait(want, grown=["stable"])
+        serve = self._serving()
+        return bool(serve["stable"] or not serve["canary"])
+
+    def _is_there(self, role: Role) -> bool:
+        return self._api.get("Deployment", self._target.service(role)) is not None
 
     def mirror(self, percent: float) -> None:
         """Refuse: pods cannot."""
@@ -248,16 +265,20 @@ class ReplicasRouter(WithoutRoute):
             raise NothingThere(f"there is no Deployment {self._target.service(role)} in namespace {self._api.namespace}")
         return int(found["spec"].get("replicas", 1))
 
+    def _serving(self) -> dict[Role, int]:
+        """Count the pods of each version that get connections."""
+        roles: dict[str, Role] = {
+            pod["metadata"]["name"]: role
+            for role in ROLES
+            for pod in self._api.list("Pod", f"app={self._target.app},version={role}")
+        }
+        return ready_in(self._api.list("EndpointSlice", f"kubernetes.io/service-name={self._target.app}"), roles)
+
     def _wait(self, want: Mapping[Role, int], *, grown: Collection[Role] | None = None) -> None:
         """Wait until as many pods get connections, or of those roles that have grown as many at least."""
         end = time.monotonic() + self._within
         while True:
-            roles: dict[str, Role] = {
-                pod["metadata"]["name"]: role
-                for role in ROLES
-                for pod in self._api.list("Pod", f"app={self._target.app},version={role}")
-            }
-            found = ready_in(self._api.list("EndpointSlice", f"kubernetes.io/service-name={self._target.app}"), roles)
+            found = self._serving()
             if found == dict(want) if grown is None else all(found[role] >= want[role] for role in grown):
                 return
             if time.monotonic() > end:

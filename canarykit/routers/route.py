@@ -193,6 +193,10 @@ class RouteRouter(WithoutRoute):
             if self.form is not None:
                 need_split(self.form, found, self._target, self.rules(found))
 
+    def is_changed(self) -> bool:
+        """Whether the user's own object notes its weights of before."""
+        return self._adopted and bool(noted(self._api.get(self.kind, self.name) or {"metadata": {}}))
+
     def hold_back(self) -> None:
         """Take the canary's weight away in the user's own object, before its pods are there."""
         if self._adopted and self.form is not None and self._said(self._read()) not in (None, TrafficSplit(0)):

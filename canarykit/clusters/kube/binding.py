@@ -14,7 +14,7 @@ from canarykit.routers import router_class
 from canarykit.routers.objects import Api, Target
 from canarykit.routers.testers import Testers
 
-__all__ = ["as_bound", "bind", "checked", "end_testers_at", "target_of"]
+__all__ = ["as_bound", "bind", "checked", "end_testers", "end_testers_at", "target_of"]
 
 _SETTLES = 3600
 
@@ -123,11 +123,23 @@ def end_testers_at(phase: object, router: Any, tell: Callable[[str], object]) ->
     tell : callable
         Takes one line.
     """
-    if router is None or phase not in get_args(Outcome):
-        return
+    if router is not None and phase in get_args(Outcome):
+        end_testers(router, tell)
+
+
+def end_testers(router: Any, tell: Callable[[str], object]) -> None:
+    """Have no header lead to the canary any more, because no rollout is under way; where that fails it is told, and no error.
+
+    Parameters
+    ----------
+    router : Router
+        Router of the service.
+    tell : callable
+        Takes one line.
+    """
     try:
         router.end_testers()
-    except Exception as error:
-        why = str(error) if isinstance(error, CanaryError) else f"{type(error).__name__}: {error}"
+    except Exception as error:  # traffic has returned, or is about to: that is worth more
+        said = error if isinstance(error, CanaryError) else f"{type(error).__name__}: {error}"
         with contextlib.suppress(Exception):  # who reads may have gone
-            tell(f"the rollout has ended, and the header for testers may lead to the canary still: {why}")
+            tell(f"the rollout has ended, and the header for testers may lead to the canary still: {said}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from canarykit.clusters.kube.changes import Changes, difference
 from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.counting import Counting
 from canarykit.clusters.kube.endpoints import Endpoints
+from canarykit.clusters.kube.fallback import can_take_over, only_canary_serves
 from canarykit.clusters.kube.guard import Guard
 from canarykit.clusters.kube.holding import Holding
 from canarykit.clusters.kube.jobs import JobLoad
@@ -28,9 +30,10 @@ from canarykit.clusters.kube.pods import Pods
 from canarykit.clusters.kube.reading import Reading
 from canarykit.clusters.kube.removal import carried_by
 from canarykit.clusters.kube.versions import Versions
-from canarykit.clusters.kube.writing import Written, canary_of, kept, refuse, resumable, write
+from canarykit.clusters.kube.writing import Written, canary_of, kept, refuse, resumable, split_by_pods, write
 from canarykit.errors import ClusterError, PlanError, RoutingError
 from canarykit.health import Health
+from canarykit.interrupts import uninterrupted
 from canarykit.load import Load
 from canarykit.model import ROLES, Role, Service, TrafficSplit
 from canarykit.routers import router_class
@@ -175,13 +178,13 @@ class KubeCluster:
         router.check()
         self._counting.check(self.client.namespace, service.name, self.workload.service_port, self._route(router))
         routed, same = resumable(self.client, canary_of(bodies), router)
-        changes = []
+        split, changes = split_by_pods(self.client, router, same=same), []
         for body in [*bodies, *(routes := router.objects())]:
             before = self.client.get(body["kind"], body["metadata"]["name"])
             if routed and body in routes:
                 after = before  # the weights that are in force stay
             elif there:
-                body = kept(body, before, split_by_pods=same and router.scales)
+                body = kept(body, before, split)
                 after = self.client.apply(body, dry_run=True, force=self._adopt)
             else:
                 after = dict(body)
@@ -244,7 +247,7 @@ class KubeCluster:
             resumed = write(held, bodies, router, done=done, adopt=self._adopt)
             self._hold(service, models, router, held)
             for role in ROLES:
-                at_least = 0 if resumed and router.scales else service.replicas
+                at_least = 0 if router.scales else service.replicas  # as many as were written
                 self._pods.wait_ready(role, at_least, self._ready_within)
             router.join()
             router.let_testers_in()
@@ -255,7 +258,8 @@ class KubeCluster:
             self._telemetry = self._counting.telemetry(self.client, service, self._pods, **ports, route=self._route(router))
             weight = router.observed().canary
         except BaseException:
-            self._undo(held, router, canary_of(bodies), done, fresh_namespace)
+            with uninterrupted():  # a second Ctrl-C must not leave half of it, with a lease that nobody renews
+                self._undo(held, router, canary_of(bodies), done, fresh_namespace)
             raise
         self._take_back = lambda: self._undo(held, router, canary_of(bodies), done, fresh_namespace)
         if weight:
@@ -299,25 +303,29 @@ class KubeCluster:
     def teardown(self) -> None:
         """Remove all that was made, and give back what was adopted, as it was. May be called again.
 
-        When somebody else conducts the rollout by now, nothing is changed.
+        When somebody else conducts the rollout by now, nothing is changed. Where a team's own route is served by the canary
+        alone, and stable does not come up, the route and the canary stay as they are, which is said.
         """
         if self._versions is None or self._holding is None:
             return
         lease = self._holding.lease
-        try:
-            lease.reclaim()
-        except ClusterError as error:
-            if lease.lost is not None:
-                self.release()
-                return
-            self._tell(f"traffic returns to stable without the Lease: {error}")
-        self._router.reset()
-        lease.keep()
-        if remove(self._held, self._deployed, self._tell, own=self._router.own):
+        held = self._holding.reclaim()
+        if lease.lost is not None:
+            self.release()
+            return
+        warm = partial(self.warm, "stable")
+        if can_take_over(self.client, self._deployed.name, self._router, warm=warm, tell=self._tell):
+            self._router.reset()
+        if held:
+            lease.keep()
+        client = self._held if held else self.client.fenced(lease.check_nobody_else)
+        if remove(client, self._deployed, self._tell, own=self._router.own):
             self._pods.wait_gone(self.workload.grace + 10)
-        self._holding.end(lease.remove)
-        self._namespace.remove()
-        self._close()
+        try:
+            self._holding.end_removed()
+            self._namespace.remove()
+        finally:
+            self._close()
 
     # Traffic -----------------------------------------------------------------------------------------------------------
 
@@ -473,16 +481,23 @@ class KubeCluster:
         """Leave what was there before a failed deployment as it was, and nothing that it made.
 
         A canary that was there before may have a share, and nobody conducts it now: traffic returns to stable. Where that
-        fails the lease stays, and with it the guard, which goes on trying.
+        fails, or the canary alone serves, the lease stays, and with it the guard, which goes on trying.
         """
         try:
             if self._holding is not None and (lease := self._holding.lease).held:
                 place, facts = (canary["kind"], canary["metadata"]["name"]), {}
-                if place not in done.made and held.get(*place) is not None:
+                there = place not in done.made and held.get(*place) is not None
+                alone = there and only_canary_serves(self.client, canary["metadata"]["labels"]["app"], router)
+                if alone:
+                    done.noted = True  # no weight is given back
+                elif there:
                     to_stable(router)
                     facts = {"weight": 0.0}
                 done.take_back(held, router, self._tell)
-                self._holding.end(lambda: lease.give_back(**facts))
+                if alone:
+                    self._holding.leave_to_guard()
+                else:
+                    self._holding.end(lambda: lease.give_back(**facts))
             if fresh_namespace:
                 self._namespace.remove()
         finally:

@@ -56,7 +56,7 @@ Finding = tuple[str, str, str | None, bool]
 
 def is_ready(pod: Mapping[str, Any]) -> bool:
     """Whether a pod gets traffic: ready, and not on its way out."""
-    conditions = {entry["type"]: entry["status"] for entry in pod.get("status", {}).get("conditions", [])}
+    conditions = {entry["type"]: entry["status"] for entry in pod.get("status", {}).get("conditions") or []}
     return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
 
 

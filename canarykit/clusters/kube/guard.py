@@ -2,6 +2,7 @@
 
 It outlives the notebook's kernel. It ends by itself when the lease is let go or taken over by someone else, and after it has
 acted. A lease that was deleted or emptied by accident is taken again by its holder; when that does not happen, it acts as well.
+While the canary alone has pods that are ready, it waits: a stable without any would answer nobody.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from canarykit.clusters.kube.binding import bind
+from canarykit.clusters.kube.binding import bind, end_testers
 from canarykit.clusters.kube.client import Client
+from canarykit.clusters.kube.fallback import only_canary_serves
 from canarykit.clusters.kube.lease import LET_GO, RETURNED, STATE, Lease, state_of
 from canarykit.clusters.kube.liveness import Watched, holder_of
 from canarykit.errors import CanaryError, ClusterError
@@ -145,7 +147,7 @@ def _why_ended(process: subprocess.Popen[bytes]) -> str:
 
 def watch(client: Client, facts: Mapping[str, Any]) -> str:
     """Look at the lease until there is nothing to guard, or nobody renews it; return what happened."""
-    watched, lasts, answered = Watched(), float(facts["seconds"]), time.monotonic()
+    watched, lasts, answered, said = Watched(), float(facts["seconds"]), time.monotonic(), ""
     while time.monotonic() - answered < _GIVES_UP:
         try:
             found = client.get("Lease", facts["lease"])
@@ -154,15 +156,25 @@ def watch(client: Client, facts: Mapping[str, Any]) -> str:
                 return "released"
             watched.look(found, seconds=lasts)
             if watched.unchanged > lasts:
-                to_stable(bind(client, facts["app"], **facts["binding"]))
+                router = bind(client, facts["app"], **facts["binding"])
+                if only_canary_serves(client, facts["app"], router):
+                    raise ClusterError("the canary alone serves: traffic returns as soon as a pod of stable is ready")
+                to_stable(router)
+                end_testers(router, lambda line: _say(facts["app"], line))
                 if found is not None:
                     _note(client, found)
                 return "returned"
         except Exception as error:  # whatever goes wrong, it looks again: nobody else does
-            with contextlib.suppress(OSError):  # the terminal may be gone with whoever is guarded
-                print(f"guard of {facts['app']}: {_worded(error)}", file=sys.stderr)
+            said, before = _worded(error), said
+            if said != before:
+                _say(facts["app"], said)
         time.sleep(min(_LOOK_EVERY, lasts / _LOOKS))
     return "gone"
+
+
+def _say(app: str, line: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal may be gone with whoever is guarded
+        print(f"guard of {app}: {line}", file=sys.stderr)
 
 
 def _is_over(found: Mapping[str, Any] | None, holder: str) -> bool:

@@ -87,11 +87,36 @@ class Holding:
         """Whether the guard has to go on when this process ends."""
         return self.lease.left and self.lease.lost is None
 
+    def reclaim(self) -> bool:
+        """Have the lease once more to remove all; return whether it is held.
+
+        Where it cannot be written that is told, and it is renewed no more. It is lost where somebody else conducts the rollout.
+        """
+        try:
+            self.lease.reclaim()
+        except ClusterError as error:
+            self.lease.stop()
+            if self.lease.lost is None:
+                self._tell(f"traffic returns to stable, and all is removed, without Lease {self.lease.name}: {error}")
+            return False
+        return True
+
+    def end_removed(self) -> None:
+        """Remove the lease, and end its guard: nothing is left to be guarded, also where the lease cannot be removed."""
+        try:
+            self.end(self.lease.remove)
+        except ClusterError as error:
+            self._tell(f"Lease {self.lease.name} stays, and says nothing any more: {error}")
+            self._stop_guard()
+
     def end(self, end: Callable[[], None]) -> None:
         """End the lease, and then its guard; say so where the lease was lost."""
         end()
         if self.lease.lost is not None:
             self._tell(self.lease.lost)
+        self._stop_guard()
+
+    def _stop_guard(self) -> None:
         if self._guard is not None:
             self._guard.stop()
             self._guard = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -361,17 +362,21 @@ class Lease:
         self._watched.look(found)
         if found is not None and self._somebody_else(found):
             raise ClusterError(self._lose(f"{holder_of(found)} has taken over"))
+        taken = ""
         if holder_of(found) != self.holder:
             if reason := self._doubt(found):
                 said = self._lose(reason)
                 if not again:
                     raise ClusterError(said)
             else:
-                self._tell(f"Lease {self.name} was {'deleted' if found is None else 'emptied'} by somebody: it is taken again")
+                taken = f"Lease {self.name} was {'deleted' if found is None else 'emptied'} by somebody: it is taken again"
             if found is not None and self._others_since(found):
                 self._holders = _holders_so_far(found) + 1
         self._write(found)
         self.held = True
+        if taken:  # only now: whoever is told may fail
+            with contextlib.suppress(Exception):
+                self._tell(taken)
 
     def _doubt(self, found: Mapping[str, Any] | None) -> str | None:
         """Say why somebody else may have changed the rollout, where nobody holds the lease; None when nobody can have."""
@@ -443,8 +448,8 @@ class Lease:
                     if stopped.is_set():
                         return
                     retried(self._write_ours)
-            except ConflictError:
-                continue  # written in between each time: the next turn sees by whom
-            except ClusterError:
+            except (
+                Exception
+            ):  # whatever it was, the next turn tries again: without a word, the guard would act on a live rollout
                 if self.lost:
                     return

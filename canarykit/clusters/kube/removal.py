@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from canarykit.clusters.kube.client import Client
+from canarykit.clusters.kube.diagnose import is_ready
 from canarykit.clusters.kube.selectors import equal
 from canarykit.routers.references import References, references
 
@@ -151,15 +152,11 @@ def selects(service: Mapping[str, Any], deployment: Mapping[str, Any]) -> bool:
 
 
 def leads_to(client: Client, selector: Mapping[str, str]) -> bool:
-    """Whether a pod is ready that these labels pick."""
+    """Whether a pod gets traffic that these labels pick: ready, and not on its way out."""
     if not selector:
         return True  # a Service without a selector has endpoints that somebody else writes
     found = client.list("Pod", ",".join(f"{key}={value}" for key, value in selector.items()))
-    return any(
-        condition.get("type") == "Ready" and condition.get("status") == "True"
-        for pod in found
-        for condition in pod.get("status", {}).get("conditions") or []
-    )
+    return any(map(is_ready, found))
 
 
 def _maps(deployment: Mapping[str, Any]) -> list[str]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from canarykit.clusters.kube.binding import end_testers
 from canarykit.clusters.kube.client import Client
+from canarykit.clusters.kube.fallback import check_may_return
 from canarykit.clusters.kube.manifests import BUILD, SETTINGS
 from canarykit.clusters.kube.ownership import adoption, mine, put_back, restore
 from canarykit.clusters.kube.removal import remove_unused
 from canarykit.errors import ClusterError, ConflictError
 from canarykit.routers.objects import to_stable
 
-__all__ = ["Written", "build_in", "canary_of", "kept", "refuse", "resumable", "write"]
+__all__ = ["Written", "build_in", "canary_of", "kept", "refuse", "resumable", "split_by_pods", "write"]
 
 Objects = Sequence[Mapping[str, Any]]
 
@@ -84,11 +86,41 @@ def canary_of(bodies: Objects) -> Mapping[str, Any]:
     return next(body for body in bodies if body["kind"] == "Deployment" and body["metadata"]["name"].endswith("-canary"))
 
 
-def kept(body: Mapping[str, Any], found: Mapping[str, Any] | None, *, split_by_pods: bool) -> Mapping[str, Any]:
-    """Return an object with what stays of the one that is there: numbers of pods that are the split in force."""
-    if found is None or not split_by_pods or body["kind"] != "Deployment":
+def kept(body: Mapping[str, Any], found: Mapping[str, Any] | None, split: Literal["none", "new", "same"]) -> Mapping[str, Any]:
+    """Return an object with the number of pods that it keeps, where the numbers of pods are the split.
+
+    Parameters
+    ----------
+    body : mapping
+        The object, as it is to be.
+    found : mapping, optional
+        The object, as it is.
+    split : {"none", "new", "same"}
+        As `split_by_pods` says. A new canary begins with no pods: the Service in front of both versions would send users to
+        them before it has any weight.
+    """
+    if split == "none" or body["kind"] != "Deployment":
         return body
-    return {**body, "spec": {**body["spec"], "replicas": found["spec"]["replicas"]}}
+    if split == "new" and body["metadata"]["name"].endswith("-canary"):
+        return {**body, "spec": {**body["spec"], "replicas": 0}}
+    return body if found is None else {**body, "spec": {**body["spec"], "replicas": found["spec"]["replicas"]}}
+
+
+def split_by_pods(client: Client, router: Any, *, same: bool) -> Literal["none", "new", "same"]:
+    """Whether the numbers of pods are a split in force, and whether it is one of the same versions.
+
+    Parameters
+    ----------
+    client : Client
+        The namespace.
+    router : Router
+        Router of the service.
+    same : bool
+        Whether a rollout of the same versions is under way.
+    """
+    if not router.scales or any(client.get(body["kind"], body["metadata"]["name"]) is None for body in router.objects()):
+        return "none"
+    return "same" if same else "new"
 
 
 def _settings_in(deployment: Mapping[str, Any] | None) -> str:
@@ -105,18 +137,28 @@ class Written:
         Kind and name of each object that was not there before, and of each that was someone else's.
     changed : list of mapping
         The kit's own Deployments and Services that were there before, as they were.
+    noted : bool
+        Whether a team's own route notes weights from before an earlier rollout; taken to be so until somebody has looked.
+    resumed : bool
+        Whether a rollout of the same versions was under way.
     """
 
     made: list[tuple[str, str]] = field(default_factory=list)
     taken: list[tuple[str, str]] = field(default_factory=list)
     changed: list[Mapping[str, Any]] = field(default_factory=list)
+    noted: bool = True
+    resumed: bool = False
 
     def take_back(self, client: Client, router: Any, tell: Callable[[str], object]) -> None:
         """Give back what was taken, put back what was changed, and remove what was made, but for what a live route leads to.
 
-        A route of the team's own gets its weights back, and the canary its share only where its Deployment was there before.
+        A team's own route gets its weights back. The canary gets its share back only where its Deployment was there before
+        and no rollout had changed the weights yet. Where an earlier rollout noted them, they say nothing about now: the canary
+        stays at 0, and so does the note.
         """
         new = any(kind == "Deployment" and name.endswith("-canary") for kind, name in self.made)
+        if any((body["kind"], body["metadata"]["name"]) not in self.made for body in router.objects()):
+            end_testers(router, tell)  # the route stays, and no rollout is under way
         if new:
             router.give_back(exact=False)
         for kind, name in self.taken:
@@ -124,8 +166,8 @@ class Written:
         for before in self.changed:
             put_back(client, before, pods_stay=router.scales and before["kind"] == "Deployment")
         remove_unused(client, list(reversed(self.made)), tell)
-        if not new:
-            router.give_back(exact=True)
+        if not new and not self.noted:
+            router.give_back(exact=not self.resumed)
 
 
 def write(client: Client, bodies: Objects, router: Any, *, done: Written, adopt: bool) -> bool:
@@ -143,12 +185,20 @@ def write(client: Client, bodies: Objects, router: Any, *, done: Written, adopt:
         Is told of each object before it is written.
     adopt : bool
         Take over what is someone else's.
+
+    Raises
+    ------
+    ClusterError
+        The canary there is another one, and serves alone: it cannot be replaced now.
     """
     routed, same = resumable(client, canary_of(bodies), router)
+    done.noted, done.resumed = router.is_changed(), same
     if routed and not same:
+        check_may_return(client, canary_of(bodies)["metadata"]["labels"]["app"], router)
         to_stable(router)  # another version: weight and evidence of the old one say nothing about it
     elif not same:
         router.hold_back()  # there is no pod of the canary yet
+    split = split_by_pods(client, router, same=same)
     for body in [*bodies, *([] if routed else router.objects())]:
         kind, name = body["kind"], body["metadata"]["name"]
         found = client.get(kind, name)
@@ -159,5 +209,5 @@ def write(client: Client, bodies: Objects, router: Any, *, done: Written, adopt:
             adoption(client, found)
         elif kind in ("Deployment", "Service"):
             done.changed.append(found)
-        client.apply(kept(body, found, split_by_pods=same and router.scales), force=adopt)
+        client.apply(kept(body, found, split), force=adopt)
     return same

@@ -9,7 +9,7 @@ from kube_doubles import Hands, Namespace
 from canarykit.clusters.kube import guard
 from canarykit.clusters.kube.lease import RETURNED, STATE, Lease
 from canarykit.clusters.kube.liveness import Watched, holder_of
-from canarykit.errors import ClusterError, RoutingError
+from canarykit.errors import ClusterError, ForbiddenError, RoutingError
 from canarykit.model import TrafficSplit
 from canarykit.routers.gateway_api import GatewayApiRouter
 from canarykit.routers.objects import Target
@@ -36,8 +36,10 @@ def hands(monkeypatch):
 class Router:
     """A route with a weight, that somebody may have left in disorder."""
 
+    promoted_by, scales = None, False
+
     def __init__(self, weight):
-        self.weight, self.applied = weight, []
+        self.weight, self.applied, self.testers = weight, [], True
 
     def observed(self):
         """What the object says."""
@@ -49,6 +51,10 @@ class Router:
         """Write it."""
         self.applied.append(split.canary)
         self.weight = split.canary
+
+    def end_testers(self):
+        """Have no header lead to a version."""
+        self.testers = False
 
 
 @pytest.fixture
@@ -209,6 +215,104 @@ def test_the_guard_looks_again_whatever_went_wrong(namespace, router, facts, cap
     assert router.applied == [0.0]
     assert holder_of(namespace.get("Lease", NAME)) == ""
     assert str(error) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("weight", [25.0, 0.0])
+def test_the_guard_ends_the_testers_header(namespace, router, facts, weight):
+    """
+    The rollout is over for them, too, also where all is on stable already.
+    """
+    router.weight = weight
+    assert guard.watch(namespace, facts) == "returned"
+    assert not router.testers
+
+
+@pytest.mark.parametrize("error", [ForbiddenError("cannot patch HTTPRoute"), KeyError("rules")], ids=["forbidden", "strange"])
+def test_testers_that_cannot_be_ended_keep_the_guard_from_nothing(namespace, router, facts, hands, monkeypatch, capsys, error):
+    """
+    Traffic has returned, and word is left; it is told.
+    """
+
+    def fail():
+        raise error
+
+    monkeypatch.setattr(router, "end_testers", fail)
+    assert guard.watch(namespace, facts) == "returned"
+    assert holder_of(namespace.get("Lease", NAME)) == ""
+    assert hands.seconds < 1070
+    assert "header for testers may lead to the canary still" in capsys.readouterr().err
+
+
+def pod(role, *, ready=True, leaves=False):
+    """A pod of a version."""
+    meta = {"name": f"digits-{role}-1", "labels": {"app": "digits", "version": role}}
+    if leaves:
+        meta["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    conditions = [{"type": "Ready", "status": str(ready)}]
+    return {"kind": "Pod", "metadata": meta, "status": {"conditions": conditions}}
+
+
+@pytest.mark.parametrize("stable", ["none", "not ready", "leaving"])
+@pytest.mark.parametrize("weight", [25.0, 100.0, None])
+def test_the_guard_takes_nothing_from_a_canary_that_alone_serves(namespace, router, facts, hands, capsys, stable, weight):
+    """
+    Stable has nothing to serve with: the guard waits until it has, and says so once. Rules that disagree are left, too.
+    """
+    router.weight = weight
+    namespace.create(pod("canary"))
+    if stable != "none":
+        namespace.create(pod("stable", ready=stable == "leaving", leaves=stable == "leaving"))
+
+    def wait():
+        if hands.seconds > 1500:
+            namespace._store(pod("stable"))
+        else:
+            assert router.applied == []
+
+    hands.waits = wait
+    assert guard.watch(namespace, facts) == "returned"
+    assert router.applied == [0.0]
+    assert hands.seconds > 1500
+    assert capsys.readouterr().err.count("the canary alone serves") == 1
+
+
+@pytest.mark.parametrize(
+    "pods", [[], [("canary", False)], [("canary", True), ("stable", True)]], ids=["none", "broken", "both"]
+)
+def test_the_guard_returns_traffic_that_gets_no_worse(namespace, router, facts, hands, pods):
+    """
+    No version serves, or both do.
+    """
+    for role, ready in pods:
+        namespace.create(pod(role, ready=ready))
+    assert guard.watch(namespace, facts) == "returned"
+    assert router.applied == [0.0]
+    assert hands.seconds < 1070
+
+
+@pytest.mark.parametrize("why", ["nothing to return", "not seen", "other pods", "brings up pods"])
+def test_the_guard_waits_for_no_stable_that_it_need_not(namespace, router, facts, hands, monkeypatch, why):
+    """
+    All is on stable already; a role may not see pods; or the router splits between pods that are not the kit's, or brings up
+    stable's itself: with pods as a router, stable has none at 100 %.
+    """
+    namespace.create(pod("canary"))
+    if why == "nothing to return":
+        router.weight = 0.0
+    elif why == "not seen":
+        monkeypatch.setattr(namespace, "list", lambda *args, **options: forbidden())
+    elif why == "other pods":
+        router.promoted_by = "do it in KServe"
+    else:
+        router.scales = True
+    assert guard.watch(namespace, facts) == "returned"
+    assert router.weight == 0.0
+    assert hands.seconds < 1070
+
+
+def forbidden():
+    """Refuse a request."""
+    raise ForbiddenError("cannot list Pod")
 
 
 def test_the_guard_of_what_is_not_there_ends(namespace, facts, monkeypatch):

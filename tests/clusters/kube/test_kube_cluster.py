@@ -2,6 +2,8 @@
 
 import copy
 import json
+import os
+import signal
 from dataclasses import replace
 
 import pytest
@@ -13,8 +15,10 @@ from canarykit.clusters.kube.binding import bind
 from canarykit.clusters.kube.lease import STATE, Lease, state_of
 from canarykit.clusters.kube.liveness import holder_of
 from canarykit.errors import ClusterError, ForbiddenError, PlanError, RoutingError
+from canarykit.interrupts import Terminated, terminable
 from canarykit.model import ROLES, TrafficSplit
 from canarykit.routers.objects import BEFORE, to_stable
+from canarykit.routers.rules import NOTE
 
 LEASE = "digits-rollout"
 SERVICE = ck.Service("digits", ck.Version("v1", image="a:1"), ck.Version("v2", image="a:2"))
@@ -125,6 +129,11 @@ def connect(server, guards, monkeypatch):
     for cluster in made:
         if cluster._holding is not None:
             cluster._holding.lease.stop()
+
+
+def fail(why):
+    """Raise an error where only an expression may stand."""
+    raise ClusterError(why)
 
 
 def weight_of(server):
@@ -265,6 +274,172 @@ def test_a_deployment_that_fails_takes_nothing_from_a_live_route(connect, server
     assert server.get("HTTPRoute", "own")["spec"] == before
     assert {name for kind, name in server._objects if kind == "Service"} == {f"digits-{name}" for name in names}
     assert {name for kind, name in server._objects if kind == "Deployment"} == {f"digits-{name}" for name in names}
+
+
+def weights_in(server):
+    """Backends of the team's route, with their weights; None where it says none."""
+    refs = server.get("HTTPRoute", "own")["spec"]["rules"][0]["backendRefs"]
+    return [(ref["name"].removeprefix("digits-"), ref.get("weight")) for ref in refs]
+
+
+def without_weights(server):
+    """Have the team's route say no weights, which means the same one for both."""
+    found = server.get("HTTPRoute", "own")
+    for ref in found["spec"]["rules"][0]["backendRefs"]:
+        ref.pop("weight", None)
+    server._store(found)
+
+
+def fails_late(cluster, monkeypatch):
+    """Have a deployment fail when both versions are up."""
+
+    def fail(router):
+        raise RoutingError("no address")
+
+    monkeypatch.setattr(cluster, "_wait_for_address", fail)
+    return cluster
+
+
+@pytest.mark.parametrize("says", ["1:1", "90:10", "nothing"])
+def test_a_deployment_that_fails_gives_a_rejected_canary_no_share(connect, server, monkeypatch, says):
+    """
+    The route notes the weights from before the first rollout, which rejected the canary: they are none to go back to. The note
+    stays for whoever ends the last rollout.
+    """
+    own_route(server, ("stable", 90 if says == "90:10" else 1), ("canary", 10 if says == "90:10" else 1))
+    if says == "nothing":
+        without_weights(server)
+    first = connect(route="own")
+    first.deploy(SERVICE)
+    first.router.apply(TrafficSplit(5))
+    first.router.apply(TrafficSplit(0))
+    first.remember(phase="rolled back", weight=0)
+    first.release()
+    note = server.get("HTTPRoute", "own")["metadata"]["annotations"][NOTE]
+    for _ in range(2):
+        with pytest.raises(RoutingError, match="no address"):
+            fails_late(connect(route="own"), monkeypatch).deploy(SERVICE)
+        assert weights_in(server) == [("stable", 100), ("canary", 0)]
+        assert server.get("HTTPRoute", "own")["metadata"]["annotations"][NOTE] == note
+        assert released_at(server, 0)
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["same", "another"])
+def test_a_resume_that_fails_leaves_a_teams_route_at_stable(connect, server, other):
+    """
+    The canary at 5 % does not come up any more, nor does another one in its place: half of the traffic is not for it.
+    """
+    own_route(server, ("stable", 1), ("canary", 1))
+    first = connect(route="own")
+    first.deploy(SERVICE)
+    first.router.apply(TrafficSplit(5))
+    first._holding.lease.stop()
+    taken_over(server, None)
+    server.broken.add("digits-canary")
+    with pytest.raises(ClusterError, match="0 of 2 pods ready"):
+        connect(route="own").deploy(replace(SERVICE, canary=ck.Version("v3", image="a:3")) if other else SERVICE)
+    assert weights_in(server) == [("stable", 100), ("canary", 0)]
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["late", "no guard"])
+def test_a_deployment_that_fails_takes_the_canary_out_again(connect, server, monkeypatch, early):
+    """
+    Both versions were brought up without the route, which names stable alone: it is as it was, whenever the deployment fails.
+    """
+    (first := connect()).deploy(SERVICE)
+    first.release()
+    before = own_route(server, ("stable", 1))
+    cluster = fails_late(connect(route="own"), monkeypatch)
+    if early:
+        monkeypatch.setattr(kube.Guard, "start", lambda *args: cluster._wait_for_address(None))
+    with pytest.raises(RoutingError, match="no address"):
+        cluster.deploy(SERVICE)
+    assert server.get("HTTPRoute", "own")["spec"] == before
+
+
+def test_a_teams_own_weights_are_given_back_with_the_canary_that_had_them(connect, server):
+    """
+    No rollout has changed them yet, and the canary of before is put back, too.
+    """
+    (first := connect()).deploy(SERVICE)
+    first.release()
+    before = own_route(server, ("stable", 9), ("canary", 1))
+    server.broken.add("digits-canary")
+    with pytest.raises(ClusterError, match="0 of 2 pods ready"):
+        connect(route="own").deploy(replace(SERVICE, canary=ck.Version("v3", image="a:3")))
+    assert server.get("HTTPRoute", "own")["spec"] == before
+
+
+@pytest.fixture
+def pods(server, monkeypatch):
+    """Versions that have a pod which is ready; they may be changed."""
+    having = {"stable", "canary"}
+
+    real = Server.list
+
+    def seen(self, kind, selector="", *, everywhere=False, fields=""):
+        if kind != "Pod":
+            return real(self, kind, selector)
+        conditions = [{"type": "Ready", "status": "True"}]
+        return [
+            {"metadata": {"name": f"digits-{role}-1"}, "status": {"conditions": conditions}}
+            for role in sorted(having)
+            if f"version={role}" in selector
+        ]
+
+    monkeypatch.setattr(Server, "list", seen)
+    monkeypatch.setattr("canarykit.clusters.kube.pods.Pods.wait_gone", lambda self, within: None)
+    return having
+
+
+@pytest.mark.parametrize("weight", [25, 100])
+@pytest.mark.parametrize("names", [("stable",), ("stable", "canary")], ids=["stable", "both"])
+def test_a_teardown_leaves_a_canary_that_alone_serves_a_teams_route(connect, server, guards, pods, monkeypatch, weight, names):
+    """
+    Stable was lost and does not come up: the route and the canary's pods stay, which is said, and nobody conducts any more.
+    """
+    own_route(server, *((name, 1) for name in names))
+    cluster = connect(route="own")
+    cluster.deploy(SERVICE)
+    cluster.router.apply(TrafficSplit(weight))
+    pods.remove("stable")
+    monkeypatch.setattr(cluster._versions, "warm", lambda role, share: fail("it has 0 of 2 pods ready: no memory"))
+    cluster.teardown()
+    assert weights_in(server) == [("stable", 100 - weight), ("canary", weight)]
+    for kind in ("Deployment", "Service"):
+        assert server.get(kind, "digits-canary") is not None
+    assert server.get("Deployment", "digits-canary")["spec"]["replicas"] == SERVICE.replicas
+    assert any("the canary alone serves" in line and "no memory" in line for line in cluster.told)
+    assert (server.get("Lease", LEASE), guards[0].watches) == (None, False)
+
+
+def test_a_teardown_brings_stable_up_for_a_teams_route(connect, server, pods, monkeypatch):
+    """
+    It was scaled to none: it comes up again before it takes over, so that the canary can go.
+    """
+    own_route(server, ("stable", 1), ("canary", 0))
+    cluster = connect(route="own")
+    cluster.deploy(SERVICE)
+    cluster.router.apply(TrafficSplit(100))
+    pods.remove("stable")
+    server.edit("Deployment", "digits-stable", replicas=0)
+    monkeypatch.setattr(cluster._pods, "wait_ready", lambda role, *args, **options: pods.add(role))
+    cluster.teardown()
+    assert weights_in(server) == [("stable", 1), ("canary", 0)]
+    assert server.get("Deployment", "digits-stable")["spec"]["replicas"] == SERVICE.replicas
+
+
+def test_a_teardown_of_the_kits_own_route_waits_for_no_stable(connect, server, pods, monkeypatch):
+    """
+    Nobody comes in by it afterwards.
+    """
+    cluster = connect()
+    cluster.deploy(SERVICE)
+    cluster.router.apply(TrafficSplit(100))
+    pods.remove("stable")
+    monkeypatch.setattr(cluster._versions, "warm", lambda role, share: pytest.fail("nobody needs it"))
+    cluster.teardown()
+    assert list(server._objects) == [("Namespace", "ns")]
 
 
 def test_a_plan_refuses_the_route_that_a_deployment_would(connect, server):
@@ -487,6 +662,73 @@ def test_a_teardown_leaves_nothing(connect, server, guards):
     assert not guards[0].watches
 
 
+def forbid(monkeypatch, *verbs):
+    """Let nobody do this with a Lease any more: patch, delete."""
+
+    def refusing(verb, real):
+        def refuse(self, kind, name, *args, **options):
+            if kind == "Lease":
+                raise ForbiddenError(f"cannot {verb} Lease")
+            return real(self, kind, name, *args, **options)
+
+        return refuse
+
+    for verb in verbs:
+        monkeypatch.setattr(Server, verb, refusing(verb, getattr(Server, verb)))
+
+
+@pytest.mark.parametrize("verbs", [("patch",), ("delete",), ("patch", "delete")], ids="-".join)
+@pytest.mark.parametrize("age", [0, 31, 90])
+def test_a_teardown_needs_no_lease(connect, server, guards, monkeypatch, verbs, age):
+    """
+    A role that lost its rights, and a lease of any age: all else is removed, nothing goes on, and a Lease that stays is told.
+    """
+    cluster = connect()
+    cluster.deploy(SERVICE)
+    lease = cluster._holding.lease
+    sleep(cluster, age)
+    forbid(monkeypatch, *verbs)
+    cluster.teardown()
+    stays = "delete" in verbs
+    assert list(server._objects) == [("Namespace", "ns"), *([("Lease", LEASE)] if stays else [])]
+    assert any("all is removed, without Lease digits-rollout" in line for line in cluster.told) == ("patch" in verbs)
+    assert any("Lease digits-rollout stays" in line for line in cluster.told) == stays
+    assert (lease._thread, guards[0].watches, cluster._holding) == (None, False, None)
+
+
+def test_a_teardown_without_the_lease_changes_nothing_of_somebody_elses_rollout(connect, server, monkeypatch):
+    """
+    They come while the route is given back: what they conduct by now is not removed.
+    """
+    cluster = connect()
+    cluster.deploy(SERVICE)
+    sleep(cluster, 31)
+    forbid(monkeypatch, "patch")
+    monkeypatch.setattr(cluster._router, "reset", lambda: taken_over(server))
+    with pytest.raises(ClusterError, match="elsewhere-1-abc has taken over"):
+        cluster.teardown()
+    assert server.get("Deployment", "digits-canary") is not None
+    cluster.teardown()
+    assert server.get("Deployment", "digits-canary") is not None
+    assert cluster._holding is None
+
+
+def test_a_teardown_that_failed_may_be_called_again(connect, server, guards, monkeypatch):
+    """
+    Its rollout is guarded until then.
+    """
+    cluster = connect()
+    cluster.deploy(SERVICE)
+    with monkeypatch.context() as away:
+        away.setattr(kube, "remove", lambda *args, **options: fail("the API server is away"))
+        with pytest.raises(ClusterError, match="is away"):
+            cluster.teardown()
+    assert guards[0].watches
+    cluster.teardown()
+    assert list(server._objects) == [("Namespace", "ns")]
+    assert not guards[0].watches
+
+
 # Traffic that could not be returned -------------------------------------------------------------------------------------
 
 
@@ -645,6 +887,50 @@ def test_a_resume_that_fails_returns_traffic(connect, server, guards, under_way)
     assert not guards[1].watches
 
 
+@pytest.mark.parametrize("own", [False, True], ids=["kit's", "own"])
+@pytest.mark.parametrize("noted", [False, True])
+def test_a_resume_that_fails_takes_nothing_from_a_canary_that_alone_serves(connect, server, guards, pods, own, noted):
+    """
+    Stable was lost, and does not come up: the weights stay, the lease is renewed no more, and the guard waits for stable.
+    """
+    if own:
+        own_route(server, ("stable", 3), ("canary", 1))
+    first = connect(route="own" if own and noted else None)
+    first.deploy(SERVICE)
+    first.router.apply(TrafficSplit(25))
+    first.release()
+    pods.remove("stable")
+    server.broken.add("digits-stable")
+    cluster = connect(route="own" if own else None)
+    with pytest.raises(ClusterError, match="pods ready"):
+        cluster.deploy(SERVICE)
+    if own:
+        (_, stable), (_, canary) = weights_in(server)
+        assert canary / (stable + canary) == 0.25
+    else:
+        assert weight_of(server) == 25
+    assert holder_of(server.get("Lease", LEASE)) == guards[-1].holder
+    assert guards[-1].watches
+    assert any("the guard returns it" in line for line in cluster.told)
+
+
+def test_a_canary_that_alone_serves_is_replaced_by_no_other(connect, server, guards, pods, under_way):
+    """
+    Traffic would have to return to a stable that has nothing: that is said, and nothing is changed.
+    """
+    pods.remove("stable")
+    before = server.get("Deployment", "digits-canary")["spec"]
+    with pytest.raises(ClusterError, match=r"alone serves.*Bring up stable first"):
+        connect().deploy(replace(SERVICE, canary=ck.Version("v3", image="a:3")))
+    assert weight_of(server) == 25
+    assert server.get("Deployment", "digits-canary")["spec"] == before
+    assert guards[-1].watches
+    pods.add("stable")
+    server.edit("Lease", LEASE, holderIdentity=None)
+    connect().deploy(replace(SERVICE, canary=ck.Version("v3", image="a:3")))
+    assert weight_of(server) == 0
+
+
 def test_a_route_in_disorder_is_put_right(connect, server, guards, under_way):
     """
     Its rules disagree, so that there is no weight to go on from: that is said, all is on stable, and nobody holds the lease.
@@ -691,6 +977,39 @@ def test_what_is_refused_takes_no_lease(connect, server, guards, under_way):
         connect().deploy(other)
     assert weight_of(server) == 25
     assert len(guards) == 1
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["canary there", "canary deleted"])
+@pytest.mark.parametrize("router", ["gateway-api", "istio"])
+def test_a_failed_deployment_leaves_no_header_for_testers(connect, server, monkeypatch, router, gone):
+    """
+    The rollout before has ended and taken it away: it must not lead to a rejected canary, or to none, from now on.
+    """
+    kind, field = ("HTTPRoute", "rules") if router == "gateway-api" else ("VirtualService", "http")
+    first = connect(router=router)
+    first.deploy(SERVICE)
+    first.remember(phase="rolled back", weight=0)
+    first.release()
+    ended = server.get(kind, "digits")["spec"]
+    assert len(ended[field]) == 1
+    if gone:
+        server.delete("Deployment", "digits-canary")
+    with pytest.raises(RoutingError, match="no address"):
+        fails_late(connect(router=router), monkeypatch).deploy(SERVICE)
+    assert server.get(kind, "digits")["spec"] == ended
+
+
+def test_testers_that_cannot_be_ended_keep_nothing_from_being_taken_back(connect, server, guards, monkeypatch, under_way):
+    """
+    It is told.
+    """
+    cluster = fails_late(connect(), monkeypatch)
+    monkeypatch.setattr("canarykit.routers.route.RouteRouter.end_testers", lambda router: fail("cannot patch HTTPRoute"))
+    with pytest.raises(RoutingError, match="no address"):
+        cluster.deploy(SERVICE)
+    assert "header for testers may lead to the canary still: cannot patch" in cluster.told[-1]
+    assert released_at(server, 0)
+    assert not guards[1].watches
 
 
 def test_a_failed_deployment_gives_back_only_what_it_took(connect, server):
@@ -774,6 +1093,51 @@ def test_an_address_that_comes_late_is_waited_for(connect, server, monkeypatch):
     assert any("waiting for an address" in line for line in cluster.told)
 
 
+@pytest.fixture
+def terminated():
+    """SIGTERM and SIGHUP raise an error, as while an experiment deploys."""
+    with terminable():
+        yield
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated), (signal.SIGHUP, Terminated)],
+    ids=["Ctrl-C", "SIGTERM", "SIGHUP"],
+)
+@pytest.mark.parametrize("first", ["an error", "an interrupt"])
+@pytest.mark.parametrize("resumed", [False, True], ids=["new", "resumed"])
+def test_a_deployment_is_taken_back_whole(
+    connect, server, guards, request, monkeypatch, terminated, number, error, first, resumed
+):
+    """
+    Somebody interrupts again while it is taken back, because that takes its time: it is finished before.
+    """
+    if resumed:
+        request.getfixturevalue("under_way")
+    cluster, called = connect(), []
+
+    def fail(router):
+        raise RoutingError("no address") if first == "an error" else KeyboardInterrupt
+
+    def interrupted(lease, *, real=Lease.give_back, **facts):
+        called.append(facts)
+        os.kill(os.getpid(), number)
+        real(lease, **facts)
+
+    monkeypatch.setattr(cluster, "_wait_for_address", fail)
+    monkeypatch.setattr(Lease, "give_back", interrupted)
+    with pytest.raises(error):
+        cluster.deploy(SERVICE)
+    assert called == [{"weight": 0.0} if resumed else {}]
+    if resumed:
+        assert released_at(server, 0)
+        assert weight_of(server) == 0
+    else:
+        assert list(server._objects) == [("Namespace", "ns")]
+    assert (guards[-1].watches, cluster._holding) == (False, None)
+
+
 @pytest.mark.parametrize("router", ["gateway-api", "replicas"])
 def test_a_failed_first_deployment_leaves_nothing(connect, server, guards, router):
     """
@@ -806,6 +1170,65 @@ def test_a_lease_of_what_cannot_be_removed_is_renewed_by_nobody(connect, server,
         connect().deploy(SERVICE)
     assert leases[0]._thread is None
     assert guards[0].watches
+
+
+# Pods as a router -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def by_pods(connect, monkeypatch):
+    """Make clusters whose split is the numbers of pods."""
+    monkeypatch.setattr("canarykit.routers.replicas.ReplicasRouter._wait", lambda self, want, **options: None)
+    monkeypatch.setattr("canarykit.routers.replicas.until_served", lambda *args, **options: None)
+    return lambda: connect(router="replicas")
+
+
+def numbers(server):
+    """Pods of stable and of the canary that are asked for."""
+    return tuple(server.get("Deployment", f"digits-{role}")["spec"]["replicas"] for role in ROLES)
+
+
+@pytest.mark.parametrize("ended", ["rolled back", "under way", "canary deleted"])
+def test_a_new_canary_gets_nobody_while_it_is_deployed(by_pods, server, monkeypatch, ended):
+    """
+    The Service in front leads to every pod: the canary has none until it has a weight, and stable keeps all of its own.
+    """
+    first = by_pods()
+    first.deploy(SERVICE)
+    if ended == "under way":
+        first.router.apply(TrafficSplit(25))
+    first.release()
+    if ended == "canary deleted":
+        server.delete("Deployment", "digits-canary")
+    seen, real = [], Server._store
+
+    def store(self, body):
+        made = real(self, body)
+        if made["kind"] == "Deployment" and made["metadata"]["annotations"]["canarykit.dev/build"].startswith("v3"):
+            seen.append(made["spec"]["replicas"])
+        elif made["kind"] == "Deployment" and made["metadata"]["name"] == "digits-stable":
+            assert made["spec"]["replicas"] >= 3
+        return made
+
+    monkeypatch.setattr(Server, "_store", store)
+    cluster, other = by_pods(), replace(SERVICE, canary=ck.Version("v3", image="a:3"))
+    assert not any("replicas" in field for change in cluster.plan(other) for field in change.fields if "stable" in change.name)
+    cluster.deploy(other)
+    assert seen
+    assert set(seen) == {0}
+    assert numbers(server) == (4, 0)
+    cluster.router.apply(TrafficSplit(25))
+    assert numbers(server) == (3, 1)
+
+
+def test_a_first_canary_is_seen_to_come_up(by_pods, server):
+    """
+    Nobody comes in yet, so that it may have pods: one that does not come up is said at once.
+    """
+    server.broken.add("digits-canary")
+    with pytest.raises(ClusterError, match=r"digits-canary.*0 of 2 pods ready"):
+        by_pods().deploy(SERVICE)
+    assert list(server._objects) == [("Namespace", "ns")]
 
 
 # What is there already --------------------------------------------------------------------------------------------------

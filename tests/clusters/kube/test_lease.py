@@ -287,6 +287,53 @@ def test_it_is_renewed_while_somebody_is_there(namespace, take):
     assert holder_of(namespace.get("Lease", NAME)) == ""
 
 
+@pytest.mark.parametrize("harm", ["deleted", "emptied"])
+@pytest.mark.parametrize("how", ["renew", "remember"])
+def test_who_is_told_keeps_no_lease_from_being_taken_again(namespace, take, harm, how):
+    """
+    A notebook whose output has gone: the lease is written first.
+    """
+    lease = take()
+    lease.acquire()
+    lease.stop()
+    lease._tell = gone
+    deleted(namespace) if harm == "deleted" else emptied(namespace)
+    lease.renew() if how == "renew" else lease.remember(weight=25.0)
+    assert holder_of(namespace.get("Lease", NAME)) == lease.holder
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ClusterError("away"), OSError("no socket"), KeyError("metadata"), RecursionError()],
+    ids=lambda e: type(e).__name__,
+)
+def test_a_renewal_that_fails_is_tried_again(namespace, take, error):
+    """
+    Whatever goes wrong: without a renewal, the guard would return the traffic of a rollout that goes on.
+    """
+    lease, failed, real = take(seconds=0.3), threading.Event(), namespace.patch
+
+    def patch(*args, **options):
+        if not failed.is_set():
+            failed.set()
+            raise error
+        return real(*args, **options)
+
+    lease.acquire()
+    namespace.patch = patch
+    assert failed.wait(10)
+    written = len(namespace.writes)
+    end = time.monotonic() + 10
+    while len(namespace.writes) < written + 2:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def gone(line):
+    """Fail to tell a line."""
+    raise BrokenPipeError("the output has gone")
+
+
 def test_a_renewal_asks_the_server_once(namespace, take):
     """
     It writes over what it wrote last, and reads only after somebody else has written.

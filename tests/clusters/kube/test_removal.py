@@ -142,7 +142,7 @@ def test_a_service_in_front_of_both_versions_stays_where_a_route_leads_to_it():
     """
     front = {"service": {"name": "chat", "port": {"number": 80}}}
     target = Target("chat", 80, labels(SERVICE))
-    router = ReplicasRouter(api := Namespace(*MADE, ingress(defaultBackend=front)), target)
+    router = ReplicasRouter(api := Namespace(*MADE, ingress(defaultBackend=front)), target, within=0.1)
     for body in router.objects():
         api.create(body)
     router.reset()
@@ -369,13 +369,18 @@ def adopted(*beside):
     return api
 
 
-@pytest.mark.parametrize("ready", [True, False])
-def test_an_adopted_service_is_given_back_to_pods_that_are_there(ready):
+@pytest.mark.parametrize("state", ["ready", "not ready", "leaving", "unknown"])
+def test_an_adopted_service_is_given_back_to_pods_that_are_there(state):
     """
-    Where the team's own pods are gone by now, the route keeps leading to the kit's, and that is said.
+    Where the team's own pods are gone by now, or about to go, the route keeps leading to the kit's, and that is said.
     """
-    status = {"conditions": [{"type": "Ready", "status": "True" if ready else "False"}]}
-    api, told = adopted({"kind": "Pod", "metadata": {"name": "old-1", "labels": {"app": "old"}}, "status": status}), []
+    ready, leaves = state == "ready", {"deletionTimestamp": "2026-01-01T00:00:00Z"} if state == "leaving" else {}
+    says = {"not ready": "False", "unknown": "Unknown"}.get(state, "True")
+    status = {"conditions": [{"type": "Ready", "status": says}]}
+    api, told = (
+        adopted({"kind": "Pod", "metadata": {"name": "old-1", "labels": {"app": "old"}, **leaves}, "status": status}),
+        [],
+    )
     assert remove(api, SERVICE, told.append) is ready
     now = api.get("Service", "chat-stable")["spec"]["selector"]
     assert now == ({"app": "old"} if ready else {"app": "chat", "version": "stable"})

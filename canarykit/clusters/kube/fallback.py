@@ -1,0 +1,97 @@
+"""Whether traffic may return to stable: not while the canary alone serves, because users would get errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from canarykit.clusters.kube.diagnose import is_ready
+from canarykit.errors import CanaryError, ClusterError, ForbiddenError, RoutingError
+from canarykit.model import Role, TrafficSplit
+from canarykit.routers.objects import Api, NothingThere
+
+__all__ = ["can_take_over", "check_may_return", "only_canary_serves"]
+
+
+def only_canary_serves(client: Api, app: str, router: Any) -> bool:
+    """Whether the canary has weight and a pod that is ready, and stable has no pod that is ready.
+
+    Where nobody lets us see the pods, traffic may return.
+
+    Parameters
+    ----------
+    client : Api
+        The namespace.
+    app : str
+        Name of the service.
+    router : Router
+        Router of the service.
+
+    Raises
+    ------
+    ClusterError
+        The API server does not answer.
+    """
+    if router.promoted_by is not None or router.scales:  # it splits between other pods, or brings up stable's itself
+        return False
+    try:
+        if router.observed() == TrafficSplit(0):
+            return False
+    except NothingThere:
+        return False
+    except RoutingError:
+        pass  # rules that disagree: the canary may have weight
+    try:
+        return not _serves(client, app, "stable") and _serves(client, app, "canary")
+    except ForbiddenError:
+        return False
+
+
+def _serves(client: Api, app: str, role: Role) -> bool:
+    return any(is_ready(pod) for pod in client.list("Pod", f"app={app},version={role}"))
+
+
+def check_may_return(client: Api, app: str, router: Any) -> None:
+    """Check that traffic may return to stable; parameters as of `only_canary_serves`.
+
+    Raises
+    ------
+    ClusterError
+        The canary alone serves.
+    """
+    if only_canary_serves(client, app, router):
+        raise ClusterError(
+            f"the canary that is there alone serves, so that traffic cannot return to {app}-stable, which has no pod that is "
+            "ready. Bring up stable first: kubectl "
+            f"-n {client.namespace} rollout status deployment/{app}-stable"
+        )
+
+
+def can_take_over(client: Api, app: str, router: Any, *, warm: Callable[[], None], tell: Callable[[str], object]) -> bool:
+    """Whether stable can take over a team's own route; it is brought up first where the canary alone serves.
+
+    The kit's route is removed with both versions, so that nobody has to take it over.
+
+    Parameters
+    ----------
+    client, app, router
+        As of `only_canary_serves`.
+    warm : callable
+        Brings up stable within a bounded time.
+    tell : callable
+        Takes one line that says why stable cannot take over.
+    """
+    if router.own is None or not only_canary_serves(client, app, router):
+        return True
+    try:
+        warm()
+        why = "no pod of it is ready"
+    except CanaryError as error:
+        why = str(error)
+    if not only_canary_serves(client, app, router):
+        return True
+    tell(
+        f"the canary alone serves: traffic does not return to {app}-stable ({why}). The route keeps its weights, and the "
+        "canary stays. Bring up stable, then call deploy() and teardown() again"
+    )
+    return False
