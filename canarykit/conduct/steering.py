@@ -186,6 +186,7 @@ class Steering:
         everything = TrafficSplit(100)
         try:
             self._cluster.warm("canary", self._course.split.share)  # of all it needs, it has what serves its share
+            self._cluster.check_held()  # last: to warm up may take a minute
             self._course.in_force(everything, self._cluster.router.apply(everything))
         except Exception as error:  # whatever it is, stable is to be brought back
             self._voice.note("problem", f"the canary could not stand in for stable: {error}")

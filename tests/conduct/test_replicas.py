@@ -216,3 +216,21 @@ def test_a_canary_that_cannot_stand_in_is_told(experiment, weights, monkeypatch)
     experiment.advance()
     assert any("could not stand in for stable: the gateway does not serve it" in text for text in problems(experiment))
     assert experiment.ending.outcome == "inconclusive"
+
+
+def test_a_canary_that_somebody_else_conducts_does_not_stand_in(experiment, weights, monkeypatch):
+    """
+    Its weight rises no more than by a plan: that is asked after it has warmed up, and stable is brought back all the same.
+    """
+
+    def taken_over():
+        weights.append("held")
+        raise ClusterError("elsewhere-1-abc has taken over the rollout")
+
+    monkeypatch.setattr(experiment.cluster, "check_held", taken_over)
+    experiment.ill["stable"] = STABLE_GONE
+    experiment.advance()
+    assert weights[:3] == [("canary", 0.05), "held", ("stable", 1.0)]
+    assert 100 not in weights
+    assert any("could not stand in for stable: elsewhere-1-abc has taken over" in text for text in problems(experiment))
+    assert experiment.ending.outcome == "inconclusive"
