@@ -150,6 +150,8 @@ class Pilot:
         if decision.action == "promote":
             self._voice.note(decision.action, decision.reason)
             self._steering.promote(decision)
+        elif decision.action == "restore":
+            self._steering.restore_stable(decision.reason)
         else:
             with self._life.lock, uninterrupted():
                 self._life.need_no_end_since(None)
@@ -159,9 +161,6 @@ class Pilot:
     def _end(self, decision: Decision) -> None:
         """End it; undecided, the canary keeps its share when the plan says so and the numbers may be believed."""
         assert decision.outcome is not None
-        if decision.action == "restore":
-            self._steering.restore_stable(decision.reason)
-            return
         keep = decision.action == "stop" and self._course.rollout.plan.on_inconclusive == "hold"
         if keep and self._course.doubt() is None:
             self._course.end(Ending(decision.outcome, decision.reason))
