@@ -126,6 +126,7 @@ class Pilot:
 
     def _advance(self) -> Decision:
         while True:
+            self._life.give_way()
             with self._life.lock:
                 self._life.need_deployment()
                 if self._life.ending is not None:
@@ -181,7 +182,7 @@ class Pilot:
     def _give_up(self, outcome: Outcome, why: str) -> None:
         """After an interruption or an error: traffic to stable first, then the record. Raises no other error."""
         try:
-            with uninterrupted(), self._life.lock:
+            with uninterrupted(), self._life.urgently():
                 self._record.giving_up = True
                 if self._life.deployed and self._life.ending is None:
                     self._attempt(lambda: self._end_on_stable(outcome, why))

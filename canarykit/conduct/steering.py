@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
-from canarykit.clusters.base import Cluster
+from canarykit.clusters.base import Cancellable, Cluster
 from canarykit.conduct.course import Course
 from canarykit.conduct.lifetime import Lifetime, Overtaken
 from canarykit.conduct.record import thoroughly
@@ -20,8 +22,9 @@ __all__ = ["Steering"]
 class Steering:
     """Moves the weight.
 
-    It holds the experiment's lock while the weight changes, and not while a version warms up: a canary that does not answer
-    must not keep an abort waiting. Only a promotion that has begun is finished first.
+    It holds the experiment's lock while the weight changes, and not while a version warms up for more traffic: a canary that
+    does not answer must not keep an abort waiting. An abort cancels the wait for a weight to be served, where the router can;
+    only a promotion that has begun to replace stable is finished first.
 
     Parameters
     ----------
@@ -85,6 +88,8 @@ class Steering:
                 over = over if step is None else self._course.split
                 self._course.promoting()
                 self._course.in_force(TrafficSplit(100), self._write(TrafficSplit(100), over))
+                if self._life.hurried():  # stable may still get requests: the wait for the canary to have all was cancelled
+                    raise Overtaken("nothing was promoted: an abort or a signal came before stable's replicas were replaced")
                 return self._replace_stable()
 
     def need_promotable(self) -> None:
@@ -94,7 +99,7 @@ class Steering:
 
     def abort(self, reason: str) -> Ending:
         """Return all traffic to stable, from any state."""
-        with self._life.lock, uninterrupted():
+        with self._life.urgently(), uninterrupted():
             if self._life.ending is None:
                 self._life.need_deployment()
                 self.return_to_stable("rolled back", reason)
@@ -129,6 +134,8 @@ class Steering:
             else:
                 self._course.moved(split)
             self._course.in_force(split, took)
+            if self._life.hurried():
+                self._course.mixed()  # it was not seen to be served
             return self._cluster.router.observed()
 
     def return_to_stable(self, outcome: Outcome | None = None, why: str = "") -> None:
@@ -203,6 +210,7 @@ class Steering:
             The rollout has ended meanwhile, or someone has changed the weight.
         """
         stands_in = self._let_canary_stand_in()
+        self._life.give_way()
         with self._life.lock:
             self._life.need_no_end_since(None)
             before, self._awaited = self._course.split, True
@@ -237,7 +245,8 @@ class Steering:
             if not self._course.canary_may_stand_in:
                 return self._cannot_stand_in("something speaks against it by now")
             try:
-                self._course.in_force(everything, self._cluster.router.apply(everything))
+                with self._cancellable(everything):
+                    self._course.in_force(everything, self._cluster.router.apply(everything))
             except Exception as error:
                 return self._cannot_stand_in(error)
         self._voice.note("restore", "the canary has all traffic until stable serves again")
@@ -318,7 +327,8 @@ class Steering:
         """
         start = self._cluster.clock.now()
         try:
-            took = self._cluster.router.apply(split, instead_of=over)
+            with self._cancellable(split):
+                took = self._cluster.router.apply(split, instead_of=over)
         except EditedError as error:
             self._course.read_back()
             raise self._edited(self._course.edit or error) from error
@@ -331,8 +341,22 @@ class Steering:
                 error.add_note(said)
                 raise
             raise type(error)(f"{error}; {said}") from error
-        self._voice.say(f"{split} to the canary, in force after {1000 * took:.0f} ms")
+        seen = "written; nobody waits until it is served" if self._life.hurried() else f"in force after {1000 * took:.0f} ms"
+        self._voice.say(f"{split} to the canary, {seen}")
         return took
+
+    @contextmanager
+    def _cancellable(self, split: TrafficSplit) -> Iterator[None]:
+        """Have an abort, or a signal, cancel the wait until a split is served; not that for the return to stable."""
+        router = self._cluster.router
+        if not split.canary or not isinstance(router, Cancellable):
+            yield
+            return
+        before, router.cancelled = router.cancelled, self._life.hurried
+        try:
+            yield
+        finally:
+            router.cancelled = before
 
     def _settle(self, start: float, split: TrafficSplit, over: TrafficSplit | None) -> str | None:
         """After a change that failed: keep what is written when it is less than was in force, write that again otherwise.
