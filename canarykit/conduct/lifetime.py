@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from canarykit.clusters.base import Clock, SystemClock
+from canarykit.clusters.base import Cancellable, Clock, SystemClock
 from canarykit.errors import ClusterError, PlanError
 from canarykit.interrupts import interrupted
-from canarykit.model import Ending
+from canarykit.model import Ending, TrafficSplit
 from canarykit.snapshot import Life
 
 __all__ = ["Lifetime", "Overtaken"]
@@ -72,6 +72,18 @@ class Lifetime:
     def hurried(self) -> bool:
         """Whether who holds the lock must wait for nothing: an abort or the end wants it, or a signal is deferred."""
         return self._urgent > 0 or interrupted()
+
+    @contextmanager
+    def cancels(self, router: object, split: TrafficSplit) -> Iterator[None]:
+        """Have whoever hurries the holder of the lock cancel its wait for a split; not that for the return to stable."""
+        if not split.canary or not isinstance(router, Cancellable):
+            yield
+            return
+        before, router.cancelled = router.cancelled, self.hurried
+        try:
+            yield
+        finally:
+            router.cancelled = before
 
     def begin(self) -> None:
         """Both versions are up."""

@@ -152,7 +152,7 @@ class Pilot:
             self._voice.note(decision.action, decision.reason)
             self._steering.promote(decision)
         elif decision.action == "restore":
-            self._steering.restore_stable(decision.reason)
+            self._steering.returning.restore_stable(decision.reason)
         else:
             with self._life.lock, uninterrupted():
                 self._life.need_no_end_since(None)
@@ -166,7 +166,7 @@ class Pilot:
         if keep and self._course.doubt() is None:
             self._course.end(Ending(decision.outcome, decision.reason))
         else:
-            self._steering.return_to_stable(decision.outcome, decision.reason)
+            self._steering.returning.to_stable(decision.outcome, decision.reason)
 
     def _see_out(self) -> None:
         """Watch the last split being served for a moment, then end the traffic."""
@@ -192,7 +192,7 @@ class Pilot:
 
     def _end_on_stable(self, outcome: Outcome, why: str) -> None:
         try:
-            self._steering.return_to_stable(outcome, why)
+            self._steering.returning.to_stable(outcome, why)
         except Exception as error:
             if self._life.ending is not None:
                 raise

@@ -1,19 +1,16 @@
-"""Steering: the changes of weight, the way to a promotion, and the way back."""
+"""Steering: the changes of weight, and the way to a promotion."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-
-from canarykit.clusters.base import Cancellable, Cluster
+from canarykit.clusters.base import Cluster
 from canarykit.conduct.course import Course
 from canarykit.conduct.lifetime import Lifetime, Overtaken
 from canarykit.conduct.record import thoroughly
+from canarykit.conduct.returning import Returning
 from canarykit.conduct.voice import Voice
 from canarykit.errors import CanaryError, EditedError, PlanError, RoutingError, UnrestoredError
 from canarykit.interrupts import uninterrupted
-from canarykit.model import Ending, Outcome, Service, TrafficSplit
+from canarykit.model import Ending, Service, TrafficSplit
 from canarykit.rollout import Decision
 
 __all__ = ["Steering"]
@@ -42,8 +39,8 @@ class Steering:
 
     def __init__(self, service: Service, cluster: Cluster, life: Lifetime, course: Course, voice: Voice) -> None:
         self._service, self._cluster, self._life, self._course, self._voice = service, cluster, life, course, voice
-        self._awaited = False
-        """Whether `restore_stable` has asked for all of stable's replicas, and waits for them."""
+        self.returning = Returning(cluster, life, course, voice)
+        """The way back."""
 
     def shift(self, split: TrafficSplit) -> TrafficSplit:
         """Change the weight by hand, but never to a higher one after an alarm; return what is served."""
@@ -102,9 +99,9 @@ class Steering:
         with self._life.urgently(), uninterrupted():
             if self._life.ending is None:
                 self._life.need_deployment()
-                self.return_to_stable("rolled back", reason)
+                self.returning.to_stable("rolled back", reason)
             elif self._life.deployed and self._canary_is_served():
-                self.return_to_stable()
+                self.returning.to_stable()
             assert self._life.ending is not None
             return self._life.ending
 
@@ -138,130 +135,12 @@ class Steering:
                 self._course.mixed()  # it was not seen to be served
             return self._cluster.router.observed()
 
-    def return_to_stable(self, outcome: Outcome | None = None, why: str = "") -> None:
-        """Give stable all traffic, also when it is in trouble: the weight first, then the record. Needs the lock.
-
-        Stable is asked to serve what it gets, and is waited for, with a bound. Where `restore_stable` was waiting for it, only
-        as long as nothing else would serve.
-
-        Parameters
-        ----------
-        outcome : str, optional
-            How the rollout ends by that; by default it does not.
-        why : str
-            Of the ending.
-
-        Raises
-        ------
-        RoutingError
-            Traffic could not be returned, and is left to the guard; the rollout has not ended then. Any other error is of
-            what came after.
-        """
-        with uninterrupted():
-            start = self._cluster.clock.now()
-            self._return(self._trouble_on_return(), start, outcome, why)
-
-    def _trouble_on_return(self) -> str | None:
-        """Have stable ready for what returns to it; say what it lacks all the same. Needs the lock."""
-        awaited, self._awaited = self._awaited, False
-        if awaited:
-            return self._trouble_of_awaited()
-        # Not for all traffic: what it has it serves already, and a canary that fails must not keep its share meanwhile.
-        known = (self._course.split, self._course.in_place)
-        return self._trouble_of_stable(max(split.share for split in known if split is not None))
-
-    def _trouble_of_awaited(self) -> str | None:
-        """Say what stable lacks, of whose replicas all are asked for; wait for the first where the canary has all traffic."""
-        try:
-            stable = self._cluster.health("stable")
-        except Exception as error:  # whatever it is, traffic has to return
-            return str(error)
-        if stable.serves or self._course.split.stable:
-            return stable.problem or None
-        return self._trouble_of_stable(0.0)
-
-    def _return(self, trouble: str | None, start: float, outcome: Outcome | None, why: str) -> None:
-        """Give stable all traffic, with what it is known to lack. Needs the lock."""
-        took = self._all_to_stable()
-        where = f"all traffic was back on stable after {1000 * (self._cluster.clock.now() - start):.0f} ms"
-        steps = [lambda: self._course.in_force(TrafficSplit(0), took)]
-        if outcome is not None:
-            ending = Ending(outcome, f"{why}; {where}")
-            steps.append(lambda: self._course.end(ending))
-        if trouble is not None:
-            said = f"traffic was returned to stable although it is in trouble: {trouble}"
-            steps.append(lambda: self._voice.note("problem", said))
-        thoroughly(*steps)
-
-    def restore_stable(self, why: str) -> None:
-        """End a rollout whose stable version serves nothing: bring it back, and return traffic to it.
-
-        Meanwhile the canary serves everything, when it may; it goes on to where stable does not come back. Both versions are
-        waited for without the lock.
-
-        Parameters
-        ----------
-        why : str
-            What is wrong with stable; of the ending.
-
-        Raises
-        ------
-        Overtaken
-            The rollout has ended meanwhile, or someone has changed the weight.
-        """
-        stands_in = self._let_canary_stand_in()
-        self._life.give_way()
-        with self._life.lock:
-            self._life.need_no_end_since(None)
-            before, self._awaited = self._course.split, True
-        trouble = self._trouble_of_stable(1.0)
-        with self._life.lock, uninterrupted():
-            self._awaited = False  # an interruption leaves it set: whoever returns traffic then does not wait as long again
-            self._life.need_no_end_since(None)
-            if self._course.split != before:
-                raise Overtaken(f"the weight was changed to {self._course.split} while stable was brought back")
-            if trouble is not None and stands_in:
-                ended = Ending("failed", f"{why}; {trouble}; the canary has all traffic until abort() returns it")
-                thoroughly(lambda: self._course.end(ended), lambda: self._voice.note("restore", why))
-                return
-            came_back = "stable serves again" if trouble is None else f"stable did not come back: {trouble}"
-            meanwhile = ", and the canary had all traffic meanwhile" if stands_in else ""
-            start, said = self._cluster.clock.now(), f"{why}; {came_back}{meanwhile}"
-            back = partial(self._return, trouble, start, "inconclusive", said)
-            thoroughly(back, lambda: self._voice.note("restore", why))
-
-    def _let_canary_stand_in(self) -> bool:
-        """Give the canary all traffic, where that is better than none; return whether it has it."""
-        if not self._course.canary_may_stand_in:
-            return False
-        everything = TrafficSplit(100)
-        try:
-            self._cluster.warm("canary", self._course.split.share)  # of all it needs, it has what serves its share
-            self._cluster.check_held()  # last: to warm up may take a minute
-        except Exception as error:  # whatever it is, stable is to be brought back
-            return self._cannot_stand_in(error)
-        with self._life.lock, uninterrupted():
-            self._life.need_no_end_since(None)
-            if not self._course.canary_may_stand_in:
-                return self._cannot_stand_in("something speaks against it by now")
-            try:
-                with self._cancellable(everything):
-                    self._course.in_force(everything, self._cluster.router.apply(everything))
-            except Exception as error:
-                return self._cannot_stand_in(error)
-        self._voice.note("restore", "the canary has all traffic until stable serves again")
-        return True
-
-    def _cannot_stand_in(self, why: object) -> bool:
-        self._voice.note("problem", f"the canary could not stand in for stable: {why}")
-        return False
-
     def resume(self, found: TrafficSplit) -> None:
         """Go on with a rollout that was found under way: at its weight, with evidence of its own. Needs the lock."""
         if self._course.found(found):
             self._voice.note("resume", f"found {found} on the canary: goes on from there, and the evidence begins anew")
         else:
-            self.return_to_stable()
+            self.returning.to_stable()
             self._voice.note("resume", f"found {found} on the canary, which is no step of this plan: back to stable first")
 
     def _warm(self, split: TrafficSplit) -> None:
@@ -327,7 +206,7 @@ class Steering:
         """
         start = self._cluster.clock.now()
         try:
-            with self._cancellable(split):
+            with self._life.cancels(self._cluster.router, split):
                 took = self._cluster.router.apply(split, instead_of=over)
         except EditedError as error:
             self._course.read_back()
@@ -344,19 +223,6 @@ class Steering:
         seen = "written; nobody waits until it is served" if self._life.hurried() else f"in force after {1000 * took:.0f} ms"
         self._voice.say(f"{split} to the canary, {seen}")
         return took
-
-    @contextmanager
-    def _cancellable(self, split: TrafficSplit) -> Iterator[None]:
-        """Have an abort, or a signal, cancel the wait until a split is served; not that for the return to stable."""
-        router = self._cluster.router
-        if not split.canary or not isinstance(router, Cancellable):
-            yield
-            return
-        before, router.cancelled = router.cancelled, self._life.hurried
-        try:
-            yield
-        finally:
-            router.cancelled = before
 
     def _settle(self, start: float, split: TrafficSplit, over: TrafficSplit | None) -> str | None:
         """After a change that failed: keep what is written when it is less than was in force, write that again otherwise.
@@ -391,22 +257,6 @@ class Steering:
         except Exception:
             return "nobody can say what"
 
-    def _trouble_of_stable(self, share: float) -> str | None:
-        """Bring up what stable lacks for a share of the traffic; say what it lacks all the same."""
-        try:
-            self._cluster.warm("stable", share)
-        except Exception as error:  # whatever it is, traffic has to return
-            return str(error)
-        return None
-
-    def _all_to_stable(self) -> float:
-        """Return all traffic to stable; where that fails, a guard is to go on trying, whatever becomes of this process."""
-        try:
-            return self._cluster.router.apply(TrafficSplit(0))
-        except Exception:
-            self._cluster.leave_to_guard()
-            raise
-
     def _canary_is_served(self) -> bool:
         try:
             return self._cluster.router.observed().canary > 0
@@ -420,7 +270,7 @@ class Steering:
             self._cluster.promote()
         except Exception as error:
             as_before = "" if isinstance(error, UnrestoredError) else f", stable is {self._service.stable.name} as before"
-            self.return_to_stable("failed", f"promotion failed{as_before}: {error}")
+            self.returning.to_stable("failed", f"promotion failed{as_before}: {error}")
             raise
         thoroughly(self._course.take_in, lambda: self._leave_the_canary(why))
         assert self._life.ending is not None
@@ -429,7 +279,7 @@ class Steering:
     def _leave_the_canary(self, why: str) -> None:
         """Return traffic to a stable that is of the canary's version by now."""
         try:
-            took = self._all_to_stable()
+            took = self.returning.all_to_stable()
         except Exception as error:
             self._end_short(
                 f"but traffic was not seen to return to it from the canary's replicas, abort() tries again: {error}"
