@@ -3,13 +3,19 @@
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from kube_doubles import Namespace
 
 import canarykit as ck
 from canarykit.errors import PlanError
 from canarykit.health import Health
 from canarykit.interrupts import interrupted, uninterrupted
+from canarykit.routers import router_class
+from canarykit.routers.objects import Target
+from canarykit.testing import SimulatedCluster
+from canarykit.wire import ROLE_HEADER
 
 PLAN = ck.RolloutPlan.of(5, 25, 50, hold="10s", budget="10min")
 ALL_STABLE = ck.TrafficSplit(0)
@@ -99,6 +105,56 @@ def test_an_abort_does_not_wait_until_a_rise_is_served(experiment, slow, togethe
     assert gateway.cut == 1
     assert ending.outcome == experiment.ending.outcome == "rolled back"
     assert experiment.cluster.router.observed() == experiment.snapshot().standing.split == ALL_STABLE
+
+
+class Nameless(BaseHTTPRequestHandler):
+    """Answers, and names no version until it is told to name stable; tells that it was asked."""
+
+    def do_GET(self):
+        self.server.asked.set()
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        if self.server.names.is_set():
+            self.send_header(ROLE_HEADER, "stable")
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def nameless():
+    """A server on this machine whose answers name no version."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Nameless) as server:
+        server.asked, server.names = threading.Event(), threading.Event()
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_a_route_is_written_back_while_a_rise_settles(simulated, nameless, monkeypatch):
+    """
+    With the router of a cluster: a gateway of which nobody sees what it serves has minutes to settle after a rise.
+    """
+    namespace, url = Namespace(), f"http://127.0.0.1:{nameless.server_port}"
+    router = router_class("gateway-api")(namespace, Target("digits", 80, {}), url=url, gateway="infra/web", settle=60.0)
+    monkeypatch.setattr(router, "refusal", lambda found, generation: None)
+    for body in router.objects():
+        namespace.create(body)
+    cluster = SimulatedCluster("good")
+    cluster.router = router
+    exp = simulated(cluster=cluster, plan=PLAN)
+    with ThreadPoolExecutor(2) as pool:
+        rise = pool.submit(exp.shift, 25)
+        assert nameless.asked.wait(10)
+        assert router.observed() == ck.TrafficSplit(25)
+        end = pool.submit(exp.abort)
+        assert rise.exception(20) is None
+        nameless.names.set()
+        assert end.result(20).outcome == "rolled back"
+    assert router.observed() == ALL_STABLE
 
 
 def test_teardown_does_not_wait_until_a_rise_is_served(experiment, slow, together):
