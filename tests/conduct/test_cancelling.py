@@ -27,6 +27,7 @@ class Gateway:
 
     def __init__(self, router, slow):
         self.slow, self.written, self.go_on, self.cut = slow, threading.Event(), threading.Event(), 0
+        self.polls = 0
         self.during = lambda: None
         self._apply = router.apply
         router.apply, router.cancelled = self.apply, lambda: False
@@ -39,6 +40,7 @@ class Gateway:
             self.during()
             self.written.set()
             for _ in range(4000):  # where nobody cancels it, the test fails and does not hang
+                self.polls += 1
                 if self._router.cancelled():
                     self.cut += 1
                     break
@@ -191,6 +193,9 @@ def test_a_second_abort_does_not_cut_short_the_return_to_stable(experiment, slow
     assert gateway.written.wait(10)
     second = pool.submit(experiment.abort)
     while not experiment._life.hurried():
+        assert not second.done()
+    before = gateway.polls
+    while gateway.polls < before + 2 and not gateway.cut:
         assert not second.done()
     gateway.go_on.set()
     assert first.result(10) == second.result(10)
