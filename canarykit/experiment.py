@@ -58,8 +58,14 @@ class Experiment:
     """A canary deployment, from two versions to one.
 
     It may be used from several threads at once: a panel, a background rollout, a cell. Whatever changes the weight or
-    reads the counts holds one lock, and nothing waits or warms up while it holds it, so that `abort` goes through at once;
-    only a promotion that has begun is finished first.
+    reads the counts holds one lock. It is not held between looks, nor while a version warms up for more traffic, so that
+    `abort` goes through at once. These wait while they hold it:
+
+    - a change of weight, until the gateway serves it: up to half a minute, or `settle=` of the cluster. On a route of a
+      cluster an abort, Ctrl-C or SIGTERM ends that wait, and the weight stays written until traffic returns;
+    - a return to stable, until stable has the replicas for what it gets, up to a minute, and the gateway serves it;
+    - a promotion that has begun to replace stable's replicas, which is finished first;
+    - `deploy`, for its last part, when both versions are up.
 
     Parameters
     ----------
@@ -230,7 +236,7 @@ class Experiment:
     def teardown(self) -> None:
         """End the traffic, both versions and the gateway. May be called again."""
         try:
-            with self._life.lock:
+            with self._life.urgently():
                 if self._course.running and self.ending is None:
                     self._course.end(Ending("inconclusive", "torn down while the plan was carried out"))
             if self._life.deployed:
@@ -458,7 +464,7 @@ class Experiment:
                 cause.add_note(f"and what was deployed could not be taken back: {error}")
 
     def _shut(self, end: Callable[[], None]) -> None:
-        with self._life.lock:
+        with self._life.urgently():
             self._life.shut(end)
             self.journal.close()
 

@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Terminated", "terminable", "uninterrupted"]
+__all__ = ["Terminated", "interrupted", "terminable", "uninterrupted"]
 
 _ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals by which a process is told to end: by whoever runs it, and by a terminal that is closed."""
+
+
+_deferred: list[list[int]] = []
+"""Signals that came during each step of `uninterrupted`, the innermost last."""
 
 
 class Terminated(SystemExit):
@@ -75,6 +79,7 @@ def uninterrupted() -> Iterator[None]:
         yield  # only the main thread is ever interrupted
         return
     came: list[int] = []
+    _deferred.append(came)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_ENDS)}
     deferred = {number: handler for number, handler in before.items() if handler not in (None, signal.SIG_IGN)}
     for number in deferred:
@@ -84,5 +89,14 @@ def uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in deferred.items():
             signal.signal(number, handler)
+        _deferred.pop()
         for number in dict.fromkeys(came):
             signal.raise_signal(number)
+
+
+def interrupted() -> bool:
+    """Whether a signal came that takes effect at the end of the `uninterrupted` step that this thread is in.
+
+    What only waits in such a step asks this, and ends early.
+    """
+    return threading.current_thread() is threading.main_thread() and any(_deferred)

@@ -162,6 +162,7 @@ def test_pieces_of_an_experiment_use_only_earlier_ones():
         "losses",
         "replicas",
         "course",
+        "returning",
         "steering",
         "pilot",
     ]

@@ -11,7 +11,7 @@ from canarykit.model import Role, Service
 from canarykit.routers.base import Router
 from canarykit.telemetry.base import Answered, Telemetry
 
-__all__ = ["Breakable", "Clock", "Cluster", "Limited", "Narrator", "SystemClock", "Traffic"]
+__all__ = ["Breakable", "Cancellable", "Clock", "Cluster", "Limited", "Narrator", "SystemClock", "Traffic"]
 
 
 class Clock(Protocol):
@@ -207,6 +207,19 @@ class Cluster(Protocol):
     def teardown(self) -> None:
         """Remove all that was made. May be called again."""
         ...
+
+
+@runtime_checkable
+class Cancellable(Protocol):
+    """Router whose `apply` may wait long for the gateway to serve a split that is written already.
+
+    Attributes
+    ----------
+    cancelled : callable
+        Asked again and again meanwhile; once it says True, `apply` returns without having seen the split served.
+    """
+
+    cancelled: Callable[[], bool]
 
 
 @runtime_checkable

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from canarykit.clusters.base import Clock, SystemClock
+from canarykit.clusters.base import Cancellable, Clock, SystemClock
 from canarykit.errors import ClusterError, PlanError
-from canarykit.model import Ending
+from canarykit.interrupts import interrupted
+from canarykit.model import Ending, TrafficSplit
 from canarykit.snapshot import Life
 
 __all__ = ["Lifetime", "Overtaken"]
+
+
+_GIVES_WAY = 1.0
+"""Seconds at most: the lock is free, so that it takes a moment."""
 
 
 class Overtaken(PlanError):
@@ -33,6 +39,7 @@ class Lifetime:
         self._clock = clock
         self._news = threading.Condition()  # told when the rollout ends, or the experiment is closed
         self.lock = threading.RLock()
+        self._urgent = 0
         self.word: Life = "new"
         self.ending: Ending | None = None
 
@@ -40,6 +47,43 @@ class Lifetime:
     def deployed(self) -> bool:
         """Whether both versions are up, and ours."""
         return self.word == "deployed"
+
+    @contextmanager
+    def urgently(self) -> Iterator[None]:
+        """Hold the lock; whoever has it and waits for a weight to be served is told to wait no longer."""
+        with self._news:
+            self._urgent += 1
+        try:
+            self.lock.acquire()
+        finally:
+            with self._news:
+                self._urgent -= 1
+                self._news.notify_all()
+        try:
+            yield
+        finally:
+            self.lock.release()
+
+    def give_way(self) -> None:
+        """Let those who want the lock urgently have it first; for whoever would take it again at once, and has not got it."""
+        with self._news:
+            self._news.wait_for(lambda: not self._urgent, _GIVES_WAY)
+
+    def hurried(self) -> bool:
+        """Whether who holds the lock must wait for nothing: an abort or the end wants it, or a signal is deferred."""
+        return self._urgent > 0 or interrupted()
+
+    @contextmanager
+    def cancels(self, router: object, split: TrafficSplit) -> Iterator[None]:
+        """Have whoever hurries the holder of the lock cancel its wait for a split; not that for the return to stable."""
+        if not split.canary or not isinstance(router, Cancellable):
+            yield
+            return
+        before, router.cancelled = router.cancelled, self.hurried
+        try:
+            yield
+        finally:
+            router.cancelled = before
 
     def begin(self) -> None:
         """Both versions are up."""

@@ -126,6 +126,7 @@ class Pilot:
 
     def _advance(self) -> Decision:
         while True:
+            self._life.give_way()
             with self._life.lock:
                 self._life.need_deployment()
                 if self._life.ending is not None:
@@ -150,6 +151,8 @@ class Pilot:
         if decision.action == "promote":
             self._voice.note(decision.action, decision.reason)
             self._steering.promote(decision)
+        elif decision.action == "restore":
+            self._steering.returning.restore_stable(decision.reason)
         else:
             with self._life.lock, uninterrupted():
                 self._life.need_no_end_since(None)
@@ -159,14 +162,11 @@ class Pilot:
     def _end(self, decision: Decision) -> None:
         """End it; undecided, the canary keeps its share when the plan says so and the numbers may be believed."""
         assert decision.outcome is not None
-        if decision.action == "restore":
-            self._steering.restore_stable(decision.reason)
-            return
         keep = decision.action == "stop" and self._course.rollout.plan.on_inconclusive == "hold"
         if keep and self._course.doubt() is None:
             self._course.end(Ending(decision.outcome, decision.reason))
         else:
-            self._steering.return_to_stable(decision.outcome, decision.reason)
+            self._steering.returning.to_stable(decision.outcome, decision.reason)
 
     def _see_out(self) -> None:
         """Watch the last split being served for a moment, then end the traffic."""
@@ -182,7 +182,7 @@ class Pilot:
     def _give_up(self, outcome: Outcome, why: str) -> None:
         """After an interruption or an error: traffic to stable first, then the record. Raises no other error."""
         try:
-            with uninterrupted(), self._life.lock:
+            with uninterrupted(), self._life.urgently():
                 self._record.giving_up = True
                 if self._life.deployed and self._life.ending is None:
                     self._attempt(lambda: self._end_on_stable(outcome, why))
@@ -192,7 +192,7 @@ class Pilot:
 
     def _end_on_stable(self, outcome: Outcome, why: str) -> None:
         try:
-            self._steering.return_to_stable(outcome, why)
+            self._steering.returning.to_stable(outcome, why)
         except Exception as error:
             if self._life.ending is not None:
                 raise

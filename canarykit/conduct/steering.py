@@ -1,4 +1,4 @@
-"""Steering: the changes of weight, the way to a promotion, and the way back."""
+"""Steering: the changes of weight, and the way to a promotion."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from canarykit.clusters.base import Cluster
 from canarykit.conduct.course import Course
 from canarykit.conduct.lifetime import Lifetime, Overtaken
 from canarykit.conduct.record import thoroughly
+from canarykit.conduct.returning import Returning
 from canarykit.conduct.voice import Voice
 from canarykit.errors import CanaryError, EditedError, PlanError, RoutingError, UnrestoredError
 from canarykit.interrupts import uninterrupted
-from canarykit.model import Ending, Outcome, Service, TrafficSplit
+from canarykit.model import Ending, Service, TrafficSplit
 from canarykit.rollout import Decision
 
 __all__ = ["Steering"]
@@ -18,8 +19,9 @@ __all__ = ["Steering"]
 class Steering:
     """Moves the weight.
 
-    It holds the experiment's lock while the weight changes, and not while a version warms up: a canary that does not answer
-    must not keep an abort waiting. Only a promotion that has begun is finished first.
+    It holds the experiment's lock while the weight changes, and not while a version warms up for more traffic: a canary that
+    does not answer must not keep an abort waiting. An abort cancels the wait for a weight to be served, where the router can;
+    only a promotion that has begun to replace stable is finished first.
 
     Parameters
     ----------
@@ -37,6 +39,8 @@ class Steering:
 
     def __init__(self, service: Service, cluster: Cluster, life: Lifetime, course: Course, voice: Voice) -> None:
         self._service, self._cluster, self._life, self._course, self._voice = service, cluster, life, course, voice
+        self.returning = Returning(cluster, life, course, voice)
+        """The way back."""
 
     def shift(self, split: TrafficSplit) -> TrafficSplit:
         """Change the weight by hand, but never to a higher one after an alarm; return what is served."""
@@ -81,6 +85,8 @@ class Steering:
                 over = over if step is None else self._course.split
                 self._course.promoting()
                 self._course.in_force(TrafficSplit(100), self._write(TrafficSplit(100), over))
+                if self._life.hurried():  # stable may still get requests: the wait for the canary to have all was cancelled
+                    raise Overtaken("nothing was promoted: an abort or a signal came before stable's replicas were replaced")
                 return self._replace_stable()
 
     def need_promotable(self) -> None:
@@ -90,12 +96,12 @@ class Steering:
 
     def abort(self, reason: str) -> Ending:
         """Return all traffic to stable, from any state."""
-        with self._life.lock, uninterrupted():
+        with self._life.urgently(), uninterrupted():
             if self._life.ending is None:
                 self._life.need_deployment()
-                self.return_to_stable("rolled back", reason)
+                self.returning.to_stable("rolled back", reason)
             elif self._life.deployed and self._canary_is_served():
-                self.return_to_stable()
+                self.returning.to_stable()
             assert self._life.ending is not None
             return self._life.ending
 
@@ -125,80 +131,16 @@ class Steering:
             else:
                 self._course.moved(split)
             self._course.in_force(split, took)
+            if self._life.hurried():
+                self._course.mixed()  # it was not seen to be served
             return self._cluster.router.observed()
-
-    def return_to_stable(self, outcome: Outcome | None = None, why: str = "") -> None:
-        """Give stable all traffic, also when it is in trouble: the weight first, then the record. Needs the lock.
-
-        Parameters
-        ----------
-        outcome : str, optional
-            How the rollout ends by that; by default it does not.
-        why : str
-            Of the ending.
-
-        Raises
-        ------
-        RoutingError
-            Traffic could not be returned, and is left to the guard; the rollout has not ended then. Any other error is of
-            what came after.
-        """
-        with uninterrupted():
-            start = self._cluster.clock.now()
-            # Not for all traffic: what it has it serves already, and a canary that fails must not keep its share meanwhile.
-            known = (self._course.split, self._course.in_place)
-            trouble = self._trouble_of_stable(max(split.share for split in known if split is not None))
-            took = self._all_to_stable()
-            where = f"all traffic was back on stable after {1000 * (self._cluster.clock.now() - start):.0f} ms"
-            steps = [lambda: self._course.in_force(TrafficSplit(0), took)]
-            if outcome is not None:
-                ending = Ending(outcome, f"{why}; {where}")
-                steps.append(lambda: self._course.end(ending))
-            if trouble is not None:
-                said = f"traffic was returned to stable although it is in trouble: {trouble}"
-                steps.append(lambda: self._voice.note("problem", said))
-            thoroughly(*steps)
-
-    def restore_stable(self, why: str) -> None:
-        """End a rollout whose stable version serves nothing: bring it back, and return traffic to it. Needs the lock.
-
-        Meanwhile the canary serves everything, when it may; it goes on to where stable does not come back.
-
-        Parameters
-        ----------
-        why : str
-            What is wrong with stable; of the ending.
-        """
-        with uninterrupted():
-            stands_in = self._let_canary_stand_in()
-            trouble = self._trouble_of_stable(1.0)
-            if trouble is not None and stands_in:
-                self._course.end(Ending("failed", f"{why}; {trouble}; the canary has all traffic until abort() returns it"))
-                return
-            came_back = "stable serves again" if trouble is None else f"stable did not come back: {trouble}"
-            meanwhile = ", and the canary had all traffic meanwhile" if stands_in else ""
-            self.return_to_stable("inconclusive", f"{why}; {came_back}{meanwhile}")
-
-    def _let_canary_stand_in(self) -> bool:
-        """Give the canary all traffic, where that is better than none; return whether it has it. Needs the lock."""
-        if not self._course.canary_may_stand_in:
-            return False
-        everything = TrafficSplit(100)
-        try:
-            self._cluster.warm("canary", self._course.split.share)  # of all it needs, it has what serves its share
-            self._course.in_force(everything, self._cluster.router.apply(everything))
-        except Exception as error:  # whatever it is, stable is to be brought back
-            self._voice.note("problem", f"the canary could not stand in for stable: {error}")
-            return False
-        self._voice.note("restore", "the canary has all traffic until stable serves again")
-        return True
 
     def resume(self, found: TrafficSplit) -> None:
         """Go on with a rollout that was found under way: at its weight, with evidence of its own. Needs the lock."""
         if self._course.found(found):
             self._voice.note("resume", f"found {found} on the canary: goes on from there, and the evidence begins anew")
         else:
-            self.return_to_stable()
+            self.returning.to_stable()
             self._voice.note("resume", f"found {found} on the canary, which is no step of this plan: back to stable first")
 
     def _warm(self, split: TrafficSplit) -> None:
@@ -264,7 +206,8 @@ class Steering:
         """
         start = self._cluster.clock.now()
         try:
-            took = self._cluster.router.apply(split, instead_of=over)
+            with self._life.cancels(self._cluster.router, split):
+                took = self._cluster.router.apply(split, instead_of=over)
         except EditedError as error:
             self._course.read_back()
             raise self._edited(self._course.edit or error) from error
@@ -277,7 +220,8 @@ class Steering:
                 error.add_note(said)
                 raise
             raise type(error)(f"{error}; {said}") from error
-        self._voice.say(f"{split} to the canary, in force after {1000 * took:.0f} ms")
+        seen = "written; nobody waits until it is served" if self._life.hurried() else f"in force after {1000 * took:.0f} ms"
+        self._voice.say(f"{split} to the canary, {seen}")
         return took
 
     def _settle(self, start: float, split: TrafficSplit, over: TrafficSplit | None) -> str | None:
@@ -313,22 +257,6 @@ class Steering:
         except Exception:
             return "nobody can say what"
 
-    def _trouble_of_stable(self, share: float) -> str | None:
-        """Bring up what stable lacks for a share of the traffic; say what it lacks all the same."""
-        try:
-            self._cluster.warm("stable", share)
-        except Exception as error:  # whatever it is, traffic has to return
-            return str(error)
-        return None
-
-    def _all_to_stable(self) -> float:
-        """Return all traffic to stable; where that fails, a guard is to go on trying, whatever becomes of this process."""
-        try:
-            return self._cluster.router.apply(TrafficSplit(0))
-        except Exception:
-            self._cluster.leave_to_guard()
-            raise
-
     def _canary_is_served(self) -> bool:
         try:
             return self._cluster.router.observed().canary > 0
@@ -342,7 +270,7 @@ class Steering:
             self._cluster.promote()
         except Exception as error:
             as_before = "" if isinstance(error, UnrestoredError) else f", stable is {self._service.stable.name} as before"
-            self.return_to_stable("failed", f"promotion failed{as_before}: {error}")
+            self.returning.to_stable("failed", f"promotion failed{as_before}: {error}")
             raise
         thoroughly(self._course.take_in, lambda: self._leave_the_canary(why))
         assert self._life.ending is not None
@@ -351,7 +279,7 @@ class Steering:
     def _leave_the_canary(self, why: str) -> None:
         """Return traffic to a stable that is of the canary's version by now."""
         try:
-            took = self._all_to_stable()
+            took = self.returning.all_to_stable()
         except Exception as error:
             self._end_short(
                 f"but traffic was not seen to return to it from the canary's replicas, abort() tries again: {error}"

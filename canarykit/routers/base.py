@@ -7,7 +7,7 @@ from typing import Protocol
 from canarykit.errors import EditedError
 from canarykit.model import TrafficSplit
 
-__all__ = ["Router", "WithoutRoute", "need_in_place"]
+__all__ = ["Router", "WithoutRoute", "need_in_place", "never"]
 
 
 def need_in_place(found: TrafficSplit | None, split: TrafficSplit, instead_of: TrafficSplit | None) -> None:
@@ -65,6 +65,11 @@ class Router(Protocol):
     def reset(self) -> None:
         """Return to 100 % stable and remove what the router added."""
         ...
+
+
+def never() -> bool:
+    """Answer that nobody has cancelled a wait."""
+    return False
 
 
 class WithoutRoute:

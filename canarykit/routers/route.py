@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from canarykit.errors import ConflictError, RoutingError
 from canarykit.model import Role, TrafficSplit
-from canarykit.routers.base import WithoutRoute, need_in_place
+from canarykit.routers.base import WithoutRoute, need_in_place, never
 from canarykit.routers.objects import Api, NothingThere, Target, lacking, made_by_the_kit, retried
 from canarykit.routers.patches import Form, given_back, joined, need_split
 from canarykit.routers.probe import Probe, answers_within, broken_within
@@ -83,7 +83,9 @@ class RouteRouter(WithoutRoute):
         self._api, self._target, self.gateway = api, target, gateway
         self._adopted, self._within, self._tell = name is not None, within, tell
         # A gateway that needs longer to settle than others do to serve has that time.
-        self._patience = Patience(max(within, settle + _TAKES_UP), settle, any_refusal=self._adopted, tell=tell)
+        most = max(within, settle + _TAKES_UP)
+        self.cancelled: Callable[[], bool] = never
+        self._patience = Patience(most, settle, any_refusal=self._adopted, tell=tell, cancelled=lambda: self.cancelled())
         self._testers = Testers() if testers is None else testers
         self._last: dict[str, Any] | None = None
         self._hostname = hostname
@@ -151,7 +153,7 @@ class RouteRouter(WithoutRoute):
     # What all do -----------------------------------------------------------------------------------------------------
 
     def apply(self, split: TrafficSplit, *, instead_of: TrafficSplit | None = None) -> float:
-        """Set the split; return the seconds until the gateway served it."""
+        """Set the split; return the seconds until the gateway served it, or until the wait for that was cancelled."""
         start = time.perf_counter()
         before, written = self._write(split, instead_of)
         self._wait_accepted(written)
@@ -364,7 +366,7 @@ class RouteRouter(WithoutRoute):
     def _wait_accepted(self, written: Mapping[str, Any]) -> None:
         end, generation = time.monotonic() + self._within, int(written["metadata"].get("generation", 0))
         found = written
-        while (said := self.refusal(found, generation)) is not None:
+        while (said := self.refusal(found, generation)) is not None and not self.cancelled():
             if time.monotonic() > end:
                 raise RoutingError(f"{self.kind} {self.name}: {said} after {self._within:g} s")
             time.sleep(0.02)

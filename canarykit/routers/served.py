@@ -10,6 +10,7 @@ from typing import Any
 
 from canarykit.errors import RoutingError
 from canarykit.model import TrafficSplit
+from canarykit.routers.base import never
 
 __all__ = ["Patience", "until_served"]
 
@@ -45,12 +46,15 @@ class Patience:
         Believe also where the gateway answers nothing but 404 or redirects: the route is a team's own, which serves already.
     tell : callable
         Takes one line when something is believed that was not seen.
+    cancelled : callable
+        Says when nobody wants to know any more.
     """
 
     within: float = 30.0
     settle: float = 1.0
     any_refusal: bool = False
     tell: Callable[[str], object] = lambda line: None
+    cancelled: Callable[[], bool] = never
 
 
 def until_served(
@@ -63,6 +67,8 @@ def until_served(
     or in a hundred when the time is over, is believed unless they speak against it as clearly; the counts of the rollout
     itself keep checking it. So is any change where no answer says who gave it, but not before it had time to settle, and any
     where the gateway turns every question away in the same manner, such as with 401: that is told once.
+
+    Once the wait is cancelled it returns after the answer that is under way, whatever that shows.
 
     Parameters
     ----------
@@ -90,6 +96,8 @@ def until_served(
     while True:
         role, over = probe(), time.monotonic() > end
         asked += 1
+        if patience.cancelled():
+            return
         if role in ("stable", "canary"):
             seen[role] += 1
             gain = _gain(role, before, after)

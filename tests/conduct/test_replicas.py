@@ -1,5 +1,9 @@
 """How the replicas of both versions are: told once, acted on when it lasts, and named before anything else is blamed."""
 
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 import canarykit as ck
@@ -216,3 +220,153 @@ def test_a_canary_that_cannot_stand_in_is_told(experiment, weights, monkeypatch)
     experiment.advance()
     assert any("could not stand in for stable: the gateway does not serve it" in text for text in problems(experiment))
     assert experiment.ending.outcome == "inconclusive"
+
+
+def test_a_canary_that_somebody_else_conducts_does_not_stand_in(experiment, weights, monkeypatch):
+    """
+    Its weight rises no more than by a plan: that is asked after it has warmed up, and stable is brought back all the same.
+    """
+
+    def taken_over():
+        weights.append("held")
+        raise ClusterError("elsewhere-1-abc has taken over the rollout")
+
+    monkeypatch.setattr(experiment.cluster, "check_held", taken_over)
+    experiment.ill["stable"] = STABLE_GONE
+    experiment.advance()
+    assert weights[:3] == [("canary", 0.05), "held", ("stable", 1.0)]
+    assert 100 not in weights
+    assert any("could not stand in for stable: elsewhere-1-abc has taken over" in text for text in problems(experiment))
+    assert experiment.ending.outcome == "inconclusive"
+
+
+# Waiting for stable, and what comes in between -------------------------------------------------------------------------
+
+
+class Held:
+    """Has the warming up of one version last until it is let go on."""
+
+    def __init__(self, cluster, monkeypatch, held):
+        self.begun, self.go_on, self.asked = threading.Event(), threading.Event(), []
+        warm = cluster.warm
+
+        def slowly(role, share):
+            self.asked.append((role, share))
+            if role == held and not self.begun.is_set():
+                self.begun.set()
+                assert self.go_on.wait(60)
+            warm(role, share)
+
+        monkeypatch.setattr(cluster, "warm", slowly)
+
+
+def test_stable_is_waited_for_once(experiment, weights):
+    """
+    What has just come back is not asked for again before traffic returns to it.
+    """
+    experiment.ill["stable"] = STABLE_GONE
+    experiment.advance()
+    assert weights == [("canary", 0.05), 100, ("stable", 1.0), 0]
+
+
+@pytest.mark.parametrize("held", ["canary", "stable"])
+def test_an_abort_does_not_wait_for_what_warms_up(experiment, monkeypatch, held):
+    """
+    Neither for the canary that is to stand in, nor for all of stable's replicas when one of them can answer.
+    """
+    experiment.ill["stable"] = STABLE_GONE
+    warming = Held(experiment.cluster, monkeypatch, held)
+    with ThreadPoolExecutor(2) as pool:
+        step = pool.submit(experiment.advance)
+        try:
+            assert warming.begun.wait(10)
+            experiment.ill["stable"] = Health(True, "ai-stable has 1 of 3 pods ready")
+            ending = pool.submit(experiment.abort).result(10)
+            assert not step.done()
+            assert experiment.cluster.router.observed() == ck.TrafficSplit(0)
+        finally:
+            warming.go_on.set()
+        assert step.result(10).action == "hold"
+    assert (ending.outcome, experiment.ending) == ("rolled back", ending)
+    assert experiment.cluster.router.observed() == ck.TrafficSplit(0)
+    assert [event["kind"] for event in experiment.history().events].count("restore") == (held == "stable")
+
+
+def test_an_abort_does_not_keep_traffic_on_a_canary_that_does_not_stand_in(experiment, monkeypatch):
+    """
+    Stable, which serves nothing yet, is being brought back: the canary's share returns to it at once, and that is told.
+    """
+    experiment.ill |= {"stable": STABLE_GONE, "canary": Health(False, "ai-canary has 0 of 2 pods ready")}
+    warming = Held(experiment.cluster, monkeypatch, "stable")
+    with ThreadPoolExecutor(2) as pool:
+        step = pool.submit(experiment.advance)
+        try:
+            assert warming.begun.wait(10)
+            assert pool.submit(experiment.abort).result(10).outcome == "rolled back"
+        finally:
+            warming.go_on.set()
+        step.result(10)
+    assert warming.asked == [("stable", 1.0)]
+    assert any(f"although it is in trouble: {STABLE_GONE.problem}" in text for text in problems(experiment))
+
+
+def test_an_abort_waits_for_one_replica_of_stable_when_the_canary_serves_everything(experiment, monkeypatch):
+    """
+    Until then the requests would be lost; all replicas are not waited for.
+    """
+    experiment.ill["stable"] = STABLE_GONE
+    warming = Held(experiment.cluster, monkeypatch, "stable")
+    with ThreadPoolExecutor(2) as pool:
+        step = pool.submit(experiment.advance)
+        try:
+            assert warming.begun.wait(10)
+            pool.submit(experiment.abort).result(10)
+        finally:
+            warming.go_on.set()
+        step.result(10)
+    assert warming.asked == [("canary", 0.05), ("stable", 1.0), ("stable", 0.0)]
+
+
+@pytest.mark.parametrize("held", ["canary", "stable"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_ends_the_wait_for_what_warms_up(experiment, monkeypatch, held, name):
+    """
+    Traffic returns to stable, and the rollout ends by the signal and not by what it waited for.
+    """
+    experiment.ill["stable"] = STABLE_GONE
+    waited, warm = [], experiment.cluster.warm
+
+    def told(role, share):
+        if role == held and not waited:
+            waited.append("begun")
+            signal.raise_signal(getattr(signal, name))
+            waited.append("to the end")
+        warm(role, share)
+
+    monkeypatch.setattr(experiment.cluster, "warm", told)
+    if name == "SIGINT":
+        experiment.run()
+    else:
+        with pytest.raises(SystemExit):
+            experiment.run()
+    assert waited == ["begun"]
+    assert experiment.cluster.router.observed() == ck.TrafficSplit(0)
+    assert experiment.ending.sentence.startswith("interrupted after" if name == "SIGINT" else "ended by SIGTERM after")
+
+
+def test_a_weight_that_someone_gives_while_stable_comes_back_is_decided_on_anew(experiment, monkeypatch):
+    """
+    The restoration goes no further over it.
+    """
+    experiment.ill["stable"] = STABLE_GONE
+    warming = Held(experiment.cluster, monkeypatch, "stable")
+    with ThreadPoolExecutor(2) as pool:
+        step = pool.submit(experiment.advance)
+        try:
+            assert warming.begun.wait(10)
+            experiment.ill.clear()
+            assert pool.submit(experiment.shift, 0).result(10) == ck.TrafficSplit(0)
+        finally:
+            warming.go_on.set()
+        assert step.result(10).action != "restore"
+    assert experiment.ending is None

@@ -18,7 +18,7 @@ from canarykit.routers.served import Patience, until_served
 WEIGHTS = st.floats(0, 100).map(lambda weight: round(weight, 1))
 
 
-def wait(probe, before, after, *, within=30.0, each=0.001, settle=1.0):
+def wait(probe, before, after, *, within=30.0, each=0.001, settle=1.0, cancelled=lambda: False):
     """Wait for a change as a router does; an answer takes so many seconds of a clock that only answers move."""
     clock = SimpleNamespace(now=0.0)
     clock.monotonic, clock.sleep = lambda: clock.now, lambda seconds: setattr(clock, "now", clock.now + seconds)
@@ -28,9 +28,9 @@ def wait(probe, before, after, *, within=30.0, each=0.001, settle=1.0):
         return probe()
 
     timed.last = getattr(probe, "last", "")
-    before = None if before is None else TrafficSplit(before)
+    before, patience = None if before is None else TrafficSplit(before), Patience(within, settle, cancelled=cancelled)
     with patch("canarykit.routers.served.time", clock):
-        until_served(timed, before, TrafficSplit(after), what="HTTPRoute digits", patience=Patience(within, settle))
+        until_served(timed, before, TrafficSplit(after), what="HTTPRoute digits", patience=patience)
 
 
 @settings(max_examples=60, derandomize=True)
@@ -138,6 +138,32 @@ def test_a_gateway_that_takes_a_minute_to_follow_is_given_it():
     assert 59 < len(answers) < 62
     router = router_class("gateway-api")(Namespace(), Target("digits", 80, {}), url="http://127.0.0.1:1", settle=60.0)
     assert router._patience.within > router._patience.settle == 60.0
+
+
+@pytest.mark.parametrize("says", ["", "stable", None], ids=["nobody", "stable", "no answer"])
+def test_a_wait_that_is_cancelled_is_over_with_the_answer_under_way(says):
+    """
+    Whatever the gateway answers, and no error.
+    """
+    answers = []
+    wait(lambda: answers.append(says) or says, 0, 5, within=600.0, settle=600.0, cancelled=lambda: len(answers) == 3)
+    assert len(answers) == 3
+
+
+def test_a_route_that_nobody_takes_up_is_not_waited_for_once_that_is_cancelled(monkeypatch):
+    """
+    Neither until its controller accepts it, nor until it is served: it is written.
+    """
+    namespace = Namespace()
+    made, url = router_class("gateway-api"), "http://127.0.0.1:1"
+    router = made(namespace, Target("digits", 80, {}), url=url, gateway="infra/web", settle=600.0)
+    for body in router.objects():
+        namespace.create(body)
+    asked = []
+    monkeypatch.setattr(router, "refusal", lambda found, generation: "no controller has accepted it")
+    router.cancelled = lambda: asked.append("cancelled") or len(asked) > 2
+    router.apply(TrafficSplit(25))
+    assert router.observed() == TrafficSplit(25)
 
 
 def test_silence_is_believed_no_later_than_the_time_is_over():

@@ -16,7 +16,8 @@ from canarykit.routers.testers import Testers
 
 __all__ = ["as_bound", "bind", "checked", "end_testers", "end_testers_at", "target_of"]
 
-_SETTLES = 3600
+_SETTLES = 600
+"""Seconds at most: a return of traffic to stable is confirmed no sooner than that, and load balancers follow in minutes."""
 
 
 def target_of(app: str, port: int) -> Target:

@@ -197,8 +197,10 @@ def test_options_of_an_address(made):
     assert "k3y" not in str(refused.value)
     with pytest.raises(PlanError, match=r"settle= in the address of a cluster takes a number"):
         ck.connect("kube:p/n?settle=long")
-    with pytest.raises(PlanError, match=r"settle= takes seconds from 0 to 3600, not -1"):
+    with pytest.raises(PlanError, match=r"settle= takes seconds from 0 to 600, not -1"):
         ck.connect("kube:p/n?settle=-1")
+    with pytest.raises(PlanError, match=r"settle= takes seconds from 0 to 600, not 601"):
+        ck.connect("kube:p/n?settle=601")
     assert cluster.workload.image == "r/s:1"
 
 
