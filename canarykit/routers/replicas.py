@@ -218,8 +218,9 @@ class ReplicasRouter(WithoutRoute):
         Where one does, stable's pods come up first, and the canary keeps its pods while it alone serves.
         """
         want, name = pods_for(TrafficSplit(0), self._pods), self._target.app
-        front, seen = self._api.get("Service", name), references(self._api, {name})
-        live = front is not None and bool(seen.held(name))
+        front = self._api.get("Service", name)
+        seen = references(self._api, [name] if front is not None else [])
+        live = bool(seen.held(name))
         if live and not self._stable_takes_over(want):
             del want["canary"]
         self._scale({role: pods for role, pods in want.items() if self._is_there(role)})
