@@ -266,7 +266,7 @@ def test_the_service_in_front_of_both_versions_is_not_removed_in_silence():
     Pods as a router: it stays by a grant, and what nobody knows is told before.
     """
     api, told = Narrow(*MADE, grant(to="chat")), []
-    router = ReplicasRouter(api, Target("chat", 80, labels(SERVICE)), tell=told.append)
+    router = ReplicasRouter(api, Target("chat", 80, labels(SERVICE)), within=0.1, tell=told.append)
     for body in router.objects():
         api.create(body)
     router.reset()
