@@ -1,11 +1,13 @@
 """Start-up tells the truth: what is ready, what waiting may mend, and what it will not."""
 
+import http.server
 import os
 import re
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -14,6 +16,7 @@ from canarykit.clusters.local import starting
 from canarykit.clusters.local.descendants import busy_seconds
 from canarykit.clusters.local.gateway import Endpoint
 from canarykit.clusters.local.listening import Address, parsed
+from canarykit.clusters.local.probe import probe, serves
 from canarykit.clusters.local.processes import Processes
 from canarykit.clusters.local.readiness import Look, Steadiness, patience
 from canarykit.clusters.local.starting import Replica, wait_ready
@@ -249,6 +252,109 @@ def test_a_server_that_listens_and_says_nothing_is_no_closed_port(begin):
     processes, replica = begin("{port}", code=silent)
     text, _ = complaint(processes, replica, within=3.0)
     assert re.search(r"listens on 127\.0\.0\.1:\d+ and gives no answer to GET /readyz within 2 s", text), text
+
+
+AUXILIARY = textwrap.dedent(
+    """
+    import http.server, socket, sys, threading, time
+    kind, port = sys.argv[1], int(sys.argv[2])
+    class Ready(http.server.BaseHTTPRequestHandler):
+        content = "text/html"
+        def do_GET(self):
+            self.send_response(200); self.send_header("content-type", self.content)
+            self.send_header("content-length", "0"); self.end_headers()
+        def log_message(self, *args): pass
+    class Metrics(Ready):
+        content = "text/plain; version=0.0.4; charset=utf-8"
+    if kind == "metrics":
+        further = http.server.HTTPServer(("127.0.0.1", 0), Metrics)
+        threading.Thread(target=further.serve_forever, daemon=True).start()
+    else:
+        further = socket.create_server(("127.0.0.1", 0))
+        def refuse():
+            while True: further.accept()[0].close()
+        if kind == "closing": threading.Thread(target=refuse, daemon=True).start()
+    time.sleep(3)
+    http.server.HTTPServer(("127.0.0.1", port), Ready).serve_forever()
+    """
+)
+
+
+@linux
+@pytest.mark.parametrize("kind", ["silent", "closing", "metrics"])
+def test_a_server_that_is_idle_behind_an_auxiliary_port_is_waited_for(begin, impatient, kind):
+    """
+    As one that downloads its model, with a port for its workers or for metrics: that says nothing about where it will serve.
+    """
+    processes, replica = begin(kind, code=AUXILIARY)
+    wait_ready(processes, [replica], "http", 30.0)
+
+
+@linux
+def test_an_auxiliary_port_is_named_as_a_guess_when_the_limit_ends(begin, impatient):
+    """
+    It may be the wrong one, and it may be that the server still loads.
+    """
+    processes, replica = begin("silent", code=AUXILIARY.replace("sleep(3)", "sleep(60)"))
+    text, _ = complaint(processes, replica, within=1.5)
+    assert re.search(
+        r"does not listen on 127\.0\.0\.1:\d+\. It listens on 127\.0\.0\.1:\d+: if it serves there, use {port}", text
+    ), text
+    assert "set a longer ready_within=" in text
+
+
+@pytest.mark.parametrize("asked", [probe, lambda port, path: serves(Address("127.0.0.1", port), path)], ids=["probe", "serves"])
+def test_a_probe_takes_the_whole_answer(asked):
+    """
+    A server whose answer is cut off logs a traceback for each of our questions.
+    """
+    failed = []
+
+    class Large(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            for _ in range(40):
+                self.wfile.write(b"x" * 10_000)
+                time.sleep(0.002)
+
+        def log_message(self, *args):
+            pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, request, client_address):
+            failed.append(sys.exc_info()[1])
+
+    with Server(("127.0.0.1", 0), Large) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert asked(server.server_port, "/")
+        server.shutdown()
+    assert failed == []
+
+
+def test_a_probe_gives_a_status_whose_body_does_not_end():
+    """
+    Within its time limit: some servers stream on any path.
+    """
+
+    class Endless(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            try:
+                while True:
+                    self.wfile.write(b"x")
+                    time.sleep(0.05)
+            except OSError:
+                pass
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert probe(server.server_port, "/") == 200
+        server.shutdown()
 
 
 def test_a_log_is_quoted_without_our_own_questions(begin):

@@ -18,6 +18,7 @@ from canarykit.clusters.base import SystemClock
 from canarykit.clusters.local.environment import program, thread_limits
 from canarykit.clusters.local.envoy import Envoy, executable
 from canarykit.clusters.local.gateway import TIMEOUT, Endpoint
+from canarykit.clusters.local.probe import get
 from canarykit.clusters.local.processes import Processes
 from canarykit.clusters.local.starting import CRASHES, Replica, ended_after_ready, wait_ready
 from canarykit.errors import ClusterError, PlanError, RoutingError
@@ -153,7 +154,7 @@ class LocalCluster:
             raise ClusterError(f"{role} has no replicas: it was retired, or never deployed")
         self._wait_ready(replicas, within=10.0)
         for _ in replicas:
-            status = _get(self._gateway.port, replicas[0].ready, {ROLE_HEADER: role})
+            status = _status(self._gateway.port, replicas[0].ready, {ROLE_HEADER: role})
             if status != 200:
                 raise ClusterError(f"{role} answers {status} to {replicas[0].ready} through the gateway")
 
@@ -319,16 +320,12 @@ class LocalCluster:
             raise
 
 
-def _get(port: int, path: str, headers: dict[str, str] | None = None) -> int | None:
+def _status(port: int, path: str, headers: Mapping[str, str]) -> int | None:
     """Status of a GET on the loopback address; None when nobody answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
     try:
-        connection.request("GET", path, headers=headers or {})
-        return connection.getresponse().status
+        return get(port, path, headers)
     except (OSError, http.client.HTTPException):
         return None
-    finally:
-        connection.close()
 
 
 def _limit(timeout: float | str) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 from canarykit.clusters.local.descendants import busy_seconds, descendants
 from canarykit.clusters.local.gateway import Endpoint
 from canarykit.clusters.local.listening import holders, listening
-from canarykit.clusters.local.probe import probe
+from canarykit.clusters.local.probe import probe, serves
 from canarykit.clusters.local.processes import Processes
 from canarykit.clusters.local.readiness import Look, Steadiness, patience
 from canarykit.errors import ClusterError
@@ -66,12 +66,21 @@ class _Watch:
         if not self.look.ready and now - self._examined >= _EXAMINE_EVERY:
             self.examine(facts)
             self.steady = self._steadiness.take(self.look)
+            if self.steady:
+                self.ask_elsewhere()
+                self.steady = not self.look.guessed
 
     def examine(self, facts: Mapping[str, Any]) -> None:
         """Find out where the server listens and how much it works: both take a while."""
         pids = [facts["keeper"], *descendants(facts["keeper"])] if facts["keeper"] else []
         self._examined = self.look.at
         self.look = replace(self.look, listens=tuple(listening(pids)), busy=busy_seconds(pids))
+
+    def ask_elsewhere(self) -> None:
+        """Find out whether a server that listens only on other ports serves there."""
+        if self.look.guessed:
+            answers = (serves(address, self.replica.ready, self._protocol) for address in self.look.elsewhere)
+            self.look = replace(self.look, serves=any(answers))
 
 
 def wait_ready(processes: Processes, replicas: Iterable[Replica], protocol: Protocol, within: float) -> None:
@@ -106,6 +115,7 @@ def wait_ready(processes: Processes, replicas: Iterable[Replica], protocol: Prot
             facts = status[watch.replica.endpoint.instance]
             if over or watch.steady or facts["restarts"] >= CRASHES:
                 watch.examine(facts)
+                watch.ask_elsewhere()
                 seconds = within if over else time.monotonic() - begun
                 raise ClusterError(_not_ready(processes, watch, status, seconds))
         if waiting:
