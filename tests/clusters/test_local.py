@@ -16,6 +16,8 @@ import pytest
 
 import canarykit as ck
 from canarykit.clusters.local.cluster import LocalCluster
+from canarykit.clusters.local.gateway import Endpoint
+from canarykit.clusters.local.starting import Replica
 from canarykit.errors import ClusterError, PlanError
 from canarykit.serving import digits
 from canarykit.wire import INSTANCE_HEADER, ROLE_HEADER, VERSION_HEADER
@@ -436,8 +438,8 @@ def test_a_log_that_is_quoted_shows_no_secret(tmp_path):
         cluster.deploy(ck.Service("mine", broken, broken, replicas=1))
     assert "s3cret" not in str(caught.value)
     status = {"stable-0": {"restarts": 3, "last_code": 1}}
-    cluster._processes = SimpleNamespace(status=lambda: status, log=lambda name: said)
-    cluster._replicas = {"stable": [SimpleNamespace(endpoint=SimpleNamespace(instance="stable-0"))]}
+    cluster._processes = SimpleNamespace(status=lambda: status, own_words=lambda *asked: [said])
+    cluster._replicas = {"stable": [Replica(Endpoint("stable-0", "v1", 1), broken)]}
     assert cluster.trouble("stable").endswith("postgres://app:***@db/x with --api-key=***")
     cluster._processes = None
 

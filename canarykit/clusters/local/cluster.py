@@ -20,7 +20,7 @@ from canarykit.clusters.local.envoy import Envoy, executable
 from canarykit.clusters.local.gateway import TIMEOUT, Endpoint
 from canarykit.clusters.local.probe import get
 from canarykit.clusters.local.processes import Processes
-from canarykit.clusters.local.starting import CRASHES, Replica, ended_after_ready, wait_ready
+from canarykit.clusters.local.starting import CRASHES, Replica, ended_after_ready, last_words, wait_ready
 from canarykit.errors import ClusterError, PlanError, RoutingError
 from canarykit.health import Health
 from canarykit.load import Load
@@ -161,14 +161,14 @@ class LocalCluster:
     def trouble(self, role: Role) -> str | None:
         """Say that a version's replicas crash, with the last log lines."""
         status = self._running.status()
-        names = [replica.endpoint.instance for replica in self._replicas[role]]
-        crashed = {name: status[name]["restarts"] for name in names if name in status and status[name]["restarts"]}
+        replicas = {replica.endpoint.instance: replica for replica in self._replicas[role]}
+        crashed = {name: status[name]["restarts"] for name in replicas if name in status and status[name]["restarts"]}
         if sum(crashed.values()) < CRASHES:
             return None
         worst = max(crashed, key=lambda name: crashed[name])
         return (
             f"{role} crashed {sum(crashed.values())} times (last exit code {status[worst]['last_code']}); "
-            f"the log of {worst} ends with:\n{masked(self._running.log(worst))}"
+            f"the log of {worst} ends with:\n{masked(last_words(self._running, replicas[worst]))}"
         )
 
     def health(self, role: Role) -> Health:

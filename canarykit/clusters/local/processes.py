@@ -16,24 +16,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from canarykit.clusters.local import cgroup
+from canarykit.clusters.local.logs import not_about, tail, those
 from canarykit.errors import ClusterError
 
-__all__ = ["Processes", "short_temporary", "tail"]
+__all__ = ["Processes", "short_temporary"]
 
 _ANSWER_WITHIN = 30.0
 _CLOSE_WITHIN = 30.0
-
-
-def tail(path: Path, lines: int = 12) -> str:
-    """Last lines of a log, for an error message."""
-    try:
-        with path.open("rb") as log:
-            log.seek(0, 2)
-            log.seek(max(0, log.tell() - 16_384))
-            text = log.read().decode(errors="replace")
-    except OSError:
-        return "(no log)"
-    return "\n".join(text.splitlines()[-lines:]) or "(the log is empty)"
 
 
 def short_temporary() -> str:
@@ -126,7 +115,14 @@ class Processes:
 
     def log(self, name: str, lines: int = 12) -> str:
         """Last lines that a process wrote."""
-        return tail(self.folder / "logs" / f"{name}.log", lines)
+        return tail(self._log(name), lines)
+
+    def own_words(self, name: str, ready: str, lines: int) -> list[str]:
+        """Last lines that a process wrote, but for those about questions on its ready path, which may be hundreds."""
+        return those(self._log(name), not_about(ready), lines)
+
+    def _log(self, name: str) -> Path:
+        return self.folder / "logs" / f"{name}.log"
 
     @property
     def alive(self) -> bool:

@@ -18,7 +18,7 @@ from canarykit.clusters.local.readiness import Look, Steadiness, patience
 from canarykit.errors import ClusterError
 from canarykit.model import Protocol, Version
 
-__all__ = ["CRASHES", "Replica", "ended_after_ready", "wait_ready"]
+__all__ = ["CRASHES", "Replica", "ended_after_ready", "last_words", "wait_ready"]
 
 CRASHES = 3
 """A version whose replicas ended this often by themselves is in trouble."""
@@ -130,7 +130,7 @@ def ended_after_ready(processes: Processes, replicas: Iterable[Replica]) -> str 
         if facts["restarts"]:
             return (
                 f"{replica} answered 200 to {replica.ready} and then ended by itself, {facts['restarts']} times so far, last "
-                f"{_ending(facts['last_code'])}; its log ends with:\n{_last(_own_words(processes, replica))}"
+                f"{_ending(facts['last_code'])}; its log ends with:\n{last_words(processes, replica)}"
             )
     return None
 
@@ -146,14 +146,17 @@ def _not_ready(processes: Processes, watch: _Watch, status: Mapping[str, Mapping
     return f"{replica} {what}{cause}; its log ends with:\n{_last(log)}\nCheck its command=, model= or ready=."
 
 
+def last_words(processes: Processes, replica: Replica) -> str:
+    """What a replica's log ends with, without lines about questions on its ready path."""
+    return _last(_own_words(processes, replica))
+
+
 def _own_words(processes: Processes, replica: Replica) -> list[str]:
-    """Lines of a server's log without those about our own questions, of which there are hundreds in many an access log."""
-    asked = f"GET {replica.ready}"
-    return [line for line in processes.log(replica.endpoint.instance, 500).splitlines() if asked not in line]
+    return processes.own_words(replica.endpoint.instance, replica.ready, _LINES_READ)
 
 
 def _last(log: list[str]) -> str:
-    return "\n".join(log[-_LINES:]) or "(nothing but requests)"
+    return "\n".join(log[-_LINES:]) or "(nothing of its own)"
 
 
 def _ending(code: int | None) -> str:
@@ -164,7 +167,7 @@ def _ending(code: int | None) -> str:
 
 def _taken_port(log: list[str], replica: Replica, status: Mapping[str, Mapping[str, Any]]) -> str:
     """Say which port another process has taken that this server wanted; nothing when it wanted none of those."""
-    complaints = [line for line in log[-_LINES_READ:] if _IN_USE.search(line)]
+    complaints = [line for line in log if _IN_USE.search(line)]
     named = _numbers([*(replica.version.command or ()), *replica.version.env.values()])
     wanted = _numbers(complaints) + (named if complaints else [port for port in named if port >= _UNPRIVILEGED])
     facts = status[replica.endpoint.instance]
