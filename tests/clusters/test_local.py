@@ -437,7 +437,7 @@ def test_a_log_that_is_quoted_shows_no_secret(tmp_path):
     with pytest.raises(ClusterError, match=r"postgres://app:\*\*\*@db/x with --api-key=\*\*\*") as caught:
         cluster.deploy(ck.Service("mine", broken, broken, replicas=1))
     assert "s3cret" not in str(caught.value)
-    status = {"stable-0": {"restarts": 3, "last_code": 1}}
+    status = {"stable-0": {"restarts": 3, "last_code": 1, "running": True}}
     cluster._processes = SimpleNamespace(status=lambda: status, own_words=lambda *asked: [said])
     cluster._replicas = {"stable": [Replica(Endpoint("stable-0", "v1", 1), broken)]}
     assert cluster.trouble("stable").endswith("postgres://app:***@db/x with --api-key=***")

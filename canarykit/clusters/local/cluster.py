@@ -166,8 +166,10 @@ class LocalCluster:
         if sum(crashed.values()) < CRASHES:
             return None
         worst = max(crashed, key=lambda name: crashed[name])
+        still = [name for name in replicas if name in status and not status[name]["running"]]
+        down = f", and {' and '.join(still)} not running" if still else ""
         return (
-            f"{role} crashed {sum(crashed.values())} times (last exit code {status[worst]['last_code']}); "
+            f"{role} crashed {sum(crashed.values())} times (last exit code {status[worst]['last_code']}){down}; "
             f"the log of {worst} ends with:\n{masked(last_words(self._running, replicas[worst]))}"
         )
 

@@ -130,7 +130,7 @@ def ended_after_ready(processes: Processes, replicas: Iterable[Replica]) -> str 
         if facts["restarts"]:
             return (
                 f"{replica} answered 200 to {replica.ready} and then ended by itself, {facts['restarts']} times so far, last "
-                f"{_ending(facts['last_code'])}; its log ends with:\n{last_words(processes, replica)}"
+                f"{_ending(facts)}; its log ends with:\n{last_words(processes, replica)}"
             )
     return None
 
@@ -138,7 +138,7 @@ def ended_after_ready(processes: Processes, replicas: Iterable[Replica]) -> str 
 def _not_ready(processes: Processes, watch: _Watch, status: Mapping[str, Mapping[str, Any]], seconds: float) -> str:
     replica, facts = watch.replica, status[watch.replica.endpoint.instance]
     if facts["restarts"] >= CRASHES:
-        what = f"ended {facts['restarts']} times by itself, last {_ending(facts['last_code'])}"
+        what = f"ended {facts['restarts']} times by itself, last {_ending(facts)}"
     else:
         what = f"{watch.look.said(replica.ready)} (after {seconds:.0f} s)"
     log = _own_words(processes, replica)
@@ -159,7 +159,10 @@ def _last(log: list[str]) -> str:
     return "\n".join(log[-_LINES:]) or "(nothing of its own)"
 
 
-def _ending(code: int | None) -> str:
+def _ending(facts: Mapping[str, Any]) -> str:
+    code = facts["last_code"]
+    if facts["failure"]:
+        return f"when it could not be started again ({facts['failure']})"
     if code == 0:
         return "with exit code 0: a command must stay in the foreground"
     return f"with exit code {code}" + (" (killed: is there memory left?)" if code == -9 else "")
