@@ -444,6 +444,33 @@ def test_a_log_that_is_quoted_shows_no_secret(tmp_path):
     cluster._processes = None
 
 
+@pytest.mark.parametrize(
+    ("word", "mode", "text", "said"),
+    [
+        ("uvicron", None, "", r"there is no program 'uvicron' \(looked in '.+' and PATH\); check command="),
+        ("./serve", None, "", r"there is no file '\./serve' \(from the folder '.+'\); check command="),
+        ("./serve", 0o600, "#!/bin/sh\n", r"'\./serve' may not be executed: allow it \(chmod \+x\)"),
+        ("./serve", 0o700, "#!/none/there\n", r"'\./serve' needs an interpreter that is not there: check its first line"),
+        ("./serve", 0o700, "import sys\n", r"'\./serve' is no program of this machine: if it is a script, begin command="),
+        ("./", None, "", r"'\./' is a folder"),
+    ],
+    ids=["no program", "no file", "not executable", "no interpreter", "no first line", "folder"],
+)
+def test_a_program_that_does_not_start_is_named(tmp_path, monkeypatch, word, mode, text, said):
+    """
+    With the replica, its version and what to do; nothing is left running.
+    """
+    monkeypatch.chdir(tmp_path)
+    if mode is not None:
+        (tmp_path / "serve").write_text(text)
+        (tmp_path / "serve").chmod(mode)
+    broken = ck.Version("v2", command=[word, "{port}"])
+    cluster = LocalCluster()
+    with pytest.raises(ClusterError, match=rf"canary-0 \(version 'v2'\) cannot be started: {said}"):
+        cluster.deploy(ck.Service("mine", own(tmp_path), broken, replicas=1))
+    assert cluster._processes is None
+
+
 def test_a_port_that_is_taken_is_said_by_the_server_that_wanted_it(tmp_path):
     """
     A command that ignores {port} and takes one that is in use: its own words are quoted.

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from canarykit.clusters.base import SystemClock
-from canarykit.clusters.local.environment import program, thread_limits
+from canarykit.clusters.local.environment import program, refusal, thread_limits
 from canarykit.clusters.local.envoy import Envoy, executable
 from canarykit.clusters.local.gateway import TIMEOUT, Endpoint
 from canarykit.clusters.local.probe import get
-from canarykit.clusters.local.processes import Processes
+from canarykit.clusters.local.processes import NotStartedError, Processes
 from canarykit.clusters.local.starting import CRASHES, Replica, ended_after_ready, last_words, wait_ready
 from canarykit.errors import ClusterError, PlanError, RoutingError
 from canarykit.health import Health
@@ -188,8 +188,7 @@ class LocalCluster:
         except (ClusterError, RoutingError):
             with contextlib.suppress(RoutingError):
                 self._route("stable", old)
-            for replica in begun:
-                self._running.stop(replica.endpoint.instance, 1.0)
+            self._discard(begun)
             raise
         self._service = replace(service, stable=service.canary)
 
@@ -263,12 +262,25 @@ class LocalCluster:
         env = {**self._deployed.env, **version.env}
         env = {**thread_limits({**os.environ, **env}), **env}
         ports = port_names([*argv, *env.values()]) if listen == "port" else []
-        begun = []
-        for _ in range(self._deployed.replicas):
-            name = f"{role}-{next(self._numbers[role])}"
-            facts = self._running.start(name, argv, env=env, listen=listen, ports=ports, prefork=prefork, restart=True)
-            begun.append(Replica(Endpoint(name, version.name, facts["port"]), version))
+        begun: list[Replica] = []
+        try:
+            for _ in range(self._deployed.replicas):
+                name = f"{role}-{next(self._numbers[role])}"
+                facts = self._running.start(name, argv, env=env, listen=listen, ports=ports, prefork=prefork, restart=True)
+                begun.append(Replica(Endpoint(name, version.name, facts["port"]), version))
+        except BaseException as error:
+            self._discard(begun)
+            if isinstance(error, NotStartedError):
+                why = refusal(argv[0], error.kind, error.why)
+                raise ClusterError(f"{name} (version {version.name!r}) cannot be started: {why}") from error
+            raise
         return begun
+
+    def _discard(self, replicas: Iterable[Replica]) -> None:
+        """End replicas that no traffic goes to."""
+        for replica in replicas:
+            with contextlib.suppress(ClusterError):
+                self._running.stop(replica.endpoint.instance, 1.0)
 
     def _fault_file(self, role: Role) -> Path:
         return self._running.folder / f"{role}.fault"

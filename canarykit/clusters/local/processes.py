@@ -19,10 +19,28 @@ from canarykit.clusters.local import cgroup
 from canarykit.clusters.local.logs import not_about, tail, those
 from canarykit.errors import ClusterError
 
-__all__ = ["Processes", "short_temporary"]
+__all__ = ["NotStartedError", "Processes", "short_temporary"]
 
 _ANSWER_WITHIN = 30.0
 _CLOSE_WITHIN = 30.0
+
+
+class NotStartedError(ClusterError):
+    """A program could not be started.
+
+    Parameters
+    ----------
+    said : str
+        The whole error.
+    kind : str
+        Name of the exception that the operating system's refusal is in Python, such as ``"FileNotFoundError"``.
+    why : str
+        What the operating system said.
+    """
+
+    def __init__(self, said: str, kind: str, why: str) -> None:
+        super().__init__(said)
+        self.kind, self.why = kind, why
 
 
 def short_temporary() -> str:
@@ -92,6 +110,11 @@ class Processes:
             Fork it from the process that has the imports already.
         restart : bool
             Start it again whenever it ends by itself.
+
+        Raises
+        ------
+        NotStartedError
+            The operating system refuses: there is no such program, or it may not be executed.
         """
         return self._call(
             do="start",
@@ -165,7 +188,8 @@ class Processes:
         finally:
             self._waiting.pop(number, None)
         if "error" in answer:
-            raise ClusterError(f"cannot {order['do']} {order.get('name', '')}: {answer['error']}")
+            said = f"cannot {order['do']} {order.get('name', '')}: {answer['error']}"
+            raise NotStartedError(said, answer["kind"], answer["error"]) if answer.get("kind") else ClusterError(said)
         return answer
 
     def _read(self) -> None:

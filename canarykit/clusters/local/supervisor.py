@@ -36,7 +36,7 @@ from typing import Any
 
 from canarykit.clusters.local import cgroup
 from canarykit.clusters.local.descendants import children, descendants
-from canarykit.clusters.local.kept import Kept, Nursery, start_command
+from canarykit.clusters.local.kept import Kept, NotStarted, Nursery, start_command
 from canarykit.clusters.local.mortal import adopt_orphans
 from canarykit.placeholders import filled, port_variables
 
@@ -203,6 +203,8 @@ class Supervisor:
                     begun.set_exception(error)
                     return
                 child.note(f"canarykit: {child.name} ended and cannot be started again: {error}")
+                if isinstance(error, NotStarted) and not error.kind:
+                    await self._kill_strays()
             else:
                 child.failure = None
                 if not begun.done():
@@ -284,6 +286,8 @@ async def _orders(supervisor: Supervisor) -> bool:
     async def serve(order: dict[str, Any]) -> None:
         try:
             answer = {"id": order["id"], **await supervisor.handle(order)}
+        except NotStarted as error:
+            answer = {"id": order["id"], "error": str(error), "kind": error.kind}
         except Exception as error:
             answer = {"id": order["id"], "error": f"{type(error).__name__}: {error}"}
         sys.stdout.write(json.dumps(answer) + "\n")
