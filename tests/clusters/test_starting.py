@@ -20,6 +20,7 @@ from canarykit.clusters.local.probe import probe, serves
 from canarykit.clusters.local.processes import Processes
 from canarykit.clusters.local.readiness import Look, Steadiness, patience
 from canarykit.clusters.local.starting import Replica, wait_ready
+from canarykit.clusters.local.taken import complains
 from canarykit.errors import ClusterError, PlanError
 from canarykit.model import Version
 
@@ -419,6 +420,75 @@ def test_a_port_that_another_process_has_taken_is_the_cause(begin):
         processes, replica = begin(str(port), "{port}", code=TWO_PORTS)
         text, _ = complaint(processes, replica)
     assert re.search(rf"port {port} is in use by \S.* \(process {os.getpid()}\)", text), text
+
+
+@linux
+def test_a_number_is_no_port_before_the_log_complains(begin):
+    """
+    That of a backend, or a limit of tokens, for which someone happens to listen.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as backend:
+        port = str(backend.getsockname()[1])
+        env = {"BACKEND_URL": f"http://127.0.0.1:{port}", "THEN": "503"}
+        processes, replica = begin("503", "{port}", "127.0.0.1", "--max-tokens", port, env=env)
+        text, _ = complaint(processes, replica, within=2.0)
+    assert "in use" not in text
+
+
+@linux
+def test_a_backend_is_no_taken_port_of_a_server_that_complains_about_another(begin):
+    """
+    The complaint names no port, and nobody of ours holds the one that is named elsewhere.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as backend:
+        code = "import sys; sys.exit('bind: address already in use')"
+        env = {"BACKEND_URL": f"http://127.0.0.1:{backend.getsockname()[1]}"}
+        processes, replica = begin("{port}", code=code, env=env)
+        text, _ = complaint(processes, replica)
+    assert "is in use by" not in text
+    assert "its log says that an address is in use: use {port} or {port:NAME} for each port" in text
+
+
+@linux
+def test_a_port_that_only_the_servers_code_names_is_found_where_another_replica_listens(begin):
+    """
+    Neither the complaint nor the command says it.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = TWO_PORTS.replace("int(sys.argv[1])", str(port)).replace(
+        "import http.server", "print('starts', flush=True); import http.server"
+    )
+    processes, first = begin("-", "{port}", code=code)
+    wait_ready(processes, [first], "http", 30.0)
+    _, second = begin("{port}", code="import sys; sys.exit('bind: address already in use')", name="canary-0")
+    text, _ = complaint(processes, second)
+    assert f"other replicas listen on {port} (stable-0)" in text
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("OSError: [Errno 98] Address already in use", True),
+        ("listen tcp 127.0.0.1:8000: bind: address already in use", True),
+        ("Error: listen EADDRINUSE :::8000", True),
+        ("Port 8000 is already in use", True),
+        ("[ERROR] Connection in use: ('127.0.0.1', 8000)", True),
+        ("GPU 0 memory in use: 8000 MiB", False),
+        ("device cuda:0 is in use", False),
+        ("compiled kernels in use: 8000", False),
+        ("errno 980", False),
+        ("address 0x8000 used", False),
+    ],
+)
+def test_a_complaint_about_a_port_is_no_other_one(line, said):
+    """
+    Memory and devices are in use, too.
+    """
+    if sys.platform == "darwin":
+        line = line.replace("Errno 98", "Errno 48")
+    assert complains(line) is said
 
 
 def test_a_named_port_is_each_replicas_own(begin):

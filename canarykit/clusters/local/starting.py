@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from canarykit.clusters.local.descendants import busy_seconds, descendants
 from canarykit.clusters.local.gateway import Endpoint
-from canarykit.clusters.local.listening import holders, listening
+from canarykit.clusters.local.listening import listening
 from canarykit.clusters.local.probe import probe, serves
 from canarykit.clusters.local.processes import Processes
 from canarykit.clusters.local.readiness import Look, Steadiness, patience
+from canarykit.clusters.local.taken import taken_port
 from canarykit.errors import ClusterError
 from canarykit.model import Protocol, Version
 
@@ -26,9 +25,6 @@ CRASHES = 3
 _SHORTEST, _LONGEST = 0.02, 0.25
 _EXAMINE_EVERY = 0.5
 _LINES, _LINES_READ = 12, 60
-_IN_USE = re.compile(r"in use|EADDRINUSE|\berrno 98\b", re.IGNORECASE)
-_NUMBER = re.compile(r"(?<![\d.])\d{2,5}(?![\d.])")
-_UNPRIVILEGED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +138,8 @@ def _not_ready(processes: Processes, watch: _Watch, status: Mapping[str, Mapping
     else:
         what = f"{watch.look.said(replica.ready)} (after {seconds:.0f} s)"
     log = _own_words(processes, replica)
-    cause = _taken_port(log, replica, status)
+    words = [*(replica.version.command or ()), *replica.version.env.values()]
+    cause = taken_port(log, words, replica.endpoint.instance, status)
     return f"{replica} {what}{cause}; its log ends with:\n{_last(log)}\nCheck its command=, model= or ready=."
 
 
@@ -166,35 +163,3 @@ def _ending(facts: Mapping[str, Any]) -> str:
     if code == 0:
         return "with exit code 0: a command must stay in the foreground"
     return f"with exit code {code}" + (" (killed: is there memory left?)" if code == -9 else "")
-
-
-def _taken_port(log: list[str], replica: Replica, status: Mapping[str, Mapping[str, Any]]) -> str:
-    """Say which port another process has taken that this server wanted; nothing when it wanted none of those."""
-    complaints = [line for line in log if _IN_USE.search(line)]
-    named = _numbers([*(replica.version.command or ()), *replica.version.env.values()])
-    wanted = _numbers(complaints) + (named if complaints else [port for port in named if port >= _UNPRIVILEGED])
-    facts = status[replica.endpoint.instance]
-    own = set(descendants(facts["keeper"])) if facts["keeper"] else set()
-    for port in dict.fromkeys(wanted):
-        if others := [pid for pid in holders(port) if pid not in own]:
-            advice = f"use {{port}}, or {{port:NAME}} for a further port, in place of {port} in command= and env="
-            return f"; port {port} is in use by {_holder(others, status)}: {advice}"
-    return "; its log says that an address is in use: use {port} or {port:NAME} for each port" if complaints else ""
-
-
-def _numbers(texts: Iterable[str]) -> list[int]:
-    found = (int(match[0]) for text in texts for match in _NUMBER.finditer(str(text)))
-    return [number for number in found if 0 < number < 65536]
-
-
-def _holder(pids: Collection[int], status: Mapping[str, Mapping[str, Any]]) -> str:
-    """Name a process: that of the replica whose it is, or its program and process id."""
-    for name, facts in status.items():
-        if facts["keeper"] and set(pids) & set(descendants(facts["keeper"])):
-            return name
-    pid = min(pids)
-    try:
-        program = Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        program = "a process"
-    return f"{program} (process {pid})"
