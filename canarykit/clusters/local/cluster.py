@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import http.client
 import itertools
-import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +37,8 @@ __all__ = ["LocalCluster"]
 
 _SERVER = "canarykit.serving"
 _DRAIN = 15.0
+_LIMIT_LEAST, _LIMIT_MOST = 0.001, 86_400.0
+"""Seconds. Envoy takes 0 ms for no limit at all."""
 
 
 class LocalCluster:
@@ -48,10 +49,10 @@ class LocalCluster:
 
     Parameters
     ----------
-    ready_within : float
-        Seconds that a version may take until it is ready. What waiting does not mend is reported before: a status such as 404
-        or 401 on its ready path, or another port, that stays the same for a sixth of this time (at least 5 s) in which the
-        server hardly works. 5xx, 400, 425 and 429 mean that it loads.
+    ready_within : float or str
+        How long a version may take until it is ready: seconds, or ``"2min"``. What waiting does not mend is reported before: a
+        status such as 404 or 401 on its ready path, or a server on another port, that stays the same for a sixth of this time
+        (at least 5 s) in which the server hardly works. 5xx, 400, 425 and 429 mean that it loads.
     timeout : float or str
         After how long the gateway ends a request with a 504: seconds, or ``"2min"``. The whole answer counts, also of a
         stream.
@@ -59,7 +60,7 @@ class LocalCluster:
     Raises
     ------
     PlanError
-        The timeout, or `ready_within`, is none.
+        The timeout, or `ready_within`, is no time, or below a millisecond or above a day.
     ClusterError
         There is no Envoy for this platform.
     """
@@ -67,12 +68,10 @@ class LocalCluster:
     simulated = False
     clock = SystemClock()
 
-    def __init__(self, *, ready_within: float = 60.0, timeout: float | str = TIMEOUT) -> None:
-        self.timeout = _limit(timeout)
-        if isinstance(ready_within, bool) or not isinstance(ready_within, int | float) or not 0 < ready_within < math.inf:
-            raise PlanError(f"ready_within= of a local cluster is a number of seconds above 0, not {ready_within!r}")
+    def __init__(self, *, ready_within: float | str = 60.0, timeout: float | str = TIMEOUT) -> None:
+        self.timeout = _limit("timeout", timeout)
+        self._ready_within = _limit("ready_within", ready_within)
         executable()
-        self._ready_within = ready_within
         self._numbers = {role: itertools.count() for role in ROLES}
         self._replicas: dict[Role, list[Replica]] = {role: [] for role in ROLES}
         self._processes: Processes | None = None
@@ -342,11 +341,14 @@ def _status(port: int, path: str, headers: Mapping[str, str]) -> int | None:
         return None
 
 
-def _limit(timeout: float | str) -> float:
-    """Seconds after which the gateway ends a request."""
-    limit = seconds(timeout)
-    if not 0 < limit < math.inf:
-        raise PlanError(f'timeout= of a local cluster is a time above 0, such as 60 or "2min", not {timeout!r}')
+def _limit(option: str, given: float | str) -> float:
+    """Seconds of an option, as the gateway and its messages can say them: whole milliseconds, and no more than a day."""
+    try:
+        limit = round(seconds(given), 3)
+    except PlanError as error:
+        raise PlanError(f"{option}= of a local cluster: {error}") from None
+    if not _LIMIT_LEAST <= limit <= _LIMIT_MOST:
+        raise PlanError(f'{option}= of a local cluster is a time from 1 ms to a day, such as 60 or "2min", not {given!r}')
     return limit
 
 
