@@ -3,6 +3,7 @@
 import http.server
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from canarykit.clusters.local.listening import Address, parsed
 from canarykit.clusters.local.probe import probe, serves
 from canarykit.clusters.local.processes import Processes
 from canarykit.clusters.local.readiness import Look, Steadiness, patience
-from canarykit.clusters.local.starting import Replica, wait_ready
+from canarykit.clusters.local.starting import Replica, ended_after_ready, wait_ready
 from canarykit.clusters.local.taken import complains
 from canarykit.errors import ClusterError, PlanError
 from canarykit.model import Version
@@ -489,6 +490,24 @@ def test_a_complaint_about_a_port_is_no_other_one(line, said):
     if sys.platform == "darwin":
         line = line.replace("Errno 98", "Errno 48")
     assert complains(line) is said
+
+
+def test_an_end_before_a_replica_was_ready_is_none_after(begin, tmp_path):
+    """
+    A server that needed two tries is no server that ended once it was ready.
+    """
+    mark = tmp_path / "tried"
+    code = f"import pathlib\nmark = pathlib.Path({str(mark)!r})\nif not mark.exists(): mark.touch(); raise SystemExit(1)\n"
+    processes, replica = begin("200", "{port}", "127.0.0.1", code=code + SERVER)
+    before = wait_ready(processes, [replica], "http", 30.0)
+    assert before == {"stable-0": 1}
+    assert ended_after_ready(processes, [replica], before) is None
+    os.kill(processes.status()["stable-0"]["pid"], signal.SIGKILL)
+    end = time.monotonic() + 20
+    while processes.status()["stable-0"]["restarts"] < 2:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert "ended by itself, 1 times so far, last with exit code -9" in ended_after_ready(processes, [replica], before)
 
 
 def test_a_named_port_is_each_replicas_own(begin):

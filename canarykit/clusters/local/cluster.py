@@ -9,6 +9,7 @@ import itertools
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from canarykit.clusters.local.gateway import TIMEOUT, Endpoint
 from canarykit.clusters.local.probe import get
 from canarykit.clusters.local.processes import NotStartedError, Processes
 from canarykit.clusters.local.starting import CRASHES, Replica, ended_after_ready, last_words, wait_ready
-from canarykit.errors import ClusterError, PlanError, RoutingError
+from canarykit.errors import ClusterError, PlanError, RoutingError, UnrestoredError
 from canarykit.health import Health
 from canarykit.load import Load
 from canarykit.masking import masked
@@ -74,6 +75,7 @@ class LocalCluster:
         executable()
         self._numbers = {role: itertools.count() for role in ROLES}
         self._replicas: dict[Role, list[Replica]] = {role: [] for role in ROLES}
+        self._restarts: dict[str, int] = {}
         self._processes: Processes | None = None
         self._service: Service | None = None
         self._envoy: Envoy | None = None
@@ -183,13 +185,20 @@ class LocalCluster:
         old, begun = self._replicas["stable"], self._start("stable", service.canary)
         try:
             self._wait_ready(begun)
-            self._swap("stable", old, begun)
-        except (ClusterError, RoutingError):
-            with contextlib.suppress(RoutingError):
+            self._move("stable", old, begun)
+        except BaseException as error:
+            try:
                 self._route("stable", old)
-            self._discard(begun)
+            except (ClusterError, RoutingError) as back:
+                raise UnrestoredError(f"{error}; nor could stable's traffic be returned to its own replicas: {back}") from error
+            finally:
+                self._discard(begun)
             raise
+        # Stable is the new version from here on: whatever fails, there is no way back.
         self._service = replace(service, stable=service.canary)
+        # What does not end now has no traffic, and ends with the cluster.
+        with contextlib.suppress(ClusterError):
+            self._end(old, _DRAIN)
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -202,7 +211,9 @@ class LocalCluster:
 
     def retire_canary(self) -> None:
         """Let the canary's replicas finish what they have, and end them."""
-        self._swap("canary", self._replicas["canary"], [])
+        old = self._replicas["canary"]
+        self._move("canary", old, [])
+        self._end(old, _DRAIN)
 
     def log(self, instance: str, lines: int = 20) -> str:
         """Last lines that a replica (``"canary-0"``) or the gateway (``"envoy"``) wrote."""
@@ -236,6 +247,7 @@ class LocalCluster:
             self._processes.close()
         self._processes = self._service = self._envoy = None
         self._replicas = {role: [] for role in ROLES}
+        self._restarts = {}
 
     @property
     def _running(self) -> Processes:
@@ -276,10 +288,23 @@ class LocalCluster:
         return begun
 
     def _discard(self, replicas: Iterable[Replica]) -> None:
-        """End replicas that no traffic goes to."""
-        for replica in replicas:
-            with contextlib.suppress(ClusterError):
-                self._running.stop(replica.endpoint.instance, 1.0)
+        """End replicas that never had traffic, or have none any more, after something else failed."""
+        with contextlib.suppress(ClusterError):
+            self._end(replicas, 1.0)
+
+    def _end(self, replicas: Iterable[Replica], grace: float) -> None:
+        """End replicas at the same time; each may take `grace` seconds.
+
+        Raises
+        ------
+        ClusterError
+            One did not end; the others did.
+        """
+        running, names = self._running, [replica.endpoint.instance for replica in replicas]
+        with ThreadPoolExecutor(max_workers=max(1, len(names)), thread_name_prefix="canarykit-end") as pool:
+            asked = [pool.submit(running.stop, name, grace) for name in names]
+        for each in asked:
+            each.result()
 
     def _fault_file(self, role: Role) -> Path:
         return self._running.folder / f"{role}.fault"
@@ -311,24 +336,23 @@ class LocalCluster:
 
     def _wait_ready(self, replicas: Iterable[Replica], within: float | None = None) -> None:
         """Wait until each replica answers 200 on its ready path."""
-        wait_ready(self._running, replicas, self._deployed.stable.protocol, self._ready_within if within is None else within)
+        within = self._ready_within if within is None else within
+        self._restarts |= wait_ready(self._running, replicas, self._deployed.stable.protocol, within)
 
-    def _swap(self, role: Role, old: list[Replica], new: list[Replica]) -> None:
-        """Move a version to new replicas; the old ones finish what they have before they end."""
+    def _move(self, role: Role, old: list[Replica], new: list[Replica]) -> None:
+        """Move a version to new replicas; the old ones finish what they have, and may be ended then."""
         leaving = [replace(replica, endpoint=replace(replica.endpoint, draining=True)) for replica in old]
         self._route(role, [*new, *leaving])
         self._gateway.wait_drained(role, [replica.endpoint.port for replica in old], _DRAIN)
         self._route(role, new)
         self._replicas[role] = new
-        for replica in old:
-            self._running.stop(replica.endpoint.instance, _DRAIN)
 
     def _route(self, role: Role, replicas: Sequence[Replica]) -> None:
         """Have the gateway use just these replicas for a version."""
         try:
             self._gateway.set_endpoints(role, [replica.endpoint for replica in replicas])
         except RoutingError as error:
-            if ended := ended_after_ready(self._running, replicas):
+            if ended := ended_after_ready(self._running, replicas, self._restarts):
                 raise ClusterError(ended) from error
             raise
 

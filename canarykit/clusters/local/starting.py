@@ -50,12 +50,14 @@ class _Watch:
         self.replica = replica
         self.look = Look(time.monotonic(), None)
         self.steady = False
+        self.restarts = 0
         self._protocol = protocol
         self._steadiness = Steadiness(patience)
         self._examined = time.monotonic()
 
     def take(self, facts: Mapping[str, Any]) -> None:
         endpoint = self.replica.endpoint
+        self.restarts = facts["restarts"]
         answer = probe(endpoint.port, self.replica.ready, self._protocol)
         now = time.monotonic()
         self.look = Look(now, answer, port=endpoint.port, named=frozenset(facts["ports"].values()))
@@ -79,7 +81,7 @@ class _Watch:
             self.look = replace(self.look, serves=any(answers))
 
 
-def wait_ready(processes: Processes, replicas: Iterable[Replica], protocol: Protocol, within: float) -> None:
+def wait_ready(processes: Processes, replicas: Iterable[Replica], protocol: Protocol, within: float) -> dict[str, int]:
     """Wait until each replica answers 200 on its ready path.
 
     Parameters
@@ -93,13 +95,18 @@ def wait_ready(processes: Processes, replicas: Iterable[Replica], protocol: Prot
     within : float
         Seconds.
 
+    Returns
+    -------
+    dict of str to int
+        How often each replica had been started again before it was ready.
+
     Raises
     ------
     ClusterError
         One crashes, is not ready within the limit, or is steadily wrong before (`canarykit.clusters.local.readiness`).
     """
     begun = time.monotonic()
-    waiting = [_Watch(replica, protocol, patience(within)) for replica in replicas]
+    waiting = watches = [_Watch(replica, protocol, patience(within)) for replica in replicas]
     while waiting:
         # Looked at before they are asked: an answer that arrives as the limit ends counts.
         over = time.monotonic() - begun >= within
@@ -116,16 +123,27 @@ def wait_ready(processes: Processes, replicas: Iterable[Replica], protocol: Prot
                 raise ClusterError(_not_ready(processes, watch, status, seconds))
         if waiting:
             time.sleep(min(_LONGEST, max(_SHORTEST, (time.monotonic() - begun) / 50)))
+    return {watch.replica.endpoint.instance: watch.restarts for watch in watches}
 
 
-def ended_after_ready(processes: Processes, replicas: Iterable[Replica]) -> str | None:
-    """Say which replica was ready and has ended by itself since: some servers answer 200 before they load their model."""
+def ended_after_ready(processes: Processes, replicas: Iterable[Replica], before: Mapping[str, int]) -> str | None:
+    """Say which replica was ready and has ended by itself since: some servers answer 200 before they load their model.
+
+    Parameters
+    ----------
+    processes : Processes
+        Runs them.
+    replicas : iterable of Replica
+        They were ready.
+    before : mapping of str to int
+        How often each had been started again by then, as `wait_ready` returns it.
+    """
     status = processes.status()
     for replica in replicas:
         facts = status[replica.endpoint.instance]
-        if facts["restarts"]:
+        if times := facts["restarts"] - before.get(replica.endpoint.instance, 0):
             return (
-                f"{replica} answered 200 to {replica.ready} and then ended by itself, {facts['restarts']} times so far, last "
+                f"{replica} answered 200 to {replica.ready} and then ended by itself, {times} times so far, last "
                 f"{_ending(facts)}; its log ends with:\n{last_words(processes, replica)}"
             )
     return None
