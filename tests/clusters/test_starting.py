@@ -23,7 +23,7 @@ from canarykit.clusters.local.readiness import Look, Steadiness, patience
 from canarykit.clusters.local.starting import Replica, ended_after_ready, wait_ready
 from canarykit.clusters.local.taken import complains
 from canarykit.errors import ClusterError, PlanError
-from canarykit.model import Version
+from canarykit.model import Service, Version
 
 HERE, THERE = Address("127.0.0.1", 4000), Address("0.0.0.0", 8000)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="which process listens where is known on Linux only")
@@ -530,11 +530,19 @@ def test_a_named_port_is_each_replicas_own(begin):
 
 def test_a_port_may_be_told_by_the_environment_alone():
     """
-    Some servers take it nowhere else; a command that takes it nowhere is refused, and so is a name that is none.
+    That of the version or of the service. A command that takes it nowhere is refused, and so is a name that is none.
     """
-    Version("v1", command=["mlserver", "start", "."], env={"MLSERVER_HTTP_PORT": "{port}"})
-    with pytest.raises(PlanError, match=r"has no \{port\}"):
-        Version("v1", command=["mlserver", "start", "."], env={"MLSERVER_HTTP_PORT": "{port:http}"})
+    bare, told = ["mlserver", "start", "."], {"MLSERVER_HTTP_PORT": "{port}"}
+    Service("a", Version("v1", command=bare, env=told), Version("v2", command=bare, env=told))
+    Service("a", Version("v1", command=bare), Version("v2", command=bare), env=told)
+    for env, all_env in (({"MLSERVER_HTTP_PORT": "{port:http}"}, {}), ({}, {}), ({"MLSERVER_HTTP_PORT": "8080"}, told)):
+        with pytest.raises(PlanError, match=r"command of version 'v2' has no \{port\}"):
+            Service("a", Version("v1", command=bare, env=told), Version("v2", command=bare, env=env), env=all_env)
+    right = Version("v1", command=["serve", "{port}"])
+    with pytest.raises(PlanError, match=r"\{port:1\} of env= of service 'a' names no port"):
+        Service("a", right, right, env={"METRICS": "{port:1}"})
+    image = Version("v1", image="x")
+    Service("a", image, image, env={"TEMPLATE": "{port:1}"})
     for wrong in ("{port:}", "{port:8080}", "{port:a b}", "{port:open"):
         with pytest.raises(PlanError, match=rf"{re.escape(wrong)} of version 'v1' names no port"):
             Version("v1", command=["serve", "{port}", wrong])
