@@ -452,7 +452,7 @@ def test_fifty_rollouts_leave_no_process_port_or_file(notes, monkeypatch, tmp_pa
     """
     temporary = tmp_path / "t"
     temporary.mkdir()
-    monkeypatch.setattr("canarykit.clusters.local.processes.short_temporary", lambda: str(temporary))
+    monkeypatch.setattr("canarykit.clusters.local.folders.short_temporary", lambda: str(temporary))
     with ThreadPoolExecutor(10) as pool:
         done = list(pool.map(lambda _: rollout(notes), range(50)))
     ports = {port for ports, _ in done for port in ports}
