@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -139,6 +140,63 @@ def _kind(value: object) -> str:
     return str(value) if value is None or isinstance(value, bool) else f"a value of type {type(value).__name__}"
 
 
+def _check_words(command: object, whose: str) -> None:
+    """Check that a command is words.
+
+    Raises
+    ------
+    PlanError
+        It is none, or has something else in it.
+    """
+    if isinstance(command, str | bytes):
+        raise PlanError(f"{whose} must be a list of words, not one string")
+    if not isinstance(command, Sequence) or not command:
+        raise PlanError(f"{whose} must be a list of words, each of them text")
+    for word in command:
+        if isinstance(word, int | float) and not isinstance(word, bool):
+            raise PlanError(
+                f"{whose} must be a list of words, each of them text: write the number {word!r} as '{word}', or as '{{port}}' "
+                "if it is the port on which the server listens"
+            )
+        if not isinstance(word, str):
+            raise PlanError(f"{whose} must be a list of words, each of them text: it has {_kind(word)}")
+        if "\0" in word:
+            raise PlanError(f"{whose} has a word with a zero byte, which no command can have")
+
+
+def _check_port_names(places: Iterable[str], whose: str) -> None:
+    """Check that each ``{port:…}`` names a port.
+
+    Raises
+    ------
+    PlanError
+        One does not.
+    """
+    if wrong := malformed(places):
+        raise PlanError(
+            f"{wrong} of {whose} names no port: a name has letters, digits, - and _, and begins with a letter, as in "
+            "{port:metrics}"
+        )
+
+
+def _check_ports(version: Version, env: Mapping[str, str], service: str) -> None:
+    """Check that a version with a command is told its port, by that or by its whole environment.
+
+    Raises
+    ------
+    PlanError
+        It is not, or a further port has no name.
+    """
+    if version.command is None:
+        return
+    _check_port_names(env.values(), f"env= of service {service!r}")
+    if not any("{port}" in place for place in (*version.command, *env.values())):
+        raise PlanError(
+            f"command of version {version.name!r} has no {{port}}: put it where your server takes its port, "
+            'for example ["python", "serve.py", "--port", "{port}"], or into a value of env='
+        )
+
+
 @dataclass(frozen=True)
 class Version:
     """One build of an AI service, and where it comes from.
@@ -173,8 +231,8 @@ class Version:
     Raises
     ------
     PlanError
-        Not exactly one of ``model``, ``command`` and ``image`` is given, a command has no ``{port}``, ``env`` has a name that
-        is none or a value that is not text, or there is no such protocol.
+        Not exactly one of ``model``, ``command`` and ``image`` is given, a command is no list of words, ``ready`` is no path,
+        ``env`` has a name that is none or a value that is not text, or there is no such protocol.
     """
 
     name: str
@@ -193,24 +251,11 @@ class Version:
                 f"version {self.name!r} needs exactly one of model=, command= and image=, "
                 f"not {' and '.join(given) or 'none of them'}"
             )
-        if isinstance(self.command, str):
-            raise PlanError(f"command of version {self.name!r} must be a list of words, not one string")
         _check_env(self.env, f"version {self.name!r}")
         if self.command is not None:
-            if not self.command or not all(isinstance(word, str) for word in self.command):
-                raise PlanError(f"command of version {self.name!r} must be a list of words, each of them text")
-            places = [*self.command, *self.env.values()]
-            if not any("{port}" in place for place in places):
-                raise PlanError(
-                    f"command of version {self.name!r} has no {{port}}: put it where your server takes its port, "
-                    'for example ["python", "serve.py", "--port", "{port}"], or into a value of env='
-                )
-            if wrong := malformed(places):
-                raise PlanError(
-                    f"{wrong} of version {self.name!r} names no port: a name has letters, digits, - and _, and begins with a "
-                    "letter, as in {port:metrics}"
-                )
-        if not self.ready.startswith("/"):
+            _check_words(self.command, f"command of version {self.name!r}")
+            _check_port_names([*self.command, *self.env.values()], f"version {self.name!r}")
+        if not isinstance(self.ready, str) or not self.ready.startswith("/"):
             raise PlanError(f"ready of version {self.name!r} must be a path such as /healthz, not {self.ready!r}")
         if self.protocol not in get_args(Protocol):
             known = ' and "h2c" (HTTP/2 without TLS)'
@@ -238,7 +283,8 @@ class Service:
     Raises
     ------
     PlanError
-        A name with other signs, no replica, an environment as of no `Version`, or versions of different protocols.
+        A name with other signs, no replica, an environment as of no `Version`, a version that is none, one whose command
+        has no ``{port}`` (it may also stand in ``env``, of the version or of the service), or versions of different protocols.
     """
 
     name: str
@@ -248,11 +294,15 @@ class Service:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.name or not all(c.isalnum() or c in "-_." for c in self.name):
+        if not isinstance(self.name, str) or not self.name or not all(c.isalnum() or c in "-_." for c in self.name):
             raise PlanError(f"service name may hold letters, digits, '-', '_' and '.', not {self.name!r}")
-        if self.replicas < 1:
-            raise PlanError(f"service {self.name!r} needs at least one replica per version, not {self.replicas}")
+        if isinstance(self.replicas, bool) or not isinstance(self.replicas, Integral) or self.replicas < 1:
+            raise PlanError(f"service {self.name!r} needs at least one replica per version, not {self.replicas!r}")
         _check_env(self.env, f"service {self.name!r}")
+        for role, version in zip(ROLES, (self.stable, self.canary), strict=True):
+            if not isinstance(version, Version):
+                raise PlanError(f"{role} of service {self.name!r} is a Version, not {_kind(version)}")
+            _check_ports(version, {**self.env, **version.env}, self.name)
         if self.stable.protocol != self.canary.protocol:
             raise PlanError(
                 f"the versions of {self.name!r} speak different protocols ({self.stable.protocol} and {self.canary.protocol}): "

@@ -29,13 +29,20 @@ def test_a_split_takes_fractions_and_adds_up():
         ({}, "none of them"),
         ({"model": object(), "image": "x"}, "model and image"),
         ({"command": "serve {port}"}, "list of words"),
-        ({"command": ["serve"]}, r"no \{port\}"),
+        ({"command": b"serve {port}"}, "list of words"),
+        ({"command": 8000}, "list of words"),
+        ({"command": ["serve", 8000]}, r"write the number 8000 as '8000', or as '\{port\}' if it is the port"),
+        ({"command": ["serve", 0.5]}, "write the number 0.5 as '0.5'"),
+        ({"command": ["serve", None, "{port}"]}, "each of them text: it has None"),
+        ({"command": ["serve", "{port}", "a\0b"]}, "zero byte"),
+        ({"image": "x", "ready": None}, "ready of version 'v1' must be a path such as /healthz, not None"),
+        ({"image": "x", "ready": 200}, "must be a path"),
         ({"image": "x", "ready": "healthz"}, "must be a path"),
     ],
 )
 def test_a_version_comes_from_exactly_one_place(sources, complaint):
     """
-    Zero or two sources, a command without a port, a ready path that is none: each is refused in words.
+    Zero or two sources, a command that is no list of words, a ready path that is none: each is refused in words.
     """
     with pytest.raises(PlanError, match=complaint):
         ck.Version("v1", **sources)
@@ -86,8 +93,13 @@ def test_a_service_has_a_name_and_replicas():
     version = ck.Version("v1", image="x")
     with pytest.raises(PlanError, match="service name"):
         ck.Service("a/b", version, version)
-    with pytest.raises(PlanError, match="at least one replica"):
-        ck.Service("a", version, version, replicas=0)
+    for wrong in (0, -1, "2", 1.5, None, True):
+        with pytest.raises(PlanError, match="at least one replica"):
+            ck.Service("a", version, version, replicas=wrong)
+    with pytest.raises(PlanError, match="service name"):
+        ck.Service(7, version, version)
+    with pytest.raises(PlanError, match="canary of service 'a' is a Version, not None"):
+        ck.Service("a", version, None)
     assert ck.Service("a", version, ck.Version("v2", image="y")).rehearsal().canary is version
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from canarykit.load.causes import at_limit
 from canarykit.statuses import kind_of
@@ -25,9 +27,16 @@ class OwnAnswers:
 
     A canary that refuses what stable accepts is found by a guardrail. Where stable refuses it too, nothing can be learned
     from such traffic, and whoever sends it has to be told.
+
+    Parameters
+    ----------
+    asked : mapping of str to value
+        What was asked for, as `Load.asked` says: advice names ``compression=``, ``content_type=`` and ``answer=`` as they were
+        given.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Mapping[str, Any] = MappingProxyType({})) -> None:
+        self._asked = asked
         self._seen: Counter[str] = Counter()
         self._labelled: Counter[str] = Counter()
         self._readable = 0
@@ -62,7 +71,8 @@ class OwnAnswers:
         said = f"stable does not serve what the kit sends: {sum(bad.values()):,} of {total:,} requests ({found}). "
         if at_limit(most[0]):
             return said + "The gateway gave up: set timeout= of the cluster, as in LocalCluster(timeout=60)"
-        return said + "Check path=, method=, payloads= and headers= of send()"
+        form = [f"{name}=" for name in ("compression", "content_type") if name in self._asked]
+        return said + f"Check {', '.join(['path=', 'method=', 'payloads=', *form])} and headers= of send()"
 
     @property
     def unreadable(self) -> str | None:
@@ -70,10 +80,14 @@ class OwnAnswers:
         if not self._labelled or self._readable:
             return None
         why = sum(self._unread.values(), Counter())
+        where = (
+            f"the value at answer={self._asked['answer']!r} of send()"
+            if "answer" in self._asked
+            else "the value at answer= of send(), which is the first value of the first output by default, outputs.0.data.0"
+        )
         return (
             f"no answer of either version to {self._labelled.total():,} labelled requests could be read"
-            f"{f' ({_most(why)})' if why else ''}; a label is compared with the value at answer= of send(), which is the first "
-            "value of the first output by default, outputs.0.data.0"
+            f"{f' ({_most(why)})' if why else ''}; a label is compared with {where}"
         )
 
     def news(self) -> list[str]:

@@ -206,7 +206,7 @@ class Evidence:
     def _answers(self, load: Traffic | None) -> list[Answered]:
         """Labelled answers since the last time; all of them say whether the traffic is any good."""
         if load is not self._sender:
-            self._sender, self._own = load, OwnAnswers()
+            self._sender, self._own = load, OwnAnswers({} if load is None else load.asked)
         if load is None:
             return []
         answers = load.answers()

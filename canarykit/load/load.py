@@ -28,6 +28,9 @@ from canarykit.wire import request_path
 
 __all__ = ["Answer", "Load", "Summary", "asked", "per_second", "specification"]
 
+_FORM = {"compression": "content-encoding", "content_type": "content-type"}
+"""Options of how bodies are sent, and the headers in which they end up."""
+
 _STOP_WITHIN = 5.0
 _READY_WITHIN = 60.0
 _END_WITHIN = 1.0
@@ -118,9 +121,15 @@ def _check_web(url: str) -> None:
 
 
 def asked(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What was asked for, of a `specification`, to be written down. The query of the path may be a secret, and is left out."""
+    """What was asked for, of a `specification`, to be written down. The query of the path may be a secret, and is left out.
+
+    How bodies are encoded, their content type and the path of the answer are in it only where they are not the usual ones.
+    """
     path = urlsplit(spec["url"]).path or "/"
-    return {**{name: spec[name] for name in ("method", "rate", "shape", "duration", "seed")}, "path": path}
+    said = {name: spec["headers"].get(header) for name, header in _FORM.items()}
+    said["answer"] = None if spec["answer"] == OPEN_INFERENCE else spec["answer"]
+    chosen = {name: value for name, value in said.items() if value is not None}
+    return {**{name: spec[name] for name in ("method", "rate", "shape", "duration", "seed")}, "path": path, **chosen}
 
 
 class Load:
@@ -312,7 +321,7 @@ class Load:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What was asked for: method, rate, shape, duration, seed and path."""
+        """What was asked for: method, rate, shape, duration, seed, path; compression, content type and answer where given."""
         return asked(self._spec)
 
     @property

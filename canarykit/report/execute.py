@@ -25,7 +25,7 @@ from papermill.iorw import load_notebook_node
 from papermill.utils import find_first_tagged_cell_index
 from traitlets.config import Config
 
-from canarykit.clusters.local.processes import short_temporary
+from canarykit.clusters.local.folders import short_temporary
 from canarykit.errors import PlanError, ReportError
 from canarykit.masking import masked, secrets_of
 from canarykit.progress import METADATA, Stream

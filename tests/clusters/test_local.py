@@ -16,6 +16,8 @@ import pytest
 
 import canarykit as ck
 from canarykit.clusters.local.cluster import LocalCluster
+from canarykit.clusters.local.gateway import Endpoint
+from canarykit.clusters.local.starting import Replica
 from canarykit.errors import ClusterError, PlanError
 from canarykit.serving import digits
 from canarykit.wire import INSTANCE_HEADER, ROLE_HEADER, VERSION_HEADER
@@ -435,11 +437,38 @@ def test_a_log_that_is_quoted_shows_no_secret(tmp_path):
     with pytest.raises(ClusterError, match=r"postgres://app:\*\*\*@db/x with --api-key=\*\*\*") as caught:
         cluster.deploy(ck.Service("mine", broken, broken, replicas=1))
     assert "s3cret" not in str(caught.value)
-    status = {"stable-0": {"restarts": 3, "last_code": 1}}
-    cluster._processes = SimpleNamespace(status=lambda: status, log=lambda name: said)
-    cluster._replicas = {"stable": [SimpleNamespace(endpoint=SimpleNamespace(instance="stable-0"))]}
+    status = {"stable-0": {"restarts": 3, "last_code": 1, "running": True}}
+    cluster._processes = SimpleNamespace(status=lambda: status, own_words=lambda *asked: [said])
+    cluster._replicas = {"stable": [Replica(Endpoint("stable-0", "v1", 1), broken)]}
     assert cluster.trouble("stable").endswith("postgres://app:***@db/x with --api-key=***")
     cluster._processes = None
+
+
+@pytest.mark.parametrize(
+    ("word", "mode", "text", "said"),
+    [
+        ("uvicron", None, "", r"there is no program 'uvicron' \(looked in '.+' and PATH\); check command="),
+        ("./serve", None, "", r"there is no file '\./serve' \(from the folder '.+'\); check command="),
+        ("./serve", 0o600, "#!/bin/sh\n", r"'\./serve' may not be executed: allow it \(chmod \+x\)"),
+        ("./serve", 0o700, "#!/none/there\n", r"'\./serve' needs an interpreter that is not there: check its first line"),
+        ("./serve", 0o700, "import sys\n", r"'\./serve' is no program of this machine: if it is a script, begin command="),
+        ("./", None, "", r"'\./' is a folder"),
+    ],
+    ids=["no program", "no file", "not executable", "no interpreter", "no first line", "folder"],
+)
+def test_a_program_that_does_not_start_is_named(tmp_path, monkeypatch, word, mode, text, said):
+    """
+    With the replica, its version and what to do; nothing is left running.
+    """
+    monkeypatch.chdir(tmp_path)
+    if mode is not None:
+        (tmp_path / "serve").write_text(text)
+        (tmp_path / "serve").chmod(mode)
+    broken = ck.Version("v2", command=[word, "{port}"])
+    cluster = LocalCluster()
+    with pytest.raises(ClusterError, match=rf"canary-0 \(version 'v2'\) cannot be started: {said}"):
+        cluster.deploy(ck.Service("mine", own(tmp_path), broken, replicas=1))
+    assert cluster._processes is None
 
 
 def test_a_port_that_is_taken_is_said_by_the_server_that_wanted_it(tmp_path):

@@ -10,8 +10,11 @@ import pytest
 import canarykit as ck
 from canarykit.clusters.local.cluster import LocalCluster
 from canarykit.clusters.local.environment import program, thread_limits
+from canarykit.clusters.local.gateway import _duration
 from canarykit.clusters.options import options_of
 from canarykit.errors import PlanError
+from canarykit.load.causes import lost_by
+from canarykit.statuses import LIMIT_FLAG
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -25,6 +28,7 @@ def test_an_address_gives_options():
     assert isinstance(cluster, LocalCluster)
     assert cluster._ready_within == 300
     assert cluster.timeout == 120
+    assert ck.connect("local?ready_within=2min")._ready_within == 120
     assert ck.connect("local?timeout=90")._ready_within == ck.connect("local")._ready_within
 
 
@@ -33,11 +37,13 @@ def test_an_address_gives_options():
     ("where", "said"),
     [
         ("local?within=3", "the address of the local cluster has no option within: there are ready_within"),
-        ("local?ready_within=soon", "ready_within= in the address of the local cluster takes a number"),
+        ("local?ready_within=soon", "ready_within= of a local cluster: a duration is a number of seconds or text"),
+        ("local?timeout=abc", "timeout= of a local cluster: a duration is a number of seconds or text"),
+        ("local?timeout=0.0004", "timeout= of a local cluster is a time from 1 ms to a day"),
         ("local?ready_within=", "says no value of ready_within"),
         ("local?ready_within=1&ready_within=2", "has the option ready_within twice"),
-        ("local?ready_within=0", "ready_within= of a local cluster is a number of seconds above 0"),
-        ("local?ready_within=nan", "ready_within= of a local cluster is a number of seconds above 0"),
+        ("local?ready_within=0", "ready_within= of a local cluster is a time from 1 ms to a day"),
+        ("local?ready_within=nan", "ready_within= of a local cluster: a duration is"),
         ("local:fast", "no cluster is known as 'local:fast'"),
         ("localhost", "no cluster is known as 'localhost'"),
     ],
@@ -48,6 +54,31 @@ def test_a_wrong_address_says_what_is_wrong(where, said):
     """
     with pytest.raises(PlanError, match=said):
         ck.connect(where)
+
+
+@pytest.mark.real("envoy")
+@pytest.mark.parametrize("option", ["timeout", "ready_within"])
+@pytest.mark.parametrize(
+    "given", [0, 0.0004, -1, 86_401, 1e12, 1e300, float("inf"), float("nan"), "25h", "2 weeks", "", True, None, "1.2.3"]
+)
+def test_a_limit_is_between_a_millisecond_and_a_day(option, given):
+    """
+    Envoy takes less for no limit, and cannot say more. The error names the option.
+    """
+    with pytest.raises(PlanError, match=f"^{option}= of a local cluster"):
+        LocalCluster(**{option: given})
+
+
+@pytest.mark.real("envoy")
+@pytest.mark.parametrize("given", [0.001, 0.00123456, 0.5, "2min", 12_345.678, "24h"])
+def test_a_limit_is_read_back_from_what_the_gateway_says(given):
+    """
+    Whoever looks for the cause of a lost request finds it there.
+    """
+    limit = LocalCluster(timeout=given, ready_within=given).timeout
+    lost = lost_by(504, LIMIT_FLAG, limit=f"{limit:g}")
+    assert lost == f"gateway 504 at its limit of {limit:g} s"
+    assert float(_duration(limit).removesuffix("s")) == limit
 
 
 def test_every_option_can_be_said_in_an_address():

@@ -1,11 +1,14 @@
 """Start-up tells the truth: what is ready, what waiting may mend, and what it will not."""
 
+import http.server
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -14,11 +17,13 @@ from canarykit.clusters.local import starting
 from canarykit.clusters.local.descendants import busy_seconds
 from canarykit.clusters.local.gateway import Endpoint
 from canarykit.clusters.local.listening import Address, parsed
+from canarykit.clusters.local.probe import probe, serves
 from canarykit.clusters.local.processes import Processes
 from canarykit.clusters.local.readiness import Look, Steadiness, patience
-from canarykit.clusters.local.starting import Replica, wait_ready
+from canarykit.clusters.local.starting import Replica, ended_after_ready, wait_ready
+from canarykit.clusters.local.taken import complains
 from canarykit.errors import ClusterError, PlanError
-from canarykit.model import Version
+from canarykit.model import Service, Version
 
 HERE, THERE = Address("127.0.0.1", 4000), Address("0.0.0.0", 8000)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="which process listens where is known on Linux only")
@@ -251,6 +256,109 @@ def test_a_server_that_listens_and_says_nothing_is_no_closed_port(begin):
     assert re.search(r"listens on 127\.0\.0\.1:\d+ and gives no answer to GET /readyz within 2 s", text), text
 
 
+AUXILIARY = textwrap.dedent(
+    """
+    import http.server, socket, sys, threading, time
+    kind, port = sys.argv[1], int(sys.argv[2])
+    class Ready(http.server.BaseHTTPRequestHandler):
+        content = "text/html"
+        def do_GET(self):
+            self.send_response(200); self.send_header("content-type", self.content)
+            self.send_header("content-length", "0"); self.end_headers()
+        def log_message(self, *args): pass
+    class Metrics(Ready):
+        content = "text/plain; version=0.0.4; charset=utf-8"
+    if kind == "metrics":
+        further = http.server.HTTPServer(("127.0.0.1", 0), Metrics)
+        threading.Thread(target=further.serve_forever, daemon=True).start()
+    else:
+        further = socket.create_server(("127.0.0.1", 0))
+        def refuse():
+            while True: further.accept()[0].close()
+        if kind == "closing": threading.Thread(target=refuse, daemon=True).start()
+    time.sleep(3)
+    http.server.HTTPServer(("127.0.0.1", port), Ready).serve_forever()
+    """
+)
+
+
+@linux
+@pytest.mark.parametrize("kind", ["silent", "closing", "metrics"])
+def test_a_server_that_is_idle_behind_an_auxiliary_port_is_waited_for(begin, impatient, kind):
+    """
+    As one that downloads its model, with a port for its workers or for metrics: that says nothing about where it will serve.
+    """
+    processes, replica = begin(kind, code=AUXILIARY)
+    wait_ready(processes, [replica], "http", 30.0)
+
+
+@linux
+def test_an_auxiliary_port_is_named_as_a_guess_when_the_limit_ends(begin, impatient):
+    """
+    It may be the wrong one, and it may be that the server still loads.
+    """
+    processes, replica = begin("silent", code=AUXILIARY.replace("sleep(3)", "sleep(60)"))
+    text, _ = complaint(processes, replica, within=1.5)
+    assert re.search(
+        r"does not listen on 127\.0\.0\.1:\d+\. It listens on 127\.0\.0\.1:\d+: if it serves there, use {port}", text
+    ), text
+    assert "set a longer ready_within=" in text
+
+
+@pytest.mark.parametrize("asked", [probe, lambda port, path: serves(Address("127.0.0.1", port), path)], ids=["probe", "serves"])
+def test_a_probe_takes_the_whole_answer(asked):
+    """
+    A server whose answer is cut off logs a traceback for each of our questions.
+    """
+    failed = []
+
+    class Large(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            for _ in range(40):
+                self.wfile.write(b"x" * 10_000)
+                time.sleep(0.002)
+
+        def log_message(self, *args):
+            pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, request, client_address):
+            failed.append(sys.exc_info()[1])
+
+    with Server(("127.0.0.1", 0), Large) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert asked(server.server_port, "/")
+        server.shutdown()
+    assert failed == []
+
+
+def test_a_probe_gives_a_status_whose_body_does_not_end():
+    """
+    Within its time limit: some servers stream on any path.
+    """
+
+    class Endless(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            try:
+                while True:
+                    self.wfile.write(b"x")
+                    time.sleep(0.05)
+            except OSError:
+                pass
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert probe(server.server_port, "/") == 200
+        server.shutdown()
+
+
 def test_a_log_is_quoted_without_our_own_questions(begin):
     """
     An access log that notes each of them would leave no room for the cause.
@@ -315,6 +423,93 @@ def test_a_port_that_another_process_has_taken_is_the_cause(begin):
     assert re.search(rf"port {port} is in use by \S.* \(process {os.getpid()}\)", text), text
 
 
+@linux
+def test_a_number_is_no_port_before_the_log_complains(begin):
+    """
+    That of a backend, or a limit of tokens, for which someone happens to listen.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as backend:
+        port = str(backend.getsockname()[1])
+        env = {"BACKEND_URL": f"http://127.0.0.1:{port}", "THEN": "503"}
+        processes, replica = begin("503", "{port}", "127.0.0.1", "--max-tokens", port, env=env)
+        text, _ = complaint(processes, replica, within=2.0)
+    assert "in use" not in text
+
+
+@linux
+def test_a_backend_is_no_taken_port_of_a_server_that_complains_about_another(begin):
+    """
+    The complaint names no port, and nobody of ours holds the one that is named elsewhere.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as backend:
+        code = "import sys; sys.exit('bind: address already in use')"
+        env = {"BACKEND_URL": f"http://127.0.0.1:{backend.getsockname()[1]}"}
+        processes, replica = begin("{port}", code=code, env=env)
+        text, _ = complaint(processes, replica)
+    assert "is in use by" not in text
+    assert "its log says that an address is in use: use {port} or {port:NAME} for each port" in text
+
+
+@linux
+def test_a_port_that_only_the_servers_code_names_is_found_where_another_replica_listens(begin):
+    """
+    Neither the complaint nor the command says it.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = TWO_PORTS.replace("int(sys.argv[1])", str(port)).replace(
+        "import http.server", "print('starts', flush=True); import http.server"
+    )
+    processes, first = begin("-", "{port}", code=code)
+    wait_ready(processes, [first], "http", 30.0)
+    _, second = begin("{port}", code="import sys; sys.exit('bind: address already in use')", name="canary-0")
+    text, _ = complaint(processes, second)
+    assert f"other replicas listen on {port} (stable-0)" in text
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("OSError: [Errno 98] Address already in use", True),
+        ("listen tcp 127.0.0.1:8000: bind: address already in use", True),
+        ("Error: listen EADDRINUSE :::8000", True),
+        ("Port 8000 is already in use", True),
+        ("[ERROR] Connection in use: ('127.0.0.1', 8000)", True),
+        ("GPU 0 memory in use: 8000 MiB", False),
+        ("device cuda:0 is in use", False),
+        ("compiled kernels in use: 8000", False),
+        ("errno 980", False),
+        ("address 0x8000 used", False),
+    ],
+)
+def test_a_complaint_about_a_port_is_no_other_one(line, said):
+    """
+    Memory and devices are in use, too.
+    """
+    if sys.platform == "darwin":
+        line = line.replace("Errno 98", "Errno 48")
+    assert complains(line) is said
+
+
+def test_an_end_before_a_replica_was_ready_is_none_after(begin, tmp_path):
+    """
+    A server that needed two tries is no server that ended once it was ready.
+    """
+    mark = tmp_path / "tried"
+    code = f"import pathlib\nmark = pathlib.Path({str(mark)!r})\nif not mark.exists(): mark.touch(); raise SystemExit(1)\n"
+    processes, replica = begin("200", "{port}", "127.0.0.1", code=code + SERVER)
+    before = wait_ready(processes, [replica], "http", 30.0)
+    assert before == {"stable-0": 1}
+    assert ended_after_ready(processes, [replica], before) is None
+    os.kill(processes.status()["stable-0"]["pid"], signal.SIGKILL)
+    end = time.monotonic() + 20
+    while processes.status()["stable-0"]["restarts"] < 2:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert "ended by itself, 1 times so far, last with exit code -9" in ended_after_ready(processes, [replica], before)
+
+
 def test_a_named_port_is_each_replicas_own(begin):
     """
     In the command, in the environment, and as a variable.
@@ -335,11 +530,19 @@ def test_a_named_port_is_each_replicas_own(begin):
 
 def test_a_port_may_be_told_by_the_environment_alone():
     """
-    Some servers take it nowhere else; a command that takes it nowhere is refused, and so is a name that is none.
+    That of the version or of the service. A command that takes it nowhere is refused, and so is a name that is none.
     """
-    Version("v1", command=["mlserver", "start", "."], env={"MLSERVER_HTTP_PORT": "{port}"})
-    with pytest.raises(PlanError, match=r"has no \{port\}"):
-        Version("v1", command=["mlserver", "start", "."], env={"MLSERVER_HTTP_PORT": "{port:http}"})
+    bare, told = ["mlserver", "start", "."], {"MLSERVER_HTTP_PORT": "{port}"}
+    Service("a", Version("v1", command=bare, env=told), Version("v2", command=bare, env=told))
+    Service("a", Version("v1", command=bare), Version("v2", command=bare), env=told)
+    for env, all_env in (({"MLSERVER_HTTP_PORT": "{port:http}"}, {}), ({}, {}), ({"MLSERVER_HTTP_PORT": "8080"}, told)):
+        with pytest.raises(PlanError, match=r"command of version 'v2' has no \{port\}"):
+            Service("a", Version("v1", command=bare, env=told), Version("v2", command=bare, env=env), env=all_env)
+    right = Version("v1", command=["serve", "{port}"])
+    with pytest.raises(PlanError, match=r"\{port:1\} of env= of service 'a' names no port"):
+        Service("a", right, right, env={"METRICS": "{port:1}"})
+    image = Version("v1", image="x")
+    Service("a", image, image, env={"TEMPLATE": "{port:1}"})
     for wrong in ("{port:}", "{port:8080}", "{port:a b}", "{port:open"):
         with pytest.raises(PlanError, match=rf"{re.escape(wrong)} of version 'v1' names no port"):
             Version("v1", command=["serve", "{port}", wrong])

@@ -16,7 +16,12 @@ import psutil
 import pytest
 
 import canarykit as ck
+from canarykit.clusters.local.cluster import LocalCluster
+from canarykit.clusters.local.gateway import Endpoint
 from canarykit.clusters.local.processes import Processes
+from canarykit.clusters.local.starting import Replica
+from canarykit.errors import ClusterError
+from canarykit.model import Version
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to a grandparent")
 
@@ -143,6 +148,80 @@ def test_stop_ends_all_that_a_server_started(processes, notes, kind):
     processes.stop("a", 0.5)
     assert alive(notes) == []
     assert not answers(port)
+    assert processes.status() == {}
+
+
+@pytest.fixture
+def replaceable(tmp_path):
+    """A program that can be away for a while."""
+    program = tmp_path / "server"
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o700)
+    return program
+
+
+def restarts(processes):
+    """How often the process "a" was started again, or should have been."""
+    return processes.status()["a"]["restarts"]
+
+
+def test_a_restart_that_fails_is_noted_and_tried_again(processes, replaceable):
+    """
+    A program that is away for a moment, as while its package is installed again.
+    """
+    pid = processes.start("a", [str(replaceable)], listen="port", restart=True)["pid"]
+    away = replaceable.rename(replaceable.with_name("away"))
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: restarts(processes) >= 3)
+    facts = processes.status()["a"]
+    assert not facts["running"]
+    assert str(replaceable) in facts["failure"]
+    assert "canarykit: a ended and cannot be started again" in processes.log("a")
+    away.rename(replaceable)
+    until(lambda: processes.status()["a"]["running"])
+    assert processes.status()["a"]["failure"] is None
+
+
+def test_a_replica_that_cannot_be_started_again_is_in_trouble(processes, replaceable):
+    """
+    It is named, and why it does not run.
+    """
+    started = processes.start("a", [str(replaceable)], listen="port", restart=True)
+    cluster = LocalCluster()
+    cluster._processes = processes
+    version = Version("v1", command=[str(replaceable), "{port}"])
+    cluster._replicas["canary"] = [Replica(Endpoint("a", "v1", started["port"]), version)]
+    assert cluster.trouble("canary") is None
+    replaceable.unlink()
+    os.kill(started["pid"], signal.SIGKILL)
+    until(lambda: restarts(processes) >= 4)
+    assert "times (last exit code -1), and a not running; the log of a ends with:" in cluster.trouble("canary")
+    assert "cannot be started again" in cluster.trouble("canary")
+    cluster._processes = None
+
+
+def test_a_process_whose_start_is_tried_again_can_be_stopped(processes, replaceable):
+    """
+    Between two tries, and while one is made: none is made afterwards.
+    """
+    pid = processes.start("a", [str(replaceable)], listen="port", restart=True)["pid"]
+    away = replaceable.rename(replaceable.with_name("away"))
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: restarts(processes) >= 2)
+    processes.stop("a", 0.5)
+    away.rename(replaceable)
+    assert processes.status() == {}
+    processes.start("a", [str(replaceable)], listen="port", restart=True)
+    assert restarts(processes) == 0
+
+
+def test_a_process_whose_first_start_fails_leaves_nothing(processes):
+    """
+    Neither a process nor its name: it may be tried again.
+    """
+    for _ in range(2):
+        with pytest.raises(ClusterError, match="none-there"):
+            processes.start("a", ["/none-there"], listen="port", restart=True)
     assert processes.status() == {}
 
 
@@ -373,7 +452,7 @@ def test_fifty_rollouts_leave_no_process_port_or_file(notes, monkeypatch, tmp_pa
     """
     temporary = tmp_path / "t"
     temporary.mkdir()
-    monkeypatch.setattr("canarykit.clusters.local.processes.short_temporary", lambda: str(temporary))
+    monkeypatch.setattr("canarykit.clusters.local.folders.short_temporary", lambda: str(temporary))
     with ThreadPoolExecutor(10) as pool:
         done = list(pool.map(lambda _: rollout(notes), range(50)))
     ports = {port for ports, _ in done for port in ports}

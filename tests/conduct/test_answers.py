@@ -20,9 +20,9 @@ class Answer:
     unread: str | None = None
 
 
-def taken(*answers):
+def taken(*answers, **asked):
     """Answers, counted."""
-    own = OwnAnswers()
+    own = OwnAnswers(asked)
     own.take(answers)
     return own
 
@@ -55,6 +55,18 @@ def test_a_canary_that_refuses_what_stable_accepts_is_no_fault_of_the_traffic():
     """
     own = taken(*[Answer()] * 20, *[Answer(422, role="canary")] * 500)
     assert own.useless is None
+
+
+def test_advice_names_what_was_given():
+    """
+    A server that does not decode gzip refuses everything; and nobody who gave a path of the answer left it to the default.
+    """
+    refused, unread = [Answer(422)] * 20, [Answer(label=3)] * 20
+    assert taken(*refused).useless.endswith("Check path=, method=, payloads= and headers= of send()")
+    said = taken(*refused, compression="gzip", content_type="image/png").useless
+    assert said.endswith("Check path=, method=, payloads=, compression=, content_type= and headers= of send()")
+    assert "first value of the first output by default" in taken(*unread).unreadable
+    assert taken(*unread, answer="label").unreadable.endswith("is compared with the value at answer='label' of send()")
 
 
 def test_the_gateways_limit_is_no_matter_of_paths():

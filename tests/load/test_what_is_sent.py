@@ -258,3 +258,13 @@ def test_bytes_come_back_from_json():
     """
     told = specification(URL, payloads=[{"body": "ü"}, {"body": PICTURE}, {}], method="GET")["bodies"]
     assert [carried(body) for body in json.loads(json.dumps(told))] == [b'"\\u00fc"', PICTURE, None]
+
+
+def test_what_was_asked_for_names_how_bodies_are_sent_only_where_that_was_chosen():
+    """
+    It is written down, and advice about refused requests names it.
+    """
+    given = {"rate": 10, "payloads": [{"body": {"text": "a"}}]}
+    assert not {"compression", "content_type", "answer"} & set(ck.Load("http://127.0.0.1:1", **given).asked)
+    chosen = {"compression": "gzip", "content_type": "application/json", "answer": "label"}
+    assert ck.Load("http://127.0.0.1:1", **given, **chosen).asked.items() >= chosen.items()

@@ -38,7 +38,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(work)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "t"))
-    monkeypatch.setattr("canarykit.clusters.local.processes.short_temporary", lambda: str(tmp_path / "t"))
+    monkeypatch.setattr("canarykit.clusters.local.folders.short_temporary", lambda: str(tmp_path / "t"))
     return work
 
 

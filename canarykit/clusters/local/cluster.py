@@ -6,21 +6,22 @@ import atexit
 import contextlib
 import http.client
 import itertools
-import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from canarykit.clusters.base import SystemClock
-from canarykit.clusters.local.environment import program, thread_limits
+from canarykit.clusters.local.environment import program, refusal, thread_limits
 from canarykit.clusters.local.envoy import Envoy, executable
 from canarykit.clusters.local.gateway import TIMEOUT, Endpoint
-from canarykit.clusters.local.processes import Processes
-from canarykit.clusters.local.starting import CRASHES, Replica, ended_after_ready, wait_ready
-from canarykit.errors import ClusterError, PlanError, RoutingError
+from canarykit.clusters.local.probe import get
+from canarykit.clusters.local.processes import NotStartedError, Processes
+from canarykit.clusters.local.starting import CRASHES, Replica, ended_after_ready, last_words, wait_ready
+from canarykit.errors import ClusterError, PlanError, RoutingError, UnrestoredError
 from canarykit.health import Health
 from canarykit.load import Load
 from canarykit.masking import masked
@@ -37,6 +38,8 @@ __all__ = ["LocalCluster"]
 
 _SERVER = "canarykit.serving"
 _DRAIN = 15.0
+_LIMIT_LEAST, _LIMIT_MOST = 0.001, 86_400.0
+"""Seconds. Envoy takes 0 ms for no limit at all."""
 
 
 class LocalCluster:
@@ -47,10 +50,10 @@ class LocalCluster:
 
     Parameters
     ----------
-    ready_within : float
-        Seconds that a version may take until it is ready. What waiting does not mend is reported before: a status such as 404
-        or 401 on its ready path, or another port, that stays the same for a sixth of this time (at least 5 s) in which the
-        server hardly works. 5xx, 400, 425 and 429 mean that it loads.
+    ready_within : float or str
+        How long a version may take until it is ready: seconds, or ``"2min"``. What waiting does not mend is reported before: a
+        status such as 404 or 401 on its ready path, or a server on another port, that stays the same for a sixth of this time
+        (at least 5 s) in which the server hardly works. 5xx, 400, 425 and 429 mean that it loads.
     timeout : float or str
         After how long the gateway ends a request with a 504: seconds, or ``"2min"``. The whole answer counts, also of a
         stream.
@@ -58,7 +61,7 @@ class LocalCluster:
     Raises
     ------
     PlanError
-        The timeout, or `ready_within`, is none.
+        The timeout, or `ready_within`, is no time, or below a millisecond or above a day.
     ClusterError
         There is no Envoy for this platform.
     """
@@ -66,14 +69,13 @@ class LocalCluster:
     simulated = False
     clock = SystemClock()
 
-    def __init__(self, *, ready_within: float = 60.0, timeout: float | str = TIMEOUT) -> None:
-        self.timeout = _limit(timeout)
-        if isinstance(ready_within, bool) or not isinstance(ready_within, int | float) or not 0 < ready_within < math.inf:
-            raise PlanError(f"ready_within= of a local cluster is a number of seconds above 0, not {ready_within!r}")
+    def __init__(self, *, ready_within: float | str = 60.0, timeout: float | str = TIMEOUT) -> None:
+        self.timeout = _limit("timeout", timeout)
+        self._ready_within = _limit("ready_within", ready_within)
         executable()
-        self._ready_within = ready_within
         self._numbers = {role: itertools.count() for role in ROLES}
         self._replicas: dict[Role, list[Replica]] = {role: [] for role in ROLES}
+        self._restarts: dict[str, int] = {}
         self._processes: Processes | None = None
         self._service: Service | None = None
         self._envoy: Envoy | None = None
@@ -153,21 +155,23 @@ class LocalCluster:
             raise ClusterError(f"{role} has no replicas: it was retired, or never deployed")
         self._wait_ready(replicas, within=10.0)
         for _ in replicas:
-            status = _get(self._gateway.port, replicas[0].ready, {ROLE_HEADER: role})
+            status = _status(self._gateway.port, replicas[0].ready, {ROLE_HEADER: role})
             if status != 200:
                 raise ClusterError(f"{role} answers {status} to {replicas[0].ready} through the gateway")
 
     def trouble(self, role: Role) -> str | None:
         """Say that a version's replicas crash, with the last log lines."""
         status = self._running.status()
-        names = [replica.endpoint.instance for replica in self._replicas[role]]
-        crashed = {name: status[name]["restarts"] for name in names if name in status and status[name]["restarts"]}
+        replicas = {replica.endpoint.instance: replica for replica in self._replicas[role]}
+        crashed = {name: status[name]["restarts"] for name in replicas if name in status and status[name]["restarts"]}
         if sum(crashed.values()) < CRASHES:
             return None
         worst = max(crashed, key=lambda name: crashed[name])
+        still = [name for name in replicas if name in status and not status[name]["running"]]
+        down = f", and {' and '.join(still)} not running" if still else ""
         return (
-            f"{role} crashed {sum(crashed.values())} times (last exit code {status[worst]['last_code']}); "
-            f"the log of {worst} ends with:\n{masked(self._running.log(worst))}"
+            f"{role} crashed {sum(crashed.values())} times (last exit code {status[worst]['last_code']}){down}; "
+            f"the log of {worst} ends with:\n{masked(last_words(self._running, replicas[worst]))}"
         )
 
     def health(self, role: Role) -> Health:
@@ -181,14 +185,20 @@ class LocalCluster:
         old, begun = self._replicas["stable"], self._start("stable", service.canary)
         try:
             self._wait_ready(begun)
-            self._swap("stable", old, begun)
-        except (ClusterError, RoutingError):
-            with contextlib.suppress(RoutingError):
+            self._move("stable", old, begun)
+        except BaseException as error:
+            try:
                 self._route("stable", old)
-            for replica in begun:
-                self._running.stop(replica.endpoint.instance, 1.0)
+            except (ClusterError, RoutingError) as back:
+                raise UnrestoredError(f"{error}; nor could stable's traffic be returned to its own replicas: {back}") from error
+            finally:
+                self._discard(begun)
             raise
+        # Stable is the new version from here on: whatever fails, there is no way back.
         self._service = replace(service, stable=service.canary)
+        # What does not end now has no traffic, and ends with the cluster.
+        with contextlib.suppress(ClusterError):
+            self._end(old, _DRAIN)
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -201,7 +211,9 @@ class LocalCluster:
 
     def retire_canary(self) -> None:
         """Let the canary's replicas finish what they have, and end them."""
-        self._swap("canary", self._replicas["canary"], [])
+        old = self._replicas["canary"]
+        self._move("canary", old, [])
+        self._end(old, _DRAIN)
 
     def log(self, instance: str, lines: int = 20) -> str:
         """Last lines that a replica (``"canary-0"``) or the gateway (``"envoy"``) wrote."""
@@ -235,6 +247,7 @@ class LocalCluster:
             self._processes.close()
         self._processes = self._service = self._envoy = None
         self._replicas = {role: [] for role in ROLES}
+        self._restarts = {}
 
     @property
     def _running(self) -> Processes:
@@ -260,12 +273,38 @@ class LocalCluster:
         env = {**self._deployed.env, **version.env}
         env = {**thread_limits({**os.environ, **env}), **env}
         ports = port_names([*argv, *env.values()]) if listen == "port" else []
-        begun = []
-        for _ in range(self._deployed.replicas):
-            name = f"{role}-{next(self._numbers[role])}"
-            facts = self._running.start(name, argv, env=env, listen=listen, ports=ports, prefork=prefork, restart=True)
-            begun.append(Replica(Endpoint(name, version.name, facts["port"]), version))
+        begun: list[Replica] = []
+        try:
+            for _ in range(self._deployed.replicas):
+                name = f"{role}-{next(self._numbers[role])}"
+                facts = self._running.start(name, argv, env=env, listen=listen, ports=ports, prefork=prefork, restart=True)
+                begun.append(Replica(Endpoint(name, version.name, facts["port"]), version))
+        except BaseException as error:
+            self._discard(begun)
+            if isinstance(error, NotStartedError):
+                why = refusal(argv[0], error.kind, error.why)
+                raise ClusterError(f"{name} (version {version.name!r}) cannot be started: {why}") from error
+            raise
         return begun
+
+    def _discard(self, replicas: Iterable[Replica]) -> None:
+        """End replicas that never had traffic, or have none any more, after something else failed."""
+        with contextlib.suppress(ClusterError):
+            self._end(replicas, 1.0)
+
+    def _end(self, replicas: Iterable[Replica], grace: float) -> None:
+        """End replicas at the same time; each may take `grace` seconds.
+
+        Raises
+        ------
+        ClusterError
+            One did not end; the others did.
+        """
+        running, names = self._running, [replica.endpoint.instance for replica in replicas]
+        with ThreadPoolExecutor(max_workers=max(1, len(names)), thread_name_prefix="canarykit-end") as pool:
+            asked = [pool.submit(running.stop, name, grace) for name in names]
+        for each in asked:
+            each.result()
 
     def _fault_file(self, role: Role) -> Path:
         return self._running.folder / f"{role}.fault"
@@ -297,45 +336,43 @@ class LocalCluster:
 
     def _wait_ready(self, replicas: Iterable[Replica], within: float | None = None) -> None:
         """Wait until each replica answers 200 on its ready path."""
-        wait_ready(self._running, replicas, self._deployed.stable.protocol, self._ready_within if within is None else within)
+        within = self._ready_within if within is None else within
+        self._restarts |= wait_ready(self._running, replicas, self._deployed.stable.protocol, within)
 
-    def _swap(self, role: Role, old: list[Replica], new: list[Replica]) -> None:
-        """Move a version to new replicas; the old ones finish what they have before they end."""
+    def _move(self, role: Role, old: list[Replica], new: list[Replica]) -> None:
+        """Move a version to new replicas; the old ones finish what they have, and may be ended then."""
         leaving = [replace(replica, endpoint=replace(replica.endpoint, draining=True)) for replica in old]
         self._route(role, [*new, *leaving])
         self._gateway.wait_drained(role, [replica.endpoint.port for replica in old], _DRAIN)
         self._route(role, new)
         self._replicas[role] = new
-        for replica in old:
-            self._running.stop(replica.endpoint.instance, _DRAIN)
 
     def _route(self, role: Role, replicas: Sequence[Replica]) -> None:
         """Have the gateway use just these replicas for a version."""
         try:
             self._gateway.set_endpoints(role, [replica.endpoint for replica in replicas])
         except RoutingError as error:
-            if ended := ended_after_ready(self._running, replicas):
+            if ended := ended_after_ready(self._running, replicas, self._restarts):
                 raise ClusterError(ended) from error
             raise
 
 
-def _get(port: int, path: str, headers: dict[str, str] | None = None) -> int | None:
+def _status(port: int, path: str, headers: Mapping[str, str]) -> int | None:
     """Status of a GET on the loopback address; None when nobody answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
     try:
-        connection.request("GET", path, headers=headers or {})
-        return connection.getresponse().status
+        return get(port, path, headers)
     except (OSError, http.client.HTTPException):
         return None
-    finally:
-        connection.close()
 
 
-def _limit(timeout: float | str) -> float:
-    """Seconds after which the gateway ends a request."""
-    limit = seconds(timeout)
-    if not 0 < limit < math.inf:
-        raise PlanError(f'timeout= of a local cluster is a time above 0, such as 60 or "2min", not {timeout!r}')
+def _limit(option: str, given: float | str) -> float:
+    """Seconds of an option, as the gateway and its messages can say them: whole milliseconds, and no more than a day."""
+    try:
+        limit = round(seconds(given), 3)
+    except PlanError as error:
+        raise PlanError(f"{option}= of a local cluster: {error}") from None
+    if not _LIMIT_LEAST <= limit <= _LIMIT_MOST:
+        raise PlanError(f'{option}= of a local cluster is a time from 1 ms to a day, such as 60 or "2min", not {given!r}')
     return limit
 
 

@@ -1,4 +1,4 @@
-"""What a server of one's own is started with: which program, and how many threads."""
+"""What a server of one's own is started with: which program, and how many threads; and why a program does not start."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["program", "thread_limits"]
+__all__ = ["program", "refusal", "thread_limits"]
 
 _GENERAL = "OMP_NUM_THREADS"
 _OWN = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -47,3 +47,33 @@ def program(argv: Sequence[str], *, interpreter: str = sys.executable) -> list[s
     if "/" not in first and (beside := Path(interpreter).parent / first).is_file():
         return [str(beside), *rest]
     return list(argv)
+
+
+def refusal(word: str, kind: str, why: str, *, interpreter: str = sys.executable) -> str:
+    """Say why the operating system did not start a program, and what to do.
+
+    Parameters
+    ----------
+    word : str
+        The program: first word of a command, as `program` returned it.
+    kind : str
+        Name of the exception that it was.
+    why : str
+        Its text.
+    interpreter : str
+        As of `program`.
+    """
+    is_path = "/" in word
+    if kind == "FileNotFoundError" and is_path and Path(word).exists():
+        return f"{word!r} needs an interpreter that is not there: check its first line (#!)"
+    if kind == "FileNotFoundError" and is_path:
+        return f"there is no file {word!r} (from the folder {str(Path.cwd())!r}); check command="
+    if kind == "FileNotFoundError":
+        return f"there is no program {word!r} (looked in {str(Path(interpreter).parent)!r} and PATH); check command="
+    if kind == "PermissionError" and Path(word).is_dir():
+        return f"{word!r} is a folder; check command="
+    if kind == "PermissionError":
+        return f"{word!r} may not be executed: allow it (chmod +x), or begin command= with its interpreter"
+    if "Exec format" in why:
+        return f"{word!r} is no program of this machine: if it is a script, begin command= with its interpreter"
+    return f"{why}; check command="

@@ -25,7 +25,7 @@ class NotHttp2(OSError):
     """Whoever answers does not speak HTTP/2 without TLS."""
 
 
-def get(port: int, path: str, timeout: float = 2.0) -> int:
+def get(port: int, path: str, timeout: float = 2.0, *, host: str = "127.0.0.1") -> int:
     """Return the status of a GET on the loopback address.
 
     Parameters
@@ -36,6 +36,8 @@ def get(port: int, path: str, timeout: float = 2.0) -> int:
         What is asked for.
     timeout : float
         Seconds for the whole exchange.
+    host : str
+        Address of this machine.
 
     Raises
     ------
@@ -45,7 +47,7 @@ def get(port: int, path: str, timeout: float = 2.0) -> int:
         Nobody listens, or no answer comes in time.
     """
     end = time.monotonic() + timeout
-    with socket.create_connection(("127.0.0.1", port), timeout) as connection:
+    with socket.create_connection((host, port), timeout) as connection:
         fields = bytes([_METHOD_GET, _SCHEME_HTTP]) + _field(_PATH, path) + _field(_AUTHORITY, f"127.0.0.1:{port}")
         connection.sendall(
             _PREFACE + _frame(_SETTINGS, 0, 0, b"") + _frame(_HEADERS, _END_STREAM | _END_HEADERS, _STREAM, fields)

@@ -7,7 +7,7 @@ descendants. The keeper ends only when it has no child left. So the end of the k
 The supervisor and the keeper speak over a socket, one JSON object a line:
 
 ===============  ====================================================================================================
-from the keeper  ``{"pid": n}`` after the start, or ``{"error": "..."}``; ``{"exited": code}`` when the server ended
+from the keeper  ``{"pid": n}`` after the start, or ``{"error": "…", "kind": "…"}``; ``{"exited": code}`` at its end
 to the keeper    ``{"stop": seconds}``
 ===============  ====================================================================================================
 
@@ -117,7 +117,7 @@ class _Keeper:
         try:
             self._main = start()
         except Exception as error:
-            self._say(error=f"{type(error).__name__}: {error}")
+            self._say(error=str(error), kind=type(error).__name__)
             return
         for number in keep:  # a copy here would keep the server's port open
             os.close(number)

@@ -18,7 +18,23 @@ from canarykit.clusters.local.environment import thread_limits
 from canarykit.clusters.local.keeper import fork_keeper
 from canarykit.clusters.local.mortal import die_with_parent
 
-__all__ = ["Kept", "Nursery", "start_command"]
+__all__ = ["Kept", "NotStarted", "Nursery", "start_command"]
+
+
+class NotStarted(RuntimeError):
+    """A server could not be started.
+
+    Parameters
+    ----------
+    why : str
+        What the operating system said.
+    kind : str
+        Name of the exception that it was; empty when the keeper was killed.
+    """
+
+    def __init__(self, why: str, kind: str) -> None:
+        super().__init__(why)
+        self.kind = kind
 
 
 class Kept:
@@ -47,14 +63,14 @@ class Kept:
 
         Raises
         ------
-        RuntimeError
+        NotStarted
             It could not be started; says why.
         """
         self._reader, self._writer = await asyncio.open_connection(sock=self._control)
         said = await self._hear()
         if "pid" not in said:
             self._writer.close()
-            raise RuntimeError(said.get("error", "its keeper was killed"))
+            raise NotStarted(said.get("error", "its keeper was killed"), said.get("kind", ""))
         self.pid = said["pid"]
 
     async def gone(self) -> int:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import time
+from collections.abc import Mapping
 
 from canarykit.clusters.local import h2c
+from canarykit.clusters.local.listening import Address
 from canarykit.model import Protocol
 
-__all__ = ["probe"]
+__all__ = ["get", "probe", "serves"]
 
 _WITHIN = 2.0
+_READ_MOST = 1 << 20
+_LOCAL = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_METRICS = ("text/plain; version=", "application/openmetrics-text")
+"""Content types of Prometheus metrics. Their servers give them on any path."""
 
 
 def probe(port: int, path: str, protocol: Protocol = "http") -> int | str | None:
@@ -30,7 +38,7 @@ def probe(port: int, path: str, protocol: Protocol = "http") -> int | str | None
         Its status; in words, that it speaks another protocol; None when nobody answers.
     """
     try:
-        return h2c.get(port, path, _WITHIN) if protocol == "h2c" else _get(port, path)
+        return h2c.get(port, path, _WITHIN) if protocol == "h2c" else get(port, path)
     except h2c.NotHttp2 as error:
         return f"{error}: leave out protocol="
     except http.client.HTTPException:  # also when it closes the connection without a word
@@ -39,10 +47,49 @@ def probe(port: int, path: str, protocol: Protocol = "http") -> int | str | None
         return None
 
 
-def _get(port: int, path: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_WITHIN)
+def serves(address: Address, path: str, protocol: Protocol = "http") -> bool:
+    """Whether a server answers a GET with any status at an address, other than with Prometheus metrics.
+
+    Parameters
+    ----------
+    address : Address
+        Of this machine.
+    path : str
+        What is asked for.
+    protocol : {"http", "h2c"}
+        What it should speak.
+    """
+    host = _LOCAL.get(address.host, address.host)
     try:
-        connection.request("GET", path)
-        return connection.getresponse().status
+        if protocol == "h2c":
+            return bool(h2c.get(address.port, path, _WITHIN, host=host))
+        return not _ask(host, address.port, path).getheader("content-type", "").startswith(_METRICS)
+    except (OSError, http.client.HTTPException, h2c.NotHttp2):
+        return False
+
+
+def get(port: int, path: str, headers: Mapping[str, str] | None = None) -> int:
+    """Status of a GET of HTTP/1.1 on the loopback address.
+
+    Raises
+    ------
+    OSError, http.client.HTTPException
+        Nobody answers, or in another protocol.
+    """
+    return _ask("127.0.0.1", port, path, headers).status
+
+
+def _ask(host: str, port: int, path: str, headers: Mapping[str, str] | None = None) -> http.client.HTTPResponse:
+    """Ask, and take the whole answer: a server that still sends when the connection is closed may log an error."""
+    end = time.monotonic() + _WITHIN
+    connection = http.client.HTTPConnection(host, port, timeout=_WITHIN)
+    try:
+        connection.request("GET", path, headers=dict(headers or {}))
+        response = connection.getresponse()
+        left = _READ_MOST
+        with contextlib.suppress(OSError, http.client.HTTPException):  # the status is known
+            while left > 0 and time.monotonic() < end and (piece := response.read1(min(left, 1 << 16))):
+                left -= len(piece)
+        return response
     finally:
         connection.close()

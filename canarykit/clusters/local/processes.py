@@ -8,37 +8,38 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from typing import Any, Literal
 
-from canarykit.clusters.local import cgroup
+from canarykit.clusters.local import cgroup, folders
+from canarykit.clusters.local.logs import not_about, tail, those
 from canarykit.errors import ClusterError
 
-__all__ = ["Processes", "short_temporary", "tail"]
+__all__ = ["NotStartedError", "Processes"]
 
 _ANSWER_WITHIN = 30.0
 _CLOSE_WITHIN = 30.0
 
 
-def tail(path: Path, lines: int = 12) -> str:
-    """Last lines of a log, for an error message."""
-    try:
-        with path.open("rb") as log:
-            log.seek(0, 2)
-            log.seek(max(0, log.tell() - 16_384))
-            text = log.read().decode(errors="replace")
-    except OSError:
-        return "(no log)"
-    return "\n".join(text.splitlines()[-lines:]) or "(the log is empty)"
+class NotStartedError(ClusterError):
+    """A program could not be started.
 
+    Parameters
+    ----------
+    said : str
+        The whole error.
+    kind : str
+        Name of the exception that the operating system's refusal is in Python, such as ``"FileNotFoundError"``.
+    why : str
+        What the operating system said.
+    """
 
-def short_temporary() -> str:
-    """Folder for temporary files; not $TMPDIR when that is long, as the path of a Unix socket may have 100 characters."""
-    return tempfile.gettempdir() if len(tempfile.gettempdir()) < 40 else "/tmp"
+    def __init__(self, said: str, kind: str, why: str) -> None:
+        super().__init__(said)
+        self.kind, self.why = kind, why
 
 
 class Processes:
@@ -56,18 +57,28 @@ class Processes:
     """
 
     def __init__(self, nursery: str) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="canarykit-", dir=short_temporary()))
+        folders.sweep()
+        self.folder = folders.make()
         self._cgroup = cgroup.make(self.folder.name)
         self._numbers = itertools.count()
         self._waiting: dict[int, Future[dict[str, Any]]] = {}
         self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            self._begin(nursery)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, nursery: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "canarykit.clusters.local.supervisor", str(self.folder), nursery, str(self._cgroup or "")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the notebook, not for the servers
         )
-        threading.Thread(target=self._read, name="canarykit-supervisor", daemon=True).start()
+        folders.add_owner(self.folder, self._process.pid)
+        threading.Thread(target=self._read, args=(self._process,), name="canarykit-supervisor", daemon=True).start()
         self._call(do="status")
 
     def reserve(self, name: str) -> int:
@@ -103,6 +114,11 @@ class Processes:
             Fork it from the process that has the imports already.
         restart : bool
             Start it again whenever it ends by itself.
+
+        Raises
+        ------
+        NotStartedError
+            The operating system refuses: there is no such program, or it may not be executed.
         """
         return self._call(
             do="start",
@@ -126,12 +142,19 @@ class Processes:
 
     def log(self, name: str, lines: int = 12) -> str:
         """Last lines that a process wrote."""
-        return tail(self.folder / "logs" / f"{name}.log", lines)
+        return tail(self._log(name), lines)
+
+    def own_words(self, name: str, ready: str, lines: int) -> list[str]:
+        """Last lines that a process wrote, but for those about questions on its ready path, which may be hundreds."""
+        return those(self._log(name), not_about(ready), lines)
+
+    def _log(self, name: str) -> Path:
+        return self.folder / "logs" / f"{name}.log"
 
     @property
     def alive(self) -> bool:
         """Whether the supervisor runs."""
-        return self._process.poll() is None
+        return self._process is not None and self._process.poll() is None
 
     def close(self) -> None:
         """End every process, with everything that it started, and remove the folder. May be called again.
@@ -139,15 +162,8 @@ class Processes:
         Servers have a few seconds after SIGTERM. On Linux, nothing outlives this, whatever sessions it began; elsewhere,
         what a server started in a session of its own may.
         """
-        with contextlib.suppress(OSError, ValueError):
-            assert self._process.stdin is not None
-            self._process.stdin.write(b'{"do": "quit"}\n')
-            self._process.stdin.close()
-        try:
-            self._process.wait(_CLOSE_WITHIN)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if self._process is not None:
+            _quit(self._process)
         if self._cgroup is not None:
             cgroup.end(self._cgroup)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -158,7 +174,7 @@ class Processes:
         self._waiting[number] = future
         try:
             with self._lock:
-                assert self._process.stdin is not None
+                assert self._process is not None and self._process.stdin is not None
                 self._process.stdin.write(json.dumps({"id": number, **order}).encode() + b"\n")
                 self._process.stdin.flush()
             answer = future.result(timeout)
@@ -169,12 +185,13 @@ class Processes:
         finally:
             self._waiting.pop(number, None)
         if "error" in answer:
-            raise ClusterError(f"cannot {order['do']} {order.get('name', '')}: {answer['error']}")
+            said = f"cannot {order['do']} {order.get('name', '')}: {answer['error']}"
+            raise NotStartedError(said, answer["kind"], answer["error"]) if answer.get("kind") else ClusterError(said)
         return answer
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+    def _read(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
             answer = json.loads(line)
             future = self._waiting.get(answer["id"])
             if future is not None:
@@ -183,3 +200,16 @@ class Processes:
         for future in list(self._waiting.values()):
             with contextlib.suppress(InvalidStateError):
                 future.set_exception(OSError("the supervisor ended"))
+
+
+def _quit(supervisor: subprocess.Popen[bytes]) -> None:
+    """Have the supervisor end everything, and wait for it."""
+    with contextlib.suppress(OSError, ValueError):
+        assert supervisor.stdin is not None
+        supervisor.stdin.write(b'{"do": "quit"}\n')
+        supervisor.stdin.close()
+    try:
+        supervisor.wait(_CLOSE_WITHIN)
+    except subprocess.TimeoutExpired:
+        supervisor.kill()
+        supervisor.wait()

@@ -5,6 +5,8 @@
 - Another status (404, 401, a redirect), another protocol, or other ports than the one that was given, may be so for a moment
   while a server starts. They are reported once they are *steady*: the same for `patience` seconds, in which the server
   used less than a fifth of one processor. A server that reads a large model works harder than that.
+- Another port is reported then only if it answers HTTP on the ready path. A server that downloads its model is idle too, and
+  may have a port for metrics or for its workers by then. Such a port is named as a guess when the limit ends.
 - No answer at all means: wait until the limit.
 """
 
@@ -47,6 +49,8 @@ class Look:
         Further ports that it was given.
     busy : float
         Processor time that it and what it started have used, in seconds.
+    serves : bool
+        Whether one of the addresses `elsewhere` answers HTTP on the ready path, as far as that was asked.
     """
 
     at: float
@@ -55,6 +59,7 @@ class Look:
     port: int = 0
     named: frozenset[int] = frozenset()
     busy: float = 0.0
+    serves: bool = False
 
     @property
     def ready(self) -> bool:
@@ -69,6 +74,11 @@ class Look:
             for address in self.listens
             if address.port not in self.named and not (address.port == self.port and address.host in _REACHED)
         )
+
+    @property
+    def guessed(self) -> bool:
+        """Whether all that speaks against it is that it listens on other ports, which may be meant for something else."""
+        return self.answer is None and not self._own and bool(self.elsewhere) and not self.serves
 
     @property
     def wrong(self) -> int | str | tuple[Address, ...] | None:
@@ -91,9 +101,14 @@ class Look:
             return f"listens on {own} and gives no answer to GET {path} within 2 s"
         if self._own:
             return f"listens on {self._own[0]}, not on {own}: have it listen on 127.0.0.1"
-        if self.elsewhere:
-            places = " and ".join(map(str, self.elsewhere))
+        places = " and ".join(map(str, self.elsewhere))
+        if self.serves:
             return f"listens on {places}, not on {own}: use {{port}} in command= where the server takes its port"
+        if self.elsewhere:
+            return (
+                f"does not listen on {own}. It listens on {places}: if it serves there, use {{port}} in command= where the "
+                "server takes its port; if it still loads, set a longer ready_within="
+            )
         return f"does not listen on {own}"
 
     @property

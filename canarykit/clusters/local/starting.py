@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from canarykit.clusters.local.descendants import busy_seconds, descendants
 from canarykit.clusters.local.gateway import Endpoint
-from canarykit.clusters.local.listening import holders, listening
-from canarykit.clusters.local.probe import probe
+from canarykit.clusters.local.listening import listening
+from canarykit.clusters.local.probe import probe, serves
 from canarykit.clusters.local.processes import Processes
 from canarykit.clusters.local.readiness import Look, Steadiness, patience
+from canarykit.clusters.local.taken import taken_port
 from canarykit.errors import ClusterError
 from canarykit.model import Protocol, Version
 
-__all__ = ["CRASHES", "Replica", "ended_after_ready", "wait_ready"]
+__all__ = ["CRASHES", "Replica", "ended_after_ready", "last_words", "wait_ready"]
 
 CRASHES = 3
 """A version whose replicas ended this often by themselves is in trouble."""
@@ -26,9 +25,6 @@ CRASHES = 3
 _SHORTEST, _LONGEST = 0.02, 0.25
 _EXAMINE_EVERY = 0.5
 _LINES, _LINES_READ = 12, 60
-_IN_USE = re.compile(r"in use|EADDRINUSE|\berrno 98\b", re.IGNORECASE)
-_NUMBER = re.compile(r"(?<![\d.])\d{2,5}(?![\d.])")
-_UNPRIVILEGED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +50,23 @@ class _Watch:
         self.replica = replica
         self.look = Look(time.monotonic(), None)
         self.steady = False
+        self.restarts = 0
         self._protocol = protocol
         self._steadiness = Steadiness(patience)
         self._examined = time.monotonic()
 
     def take(self, facts: Mapping[str, Any]) -> None:
         endpoint = self.replica.endpoint
+        self.restarts = facts["restarts"]
         answer = probe(endpoint.port, self.replica.ready, self._protocol)
         now = time.monotonic()
         self.look = Look(now, answer, port=endpoint.port, named=frozenset(facts["ports"].values()))
         if not self.look.ready and now - self._examined >= _EXAMINE_EVERY:
             self.examine(facts)
             self.steady = self._steadiness.take(self.look)
+            if self.steady:
+                self.ask_elsewhere()
+                self.steady = not self.look.guessed
 
     def examine(self, facts: Mapping[str, Any]) -> None:
         """Find out where the server listens and how much it works: both take a while."""
@@ -73,8 +74,14 @@ class _Watch:
         self._examined = self.look.at
         self.look = replace(self.look, listens=tuple(listening(pids)), busy=busy_seconds(pids))
 
+    def ask_elsewhere(self) -> None:
+        """Find out whether a server that listens only on other ports serves there."""
+        if self.look.guessed:
+            answers = (serves(address, self.replica.ready, self._protocol) for address in self.look.elsewhere)
+            self.look = replace(self.look, serves=any(answers))
 
-def wait_ready(processes: Processes, replicas: Iterable[Replica], protocol: Protocol, within: float) -> None:
+
+def wait_ready(processes: Processes, replicas: Iterable[Replica], protocol: Protocol, within: float) -> dict[str, int]:
     """Wait until each replica answers 200 on its ready path.
 
     Parameters
@@ -88,13 +95,18 @@ def wait_ready(processes: Processes, replicas: Iterable[Replica], protocol: Prot
     within : float
         Seconds.
 
+    Returns
+    -------
+    dict of str to int
+        How often each replica had been started again before it was ready.
+
     Raises
     ------
     ClusterError
         One crashes, is not ready within the limit, or is steadily wrong before (`canarykit.clusters.local.readiness`).
     """
     begun = time.monotonic()
-    waiting = [_Watch(replica, protocol, patience(within)) for replica in replicas]
+    waiting = watches = [_Watch(replica, protocol, patience(within)) for replica in replicas]
     while waiting:
         # Looked at before they are asked: an answer that arrives as the limit ends counts.
         over = time.monotonic() - begun >= within
@@ -106,21 +118,33 @@ def wait_ready(processes: Processes, replicas: Iterable[Replica], protocol: Prot
             facts = status[watch.replica.endpoint.instance]
             if over or watch.steady or facts["restarts"] >= CRASHES:
                 watch.examine(facts)
+                watch.ask_elsewhere()
                 seconds = within if over else time.monotonic() - begun
                 raise ClusterError(_not_ready(processes, watch, status, seconds))
         if waiting:
             time.sleep(min(_LONGEST, max(_SHORTEST, (time.monotonic() - begun) / 50)))
+    return {watch.replica.endpoint.instance: watch.restarts for watch in watches}
 
 
-def ended_after_ready(processes: Processes, replicas: Iterable[Replica]) -> str | None:
-    """Say which replica was ready and has ended by itself since: some servers answer 200 before they load their model."""
+def ended_after_ready(processes: Processes, replicas: Iterable[Replica], before: Mapping[str, int]) -> str | None:
+    """Say which replica was ready and has ended by itself since: some servers answer 200 before they load their model.
+
+    Parameters
+    ----------
+    processes : Processes
+        Runs them.
+    replicas : iterable of Replica
+        They were ready.
+    before : mapping of str to int
+        How often each had been started again by then, as `wait_ready` returns it.
+    """
     status = processes.status()
     for replica in replicas:
         facts = status[replica.endpoint.instance]
-        if facts["restarts"]:
+        if times := facts["restarts"] - before.get(replica.endpoint.instance, 0):
             return (
-                f"{replica} answered 200 to {replica.ready} and then ended by itself, {facts['restarts']} times so far, last "
-                f"{_ending(facts['last_code'])}; its log ends with:\n{_last(_own_words(processes, replica))}"
+                f"{replica} answered 200 to {replica.ready} and then ended by itself, {times} times so far, last "
+                f"{_ending(facts)}; its log ends with:\n{last_words(processes, replica)}"
             )
     return None
 
@@ -128,57 +152,32 @@ def ended_after_ready(processes: Processes, replicas: Iterable[Replica]) -> str 
 def _not_ready(processes: Processes, watch: _Watch, status: Mapping[str, Mapping[str, Any]], seconds: float) -> str:
     replica, facts = watch.replica, status[watch.replica.endpoint.instance]
     if facts["restarts"] >= CRASHES:
-        what = f"ended {facts['restarts']} times by itself, last {_ending(facts['last_code'])}"
+        what = f"ended {facts['restarts']} times by itself, last {_ending(facts)}"
     else:
         what = f"{watch.look.said(replica.ready)} (after {seconds:.0f} s)"
     log = _own_words(processes, replica)
-    cause = _taken_port(log, replica, status)
+    words = [*(replica.version.command or ()), *replica.version.env.values()]
+    cause = taken_port(log, words, replica.endpoint.instance, status)
     return f"{replica} {what}{cause}; its log ends with:\n{_last(log)}\nCheck its command=, model= or ready=."
 
 
+def last_words(processes: Processes, replica: Replica) -> str:
+    """What a replica's log ends with, without lines about questions on its ready path."""
+    return _last(_own_words(processes, replica))
+
+
 def _own_words(processes: Processes, replica: Replica) -> list[str]:
-    """Lines of a server's log without those about our own questions, of which there are hundreds in many an access log."""
-    asked = f"GET {replica.ready}"
-    return [line for line in processes.log(replica.endpoint.instance, 500).splitlines() if asked not in line]
+    return processes.own_words(replica.endpoint.instance, replica.ready, _LINES_READ)
 
 
 def _last(log: list[str]) -> str:
-    return "\n".join(log[-_LINES:]) or "(nothing but requests)"
+    return "\n".join(log[-_LINES:]) or "(nothing of its own)"
 
 
-def _ending(code: int | None) -> str:
+def _ending(facts: Mapping[str, Any]) -> str:
+    code = facts["last_code"]
+    if facts["failure"]:
+        return f"when it could not be started again ({facts['failure']})"
     if code == 0:
         return "with exit code 0: a command must stay in the foreground"
     return f"with exit code {code}" + (" (killed: is there memory left?)" if code == -9 else "")
-
-
-def _taken_port(log: list[str], replica: Replica, status: Mapping[str, Mapping[str, Any]]) -> str:
-    """Say which port another process has taken that this server wanted; nothing when it wanted none of those."""
-    complaints = [line for line in log[-_LINES_READ:] if _IN_USE.search(line)]
-    named = _numbers([*(replica.version.command or ()), *replica.version.env.values()])
-    wanted = _numbers(complaints) + (named if complaints else [port for port in named if port >= _UNPRIVILEGED])
-    facts = status[replica.endpoint.instance]
-    own = set(descendants(facts["keeper"])) if facts["keeper"] else set()
-    for port in dict.fromkeys(wanted):
-        if others := [pid for pid in holders(port) if pid not in own]:
-            advice = f"use {{port}}, or {{port:NAME}} for a further port, in place of {port} in command= and env="
-            return f"; port {port} is in use by {_holder(others, status)}: {advice}"
-    return "; its log says that an address is in use: use {port} or {port:NAME} for each port" if complaints else ""
-
-
-def _numbers(texts: Iterable[str]) -> list[int]:
-    found = (int(match[0]) for text in texts for match in _NUMBER.finditer(str(text)))
-    return [number for number in found if 0 < number < 65536]
-
-
-def _holder(pids: Collection[int], status: Mapping[str, Mapping[str, Any]]) -> str:
-    """Name a process: that of the replica whose it is, or its program and process id."""
-    for name, facts in status.items():
-        if facts["keeper"] and set(pids) & set(descendants(facts["keeper"])):
-            return name
-    pid = min(pids)
-    try:
-        program = Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        program = "a process"
-    return f"{program} (process {pid})"

@@ -36,7 +36,7 @@ from typing import Any
 
 from canarykit.clusters.local import cgroup
 from canarykit.clusters.local.descendants import children, descendants
-from canarykit.clusters.local.kept import Kept, Nursery, start_command
+from canarykit.clusters.local.kept import Kept, NotStarted, Nursery, start_command
 from canarykit.clusters.local.mortal import adopt_orphans
 from canarykit.placeholders import filled, port_variables
 
@@ -48,6 +48,9 @@ END_GRACE = 3.0
 """Seconds that servers have after SIGTERM when all is torn down."""
 
 KILL_WITHIN = 5.0
+
+_NOT_STARTED = -1
+"""Exit code of what could not be started."""
 
 
 @dataclass
@@ -67,6 +70,8 @@ class Child:
     restarts: int = 0
     quick_deaths: int = 0
     last_code: int | None = None
+    failure: str | None = None
+    """Why its last start failed; None when it did not."""
     stopping: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -91,7 +96,19 @@ class Child:
             "running": self.running,
             "restarts": self.restarts,
             "last_code": self.last_code,
+            "failure": self.failure,
         }
+
+    def note(self, line: str) -> None:
+        """Write a line to its log."""
+        with contextlib.suppress(OSError), self.log.open("a") as log:
+            log.write(f"{line}\n")
+
+    def forget(self) -> None:
+        """Give its ports back."""
+        for reserved in (self.listener, *self.named.values()):
+            if reserved is not None:
+                reserved.close()
 
 
 class Supervisor:
@@ -140,7 +157,12 @@ class Supervisor:
         task = asyncio.create_task(self._keep(child, begun))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        await begun
+        try:
+            await begun
+        except BaseException:
+            child.forget()
+            self.children.pop(name, None)
+            raise
         return child.facts()
 
     async def stop(self, name: str, grace: float) -> dict[str, Any]:
@@ -152,9 +174,7 @@ class Supervisor:
         if child.kept is not None:
             child.kept.stop(grace)
             await child.ended.wait()
-        for reserved in (child.listener, *child.named.values()):
-            if reserved is not None:
-                reserved.close()
+        child.forget()
         self.children.pop(name, None)
         return {"code": child.last_code}
 
@@ -177,18 +197,22 @@ class Supervisor:
             try:
                 kept = await self._spawn(child)
             except Exception as error:
-                child.kept = None
-                child.ended.set()
-                child.last_code = -1
+                child.kept, child.last_code, child.failure = None, _NOT_STARTED, str(error)
                 if not begun.done():
+                    child.ended.set()
                     begun.set_exception(error)
-                return
-            if not begun.done():
-                begun.set_result(None)
-            child.last_code = await kept.gone()
-            if not kept.told:
-                await self._kill_strays()
-            child.kept = None
+                    return
+                child.note(f"canarykit: {child.name} ended and cannot be started again: {error}")
+                if isinstance(error, NotStarted) and not error.kind:
+                    await self._kill_strays()
+            else:
+                child.failure = None
+                if not begun.done():
+                    begun.set_result(None)
+                child.last_code = await kept.gone()
+                if not kept.told:
+                    await self._kill_strays()
+                child.kept = None
             if child.stopping or not child.restart:
                 child.ended.set()
                 return
@@ -262,6 +286,8 @@ async def _orders(supervisor: Supervisor) -> bool:
     async def serve(order: dict[str, Any]) -> None:
         try:
             answer = {"id": order["id"], **await supervisor.handle(order)}
+        except NotStarted as error:
+            answer = {"id": order["id"], "error": str(error), "kind": error.kind}
         except Exception as error:
             answer = {"id": order["id"], "error": f"{type(error).__name__}: {error}"}
         sys.stdout.write(json.dumps(answer) + "\n")
