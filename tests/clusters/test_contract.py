@@ -256,6 +256,7 @@ def test_an_address_names_scenario_and_seed():
         "local:http://me:s3cret@host",
         "local?token=s3cret",
         "local?ready_within=s3cret",
+        "local?timeout=s3cret",
         "local?http://me:s3cret@host&s3cret=1",
         "simulated?token=s3cret",
         "simulated:http://me:s3cret@host",

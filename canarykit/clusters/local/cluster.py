@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import http.client
 import itertools
+import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -367,12 +368,13 @@ def _status(port: int, path: str, headers: Mapping[str, str]) -> int | None:
 
 def _limit(option: str, given: float | str) -> float:
     """Seconds of an option, as the gateway and its messages can say them: whole milliseconds, and no more than a day."""
-    try:
+    limit = math.nan
+    with contextlib.suppress(PlanError):
         limit = round(seconds(given), 3)
-    except PlanError as error:
-        raise PlanError(f"{option}= of a local cluster: {error}") from None
     if not _LIMIT_LEAST <= limit <= _LIMIT_MOST:
-        raise PlanError(f'{option}= of a local cluster is a time from 1 ms to a day, such as 60 or "2min", not {given!r}')
+        # What is no number is not shown: in an address, it may be a password at the wrong place.
+        shown = "" if math.isnan(limit) else f", not {limit:g} s"
+        raise PlanError(f'{option}= of a local cluster is a time from 1 ms to a day, such as 60 or "2min"{shown}')
     return limit
 
 
