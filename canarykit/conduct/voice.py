@@ -51,11 +51,12 @@ class Voice:
         return "".join(self._doing[-1:])
 
     def note(self, kind: str, text: str) -> None:
-        """Say a line, and record it as something that happened."""
+        """Record something that happened, and say it, unless it is what was said last: a reason may be a decision's, too."""
         try:
             self._record.event(self._clock.now(), kind, text)
         finally:
-            self.say(text)
+            if masked(text) != self.said:
+                self.say(text)
 
     def say(self, text: str) -> None:
         """Say a line that stays."""
