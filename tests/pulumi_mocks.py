@@ -1,5 +1,6 @@
 """Pulumi's own mocks in place of its engine: the real SDK registers resources, and what it registers is kept."""
 
+import asyncio
 import copy
 import runpy
 from dataclasses import dataclass, field
@@ -72,8 +73,14 @@ def up(program=PROGRAM, config=(), *, status=None, node_port=None, preview=False
     given = {key: value for key, value in dict(config).items() if value is not None}
     pulumi.runtime.set_all_config({f"{PROJECT}:{key}": value for key, value in given.items()})
     cluster = Cluster()
-    mocks.set_mocks(cluster, PROJECT, "test", preview=preview, monitor=Monitor(cluster))
-    run()
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)  # the SDK asks for the current one, and `asyncio.run` of another test leaves none
+    try:
+        mocks.set_mocks(cluster, PROJECT, "test", preview=preview, monitor=Monitor(cluster))
+        run()
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
     return made
 
 
