@@ -22,7 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import canarykit as ck
-from canarykit.clusters.kube.client import Client
+from canarykit.clusters.kube.api.client import Client
 from canarykit.serving import digits
 
 LIMIT = 60
@@ -50,7 +50,7 @@ class Proxy:
     """A port of this machine that leads to the API server, and counts; it adds the credentials, as `kubectl proxy` does."""
 
     def __init__(self):
-        door, counted = Client(None, NAMESPACE).door, Counter()
+        connection, counted = Client(None, NAMESPACE).connection, Counter()
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -60,7 +60,7 @@ class Proxy:
                 length = int(self.headers.get("content-length") or 0)
                 body = json.loads(self.rfile.read(length)) if length else None
                 headers = {name: self.headers[name] for name in PASSED_ON if name in self.headers}
-                answer = door.send(self.command, self.path, body=body, headers=headers, stream=True)
+                answer = connection.send(self.command, self.path, body=body, headers=headers, stream=True)
                 self.send_response(answer.status)
                 self.send_header("content-type", answer.headers.get("content-type", "application/json"))
                 self.send_header("transfer-encoding", "chunked")
@@ -106,10 +106,10 @@ def measure(where, counted):
     versions = ck.Version("v1", model=digits.model("stable")), ck.Version("v2", model=digits.model("good"))
     service = ck.Service("digits", *versions, replicas=2)
     guardrails = [ck.metrics.error_rate()]
-    with ck.Experiment(service, cluster, guardrails=guardrails, plan=PLAN, tell=lambda line: None) as exp:
+    with ck.Experiment(service, cluster, guardrails=guardrails, plan=PLAN, notify=lambda line: None) as exp:
         exp.deploy()
         exp.send(50)
-        exp.look()
+        exp.poll()
         before = Counter(counted)
         rollout = threading.Thread(target=exp.run, daemon=True)
         rollout.start()

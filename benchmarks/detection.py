@@ -23,10 +23,10 @@ from scipy.stats import norm
 
 from canarykit.analysis.bets import latency_bets, log_wealth_of_cells
 from canarykit.analysis.evidence import LabelEvidence, threshold
-from canarykit.analysis.peers import ALPHA, INTERVAL, PEERS, Served
+from canarykit.analysis.monitor import Monitor
 from canarykit.analysis.power import bound
-from canarykit.analysis.watch import Watch
 from canarykit.model import Guardrail, Metric, TrafficSplit, Window
+from canarykit.teaching.peers import ALPHA, INTERVAL, PEERS, Served
 
 REQUESTS, WINDOW = 100_000, 100
 WINDOWS = REQUESTS // WINDOW
@@ -187,7 +187,7 @@ def trajectory(case, run, *, stated=False, stop=None):
     """Log E of the kit after each window, until it passes `stop`."""
     if case.kind == "latency":
         return _latency_trajectory(case, run, stated, stop)
-    watch = Watch(guardrail(case, stated=stated), 1 / ALPHA)
+    watch = Monitor(guardrail(case, stated=stated), 1 / ALPHA)
     found = np.full(WINDOWS, -np.inf)
     for i, table in enumerate(run.tables):
         watch.update(Window(i, i + 1, TrafficSplit(100 * run.shares[i]), {"t": table}), table)
@@ -198,7 +198,7 @@ def trajectory(case, run, *, stated=False, stop=None):
 
 
 def _latency_trajectory(case, run, stated, stop):
-    # The evidence of `tolerate=1` alone: a Watch would also follow a quantile, which nobody asks about here.
+    # The evidence of `tolerate=1` alone: a Monitor would also follow a quantile, which nobody asks about here.
     def bets(past, _):
         if case.tail == 1:
             return latency_bets(past, EDGES, case.slower if stated else None)
@@ -217,7 +217,7 @@ def _latency_trajectory(case, run, stated, stop):
             weight, pending = run.shares[i], np.zeros_like(pending)
         pending = pending + table
         stable, canary = pending.sum(axis=1)
-        if canary >= 3:  # as a Watch merges
+        if canary >= 3:  # as a Monitor merges
             evidence.update(pending, canary / (stable + canary))
             pending = np.zeros_like(pending)
         found[i] = evidence.log_e

@@ -70,7 +70,7 @@ def measure(exp, pipe):
         for name in rng.permutation(list(ways)):
             for weight in (100, 0):
                 if name != RAW:
-                    exp.look()
+                    exp.poll()
                 # The gateway gathers changes: they come at no fixed moment of that.
                 time.sleep(float(rng.uniform(0.5, 0.8)) + (PLAN.interval if name == UNWATCHED else 0))
                 pipe.send("canary" if weight else "stable")
@@ -84,7 +84,7 @@ def main():
     """Print both, and their ratio."""
     cluster = ck.connect(sys.argv[1] if len(sys.argv) > 1 else f"kube:/{NAMESPACE}?hostname=bench.test")
     versions = ck.Version("v1", model=digits.model("stable")), ck.Version("v2", model=digits.model("good"))
-    with ck.Experiment(ck.Service("digits", *versions, replicas=1), cluster, plan=PLAN, tell=lambda line: None) as exp:
+    with ck.Experiment(ck.Service("digits", *versions, replicas=1), cluster, plan=PLAN, notify=lambda line: None) as exp:
         exp.deploy()
         router = exp.cluster.router
         trip = round_trip(router)

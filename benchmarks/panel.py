@@ -21,8 +21,8 @@ from pathlib import Path
 import psutil
 
 import canarykit as ck
+from canarykit.clusters.simulated import SimulatedCluster
 from canarykit.serving import digits
-from canarykit.testing import SimulatedCluster
 
 APPLIES, POLLS, DRAW_EVERY, WARM_UP = 10, 1800, 30, 300
 SECONDS, MEGABYTES = 1.0, 25.0

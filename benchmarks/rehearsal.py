@@ -23,7 +23,7 @@ def rollout(canary, seed):
     """One whole rollout; return the experiment's ending, its judgement and what was lost."""
     stable = ck.Version("v1", model=MODELS["stable"])
     service = ck.Service("digits", stable=stable, canary=ck.Version("v2", model=MODELS[canary]))
-    with ck.Experiment(service, guardrails=GUARDRAILS, plan=PLAN, tell=lambda line: None) as exp:
+    with ck.Experiment(service, guardrails=GUARDRAILS, plan=PLAN, notify=lambda line: None) as exp:
         exp.deploy()
         exp.send(120, seed=seed)
         exp.observe("3s")

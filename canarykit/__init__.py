@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "Experiment": "canarykit.experiment",
+    "Experiment": "canarykit.session.experiment",
     "Guardrail": "canarykit.model",
     "Journal": "canarykit.journal",
     "KubeCluster": "canarykit.clusters.kube.cluster",
@@ -18,7 +18,7 @@ _HOMES = {
     "Service": "canarykit.model",
     "TrafficSplit": "canarykit.model",
     "Version": "canarykit.model",
-    "Workload": "canarykit.clusters.kube.manifests",
+    "Workload": "canarykit.clusters.kube.workloads.manifests",
     "connect": "canarykit.clusters",
 }
 _MODULES = {"charts", "errors", "metrics"}

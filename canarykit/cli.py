@@ -17,7 +17,7 @@ import click
 from canarykit import __version__
 from canarykit.errors import CanaryError, PlanError
 from canarykit.masking import masked
-from canarykit.model import Guardrail, Outcome, Word
+from canarykit.model import Guardrail, Outcome, Status
 
 __all__ = ["main"]
 
@@ -26,7 +26,7 @@ Split = Literal["realised", "known", "mirrored"]
 KINDS, SPLITS = get_args(Kind), get_args(Split)  # stated here too, so that `--help` need not load numpy
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _SQLITE = b"SQLite format 3\0"
-_WORD_CODES: dict[Word, int] = {"pass": 0, "fail": 10, "inconclusive": 20, "no data": 30}
+_STATUS_CODES: dict[Status, int] = {"pass": 0, "fail": 10, "inconclusive": 20, "no data": 30}
 
 
 class _Group(click.Group):
@@ -156,8 +156,8 @@ def _judge_journal(file: Path, changes: Mapping[str, Sequence[str]], alpha: floa
     record = Journal.read(file)
     history = replay(record, guardrails=_changed(record.guardrails, changes), alpha=alpha)
     recorded = history.ending or Ending("inconclusive", "the rollout has not ended")
-    said = {"verdict": history.judgement.word, "sentence": history.judgement.sentence}
-    _say(history.judgement, verdict(history, recorded) | said, history.judgement.word, as_json)
+    said = {"verdict": history.judgement.status, "sentence": history.judgement.sentence}
+    _say(history.judgement, verdict(history, recorded) | said, history.judgement.status, as_json)
 
 
 def _judge_counts(
@@ -180,7 +180,7 @@ def _judge_counts(
     }
     guardrails = _changed([Guardrail(table.metric, **defaults[kind]) for table in tables], changes)
     found = judge_counts(tables, guardrails, weights, **how)
-    _say(found, found.as_json(), found.judgement.word, as_json)
+    _say(found, found.as_json(), found.judgement.status, as_json)
 
 
 def _dispersion(text: str | None) -> float | None:
@@ -196,7 +196,7 @@ def _dispersion(text: str | None) -> float | None:
 
 
 def _judge_as_kayenta(config: Path, stable: Path, canary: Path, numbers: Mapping[str, Any], as_json: bool) -> None:
-    from canarykit.analysis import kayenta
+    from canarykit.compat import kayenta
     from canarykit.counts import read_series
 
     try:
@@ -205,13 +205,13 @@ def _judge_as_kayenta(config: Path, stable: Path, canary: Path, numbers: Mapping
         raise PlanError(f"the canary configuration {config} cannot be read: {error}") from error
     series = read_series(stable), read_series(canary)
     found = kayenta.judge(written, *series, **numbers)
-    words: dict[str, Word] = {"Pass": "pass", "Marginal": "inconclusive", "Fail": "fail"}
+    words: dict[str, Status] = {"Pass": "pass", "Marginal": "inconclusive", "Fail": "fail"}
     _say(found, found.as_json(), words[found.classification], as_json)
 
 
-def _say(found: object, plain: Mapping[str, Any], word: Word, as_json: bool) -> NoReturn:
+def _say(found: object, plain: Mapping[str, Any], status: Status, as_json: bool) -> NoReturn:
     click.echo(json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) if as_json else str(found))
-    sys.exit(_WORD_CODES[word])
+    sys.exit(_STATUS_CODES[status])
 
 
 def _changed(guardrails: Sequence[Guardrail], changes: Mapping[str, Sequence[str]]) -> list[Guardrail]:
@@ -269,7 +269,7 @@ def power_command(
 
 def _scrape_interval(prometheus: str) -> float:
     """Interval at which a Prometheus scrapes most of its targets, in seconds."""
-    from canarykit.telemetry.asking import PrometheusApi
+    from canarykit.telemetry.prometheus_api import PrometheusApi
 
     interval = PrometheusApi(prometheus).usual_interval()
     if interval is None:
@@ -279,7 +279,7 @@ def _scrape_interval(prometheus: str) -> float:
 
 def _end_with_parent() -> None:
     """End when the calling process does: at once where the system can do it, else within a fraction of a second."""
-    from canarykit.clusters.local.mortal import die_with_parent
+    from canarykit.clusters.local.parent_death import die_with_parent
 
     parent = os.getppid()
     die_with_parent(parent)

@@ -20,7 +20,7 @@ from canarykit.model import ROLES, Comparison, Counts, Ending, Guardrail, Judgem
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["History", "Look", "replay"]
+__all__ = ["History", "Poll", "replay"]
 
 _SHARES = {"realised": "the split that each really had", "known": "the weight in force"}
 
@@ -29,7 +29,7 @@ _LOOKS = 150
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Poll:
     """What was known at one moment.
 
     Parameters
@@ -59,7 +59,7 @@ class History:
         Under which it was judged.
     judgement : Judgement
         At the end.
-    looks : tuple of Look
+    looks : tuple of Poll
         On the way.
     bins : tuple of Bin
         Counts over time, coarse enough to draw.
@@ -80,7 +80,7 @@ class History:
     facts: dict[str, Any]
     guardrails: tuple[Guardrail, ...]
     judgement: Judgement
-    looks: tuple[Look, ...]
+    looks: tuple[Poll, ...]
     bins: tuple[Bin, ...]
     instances: dict[str, Counts]
     weights: list[dict[str, float]]
@@ -266,7 +266,7 @@ def replay(journal: Journal, *, guardrails: Sequence[Guardrail] | None = None, a
     )
     windows = list(journal.windows())
     every = max(1, len(windows) // _LOOKS)
-    looks: list[Look] = []
+    looks: list[Poll] = []
     instances: dict[str, Counts] = {}
     for number, window in enumerate(windows):
         if not window.judged:
@@ -277,7 +277,7 @@ def replay(journal: Journal, *, guardrails: Sequence[Guardrail] | None = None, a
             for name, cells in window.instances.get("latency", {}).items():
                 instances[name] = instances.get(name, 0) + cells
         if number % every == 0 or number == len(windows) - 1 or judge.calm != calm:
-            looks.append(Look(window.end, judge.comparisons, judge.log_e))
+            looks.append(Poll(window.end, judge.comparisons, judge.log_e))
     return History(
         facts, chosen, judge.judgement, tuple(looks), binned(windows), instances, _served(journal.weights(), windows),
         journal.events(), journal.loads(), journal.ending, len(windows), judge.compared,

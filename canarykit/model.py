@@ -31,11 +31,11 @@ __all__ = [
     "Protocol",
     "Role",
     "Service",
+    "Status",
     "TrafficSplit",
     "Verdict",
     "Version",
     "Window",
-    "Word",
 ]
 
 _ROUNDING = 1e-6
@@ -47,7 +47,7 @@ _ENV_NAME = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*")
 Role = Literal["stable", "canary"]
 ROLES: tuple[Role, Role] = ("stable", "canary")
 
-Word = Literal["pass", "fail", "inconclusive", "no data"]
+Status = Literal["pass", "fail", "inconclusive", "no data"]
 
 Protocol = Literal["http", "h2c"]
 """What a server speaks: HTTP/1.1, or HTTP/2 without TLS and without an upgrade (Kubernetes calls it ``kubernetes.io/h2c``)."""
@@ -544,7 +544,7 @@ class Verdict:
     ----------
     guardrail : str
         Name of the guardrail.
-    word : {"pass", "fail", "inconclusive", "no data"}
+    status : {"pass", "fail", "inconclusive", "no data"}
         Silence, NaN and missing data are "no data", never "pass".
     sentence : str
         For people.
@@ -557,18 +557,18 @@ class Verdict:
     """
 
     guardrail: str
-    word: Word
+    status: Status
     sentence: str
     comparison: Comparison
     cells: Mapping[str, str] = field(default_factory=dict)
     suspect: bool = False
 
     def __str__(self) -> str:
-        return f"{self.guardrail}: {self.word}: {self.sentence.removeprefix(f'{self.guardrail}: ')}"
+        return f"{self.guardrail}: {self.status}: {self.sentence.removeprefix(f'{self.guardrail}: ')}"
 
     def _repr_html_(self) -> str:
         sentence = escape(self.sentence.removeprefix(f"{self.guardrail}: "))
-        return f"<p>{escape(self.guardrail)}: <strong>{SYMBOLS[self.word]} {self.word}</strong>: {sentence}</p>"
+        return f"<p>{escape(self.guardrail)}: <strong>{SYMBOLS[self.status]} {self.status}</strong>: {sentence}</p>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -577,7 +577,7 @@ class Judgement:
 
     Parameters
     ----------
-    word : {"pass", "fail", "inconclusive", "no data"}
+    status : {"pass", "fail", "inconclusive", "no data"}
         fail when one guardrail or more fails, pass when every guardrail passes.
     sentence : str
         The one sentence a person needs.
@@ -589,7 +589,7 @@ class Judgement:
         Set once, kept for good.
     """
 
-    word: Word
+    status: Status
     sentence: str
     verdicts: tuple[Verdict, ...]
     log_e: float
@@ -602,16 +602,16 @@ class Judgement:
 
     def __str__(self) -> str:
         each = [f"  {verdict}" for verdict in self.verdicts] if len(self.verdicts) > 1 else []
-        return "\n".join([f"{self.word}: {self.sentence}", *each])
+        return "\n".join([f"{self.status}: {self.sentence}", *each])
 
     def _repr_html_(self) -> str:
         rows = [
-            {"guardrail": verdict.guardrail, **verdict.cells, "verdict": f"{SYMBOLS[verdict.word]} {verdict.word}"}
+            {"guardrail": verdict.guardrail, **verdict.cells, "verdict": f"{SYMBOLS[verdict.status]} {verdict.status}"}
             for verdict in self.verdicts
         ]
         head = "".join(f"<th scope='col'>{escape(column)}</th>" for column in rows[0])
         body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row.values()) + "</tr>" for row in rows)
-        verdict = f"<p><strong>{SYMBOLS[self.word]} {self.word}</strong>: {escape(self.sentence)}</p>"
+        verdict = f"<p><strong>{SYMBOLS[self.status]} {self.status}</strong>: {escape(self.sentence)}</p>"
         return f"{verdict}<table class='judgement'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 

@@ -101,12 +101,12 @@ class Stream:
 class _Told:
     """A function of the user's own: every line stays."""
 
-    def __init__(self, tell: Callable[[str], object], every: float = _OFTEN) -> None:
-        self._tell, self._every, self._last = tell, every, time.monotonic()
+    def __init__(self, notify: Callable[[str], object], every: float = _OFTEN) -> None:
+        self._notify, self._every, self._last = notify, every, time.monotonic()
 
     def say(self, text: str) -> None:
         self._last = time.monotonic()
-        self._tell(text)
+        self._notify(text)
 
     def passing(self, text: str) -> None:
         if time.monotonic() - self._last >= self._every:
@@ -152,12 +152,12 @@ class Progress:
 
     Parameters
     ----------
-    tell : callable, optional
+    notify : callable, optional
         Takes a line; by default lines go where they are seen best.
     """
 
-    def __init__(self, tell: Callable[[str], object] | None = None) -> None:
-        self._screen: Screen = _Told(tell) if tell is not None else _Notebook() if _in_notebook() else Stream()
+    def __init__(self, notify: Callable[[str], object] | None = None) -> None:
+        self._screen: Screen = _Told(notify) if notify is not None else _Notebook() if _in_notebook() else Stream()
         self._lock = threading.RLock()
         self._doing: list[_Doing] = []
 

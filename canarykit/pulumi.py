@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from canarykit.clusters.kube import manifests
 from canarykit.clusters.kube.binding import target_of
-from canarykit.clusters.kube.manifests import Model, Workload
+from canarykit.clusters.kube.workloads import manifests
+from canarykit.clusters.kube.workloads.manifests import Model, Workload
 from canarykit.errors import PlanError
 from canarykit.model import ROLES, Role, Service, TrafficSplit
 from canarykit.routers import gateway_api

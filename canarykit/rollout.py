@@ -35,7 +35,7 @@ class Rollout:
         Time at which every guardrail last had data.
     requests : int
         Finished canary requests at the present weight.
-    unheard : frozenset of str
+    without_data : frozenset of str
         Guardrails for which nothing of the canary was counted yet at the present weight, whatever was at earlier ones.
     """
 
@@ -45,7 +45,7 @@ class Rollout:
     since: float = 0.0
     data_since: float = 0.0
     requests: int = 0
-    unheard: frozenset[str] = frozenset()
+    without_data: frozenset[str] = frozenset()
 
     @property
     def finished(self) -> bool:
@@ -90,8 +90,8 @@ def decide(
     judgement: Judgement | None,
     *,
     now: float,
-    canary_trouble: str | None = None,
-    stable_trouble: str | None = None,
+    canary_problem: str | None = None,
+    stable_problem: str | None = None,
     gap: str | None = None,
     doubt: str | None = None,
     unusable: str | None = None,
@@ -108,9 +108,9 @@ def decide(
         What the evidence says; None before the first window.
     now : float
         On the same clock as the rollout's times, seconds.
-    canary_trouble : str, optional
+    canary_problem : str, optional
         The canary crashes, is not ready or is gone.
-    stable_trouble : str, optional
+    stable_problem : str, optional
         Nothing of stable serves.
     gap : str, optional
         Nothing of a version that has traffic serves at this moment, which may pass.
@@ -134,10 +134,10 @@ def decide(
         return Decision("hold", f"the rollout has ended: {rollout.phase}")
     if judgement is not None and judgement.alarm is not None:
         return Decision("roll back", judgement.sentence, outcome="rolled back")
-    if canary_trouble:
-        return Decision("roll back", canary_trouble, outcome="rolled back")
-    if stable_trouble:
-        return Decision("restore", stable_trouble, outcome="inconclusive")
+    if canary_problem:
+        return Decision("roll back", canary_problem, outcome="rolled back")
+    if stable_problem:
+        return Decision("restore", stable_problem, outcome="inconclusive")
     if gap:
         return Decision("hold", gap)
     if doubt:
@@ -161,7 +161,7 @@ def _at_step(rollout: Rollout, step: Step, judgement: Judgement | None, now: flo
         return Decision("hold", f"waiting for data: {missing}")
     held = max(now - rollout.since - delay, 0.0)
     too_long = held >= max(rollout.plan.budget, step.hold)
-    if too_long and (judgement.suspects or (rollout.ahead is None and judgement.word != "pass")):
+    if too_long and (judgement.suspects or (rollout.ahead is None and judgement.status != "pass")):
         return Decision("stop", f"not shown to be safe within {held:.0f} s: {judgement.sentence}", outcome="inconclusive")
     if judgement.suspects:
         suspicion = "; ".join(verdict.sentence for verdict in judgement.suspects)
@@ -176,7 +176,7 @@ def _at_step(rollout: Rollout, step: Step, judgement: Judgement | None, now: flo
     if rollout.ahead is not None:
         reason = f"no alarm after {rollout.requests} canary requests at {step.weight:g} %"
         return Decision("advance", reason, weight=rollout.ahead.weight)
-    if judgement.word == "pass":
+    if judgement.status == "pass":
         return Decision("promote", judgement.sentence, outcome="promoted")
     return Decision("hold", judgement.sentence)
 
@@ -187,9 +187,9 @@ def _missing(rollout: Rollout, judgement: Judgement | None) -> str | None:
         return "nothing was counted yet"
     here = "nothing of the canary was counted at this weight"
     silent = [
-        f"{verdict.guardrail}: {verdict.sentence if verdict.word == 'no data' else here}"
+        f"{verdict.guardrail}: {verdict.sentence if verdict.status == 'no data' else here}"
         for verdict in judgement.verdicts
-        if verdict.word == "no data" or verdict.guardrail in rollout.unheard
+        if verdict.status == "no data" or verdict.guardrail in rollout.without_data
     ]
     return "; ".join(silent) or None
 
@@ -218,11 +218,11 @@ def advance(rollout: Rollout, decision: Decision, *, now: float, guardrails: Col
 
 def _anew(rollout: Rollout, step: int, now: float, guardrails: Collection[str]) -> Rollout:
     """At a step, with nothing counted."""
-    return Rollout(rollout.plan, "progressing", step, since=now, data_since=now, unheard=frozenset(guardrails))
+    return Rollout(rollout.plan, "progressing", step, since=now, data_since=now, without_data=frozenset(guardrails))
 
 
 def observe(
-    rollout: Rollout, judgement: Judgement | None, *, canary_requests: int, now: float, heard: Collection[str] = ()
+    rollout: Rollout, judgement: Judgement | None, *, canary_requests: int, now: float, with_data: Collection[str] = ()
 ) -> Rollout:
     """Position after a window: requests are added, and it is noted whether there was data.
 
@@ -236,10 +236,12 @@ def observe(
         Finished canary requests in that window.
     now : float
         End of the window, on the same clock.
-    heard : collection of str
+    with_data : collection of str
         Guardrails for which that window counted something of the canary.
     """
-    after = replace(rollout, requests=rollout.requests + canary_requests, unheard=rollout.unheard - frozenset(heard))
+    after = replace(
+        rollout, requests=rollout.requests + canary_requests, without_data=rollout.without_data - frozenset(with_data)
+    )
     return replace(after, data_since=now) if canary_requests and _missing(after, judgement) is None else after
 
 

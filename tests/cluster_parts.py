@@ -8,7 +8,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from canarykit.clusters.kube.manifests import Workload
+from canarykit.clusters.kube.workloads.manifests import Workload
 from canarykit.errors import CanaryError
 
 ISTIO_URL = os.environ.get("CANARYKIT_ISTIO_URL", "http://127.0.0.1:18090")
@@ -19,7 +19,7 @@ WORKLOAD = Workload(server_image=os.environ.get("CANARYKIT_SERVER_IMAGE")).front
 @functools.cache
 def client(namespace="default"):
     """A client of the cluster that KUBECONFIG names, or None."""
-    from canarykit.clusters.kube.client import Client
+    from canarykit.clusters.kube.api.client import Client
 
     if not os.environ.get("KUBECONFIG"):
         return None  # tests never go to a cluster that nobody named
@@ -94,7 +94,7 @@ def kserve():
 
 def kind_is_there(kind):
     """Whether the API server knows a kind."""
-    from canarykit.clusters.kube.client import path_of
+    from canarykit.clusters.kube.api.client import path_of
 
     return client()._exchange("GET", path_of(kind, "default"), None, {})[0] == 200
 

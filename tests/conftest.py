@@ -13,9 +13,9 @@ import pytest
 from hypothesis import settings
 
 import canarykit as ck
+from canarykit.clusters.simulated import SimulatedCluster
 from canarykit.metrics import latency_cells
 from canarykit.model import TrafficSplit, Window
-from canarykit.testing import SimulatedCluster
 
 ROOT = Path(__file__).parent.parent
 
@@ -92,8 +92,8 @@ def simulated(service):
     """Make an experiment on a simulated cluster, with so many requests per second; it is torn down afterwards."""
     made = []
 
-    def make(scenario="good", *, rate=100, cluster=None, deploy=True, tell=lambda line: None, **options):
-        exp = ck.Experiment(service, cluster or SimulatedCluster(scenario), tell=tell, **options)
+    def make(scenario="good", *, rate=100, cluster=None, deploy=True, notify=lambda line: None, **options):
+        exp = ck.Experiment(service, cluster or SimulatedCluster(scenario), notify=notify, **options)
         made.append(exp)
         if deploy:
             exp.deploy()

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import canarykit as ck
+from canarykit.clusters.simulated import SCENARIOS, Behaviour, Scenario, SimulatedCluster
 from canarykit.errors import ClusterError, JournalError, PlanError, RoutingError
 from canarykit.load.tally import Answer
-from canarykit.testing import SCENARIOS, Behaviour, Scenario, SimulatedCluster
 
 GUARDRAILS = [ck.metrics.error_rate(), ck.metrics.latency(0.95), ck.metrics.accuracy()]
 PLAN = ck.RolloutPlan.of(5, 25, 50, hold="1min", budget="10min")
@@ -64,7 +64,7 @@ def test_equal_versions_are_rarely_rolled_back(service):
     rolled_back = 0
     for seed in range(40):
         exp = ck.Experiment(
-            service, SimulatedCluster("same", seed=seed), guardrails=GUARDRAILS, plan=PLAN, tell=lambda line: None
+            service, SimulatedCluster("same", seed=seed), guardrails=GUARDRAILS, plan=PLAN, notify=lambda line: None
         )
         exp.deploy()
         exp.send(100)
@@ -107,7 +107,7 @@ def test_no_window_holds_two_weights(experiment):
     exp.cluster.clock.sleep(PLAN.interval / 2)
     exp.shift(10)
     exp.cluster.clock.sleep(5)
-    exp.look()
+    exp.poll()
     *_, window = list(exp.journal.windows())[len(first) :]
     assert len(list(exp.journal.windows())) == len(first) + 1
     assert (window.split.canary, window.end - window.start) == (10, pytest.approx(5, abs=0.5))
@@ -157,7 +157,7 @@ def test_a_crashing_canary_is_rolled_back(experiment):
     What is wrong with its replicas is the reason.
     """
     cluster = SimulatedCluster(
-        "good", trouble=lambda role, now: "canary crashed 3 times" if role == "canary" and now > 1_750_000_100 else None
+        "good", problem=lambda role, now: "canary crashed 3 times" if role == "canary" and now > 1_750_000_100 else None
     )
     ending = experiment(cluster=cluster).run()
     assert ending.outcome == "rolled back"
@@ -315,7 +315,7 @@ def test_nothing_works_before_deploy(service):
     """
     Each call says what to do first.
     """
-    exp = ck.Experiment(service, SimulatedCluster(), tell=lambda line: None)
+    exp = ck.Experiment(service, SimulatedCluster(), notify=lambda line: None)
     for call in (exp.run, exp.send, exp.advance, exp.observe, exp.abort, exp.promote, lambda: exp.shift(5)):
         with pytest.raises(ClusterError, match=r"call deploy\(\) first"):
             call()
@@ -336,7 +336,7 @@ def test_progress_is_told_in_lines(experiment, capsys):
     Steps, weights and the end are told as they happen.
     """
     lines = []
-    experiment("good", tell=lines.append).run()
+    experiment("good", notify=lines.append).run()
     text = "\n".join(lines)
     for expected in ("both versions ready", "5 % to the canary, in force after 2 ms", "promoted: v2 is stable now"):
         assert expected in text
@@ -349,7 +349,7 @@ def test_a_seed_repeats_a_rollout(service):
     endings = []
     for _ in range(2):
         exp = ck.Experiment(
-            service, SimulatedCluster("wrong", seed=4), guardrails=GUARDRAILS, plan=PLAN, tell=lambda line: None
+            service, SimulatedCluster("wrong", seed=4), guardrails=GUARDRAILS, plan=PLAN, notify=lambda line: None
         )
         exp.deploy()
         exp.send(100)
@@ -398,7 +398,7 @@ def test_the_context_manager_tears_down(service):
     """
     However the block ends.
     """
-    with pytest.raises(ZeroDivisionError), ck.Experiment(service, SimulatedCluster(), tell=lambda line: None) as exp:
+    with pytest.raises(ZeroDivisionError), ck.Experiment(service, SimulatedCluster(), notify=lambda line: None) as exp:
         exp.deploy()
         _ = 1 / 0
     with pytest.raises(ClusterError, match="deploy"):
@@ -415,12 +415,12 @@ def test_answers_are_counted_by_what_was_said_under_this_weight_only(experiment)
     early = Answer("a", now - 60, 0.01, 0.0, 200, "canary", True, None, 3, 3)
     late = Answer("b", now + 1, 0.01, 0.0, 200, "canary", False, None, 3, 8)
     exp.load.answers = lambda: [early, late]
-    exp.look()
+    exp.poll()
     *_, window = exp.journal.windows()
     assert np.argwhere(window.counts["confusion"]).tolist() == [[1, 3 * 11 + 8]]
     assert exp.history().facts["classes"] == list(range(10))
     exp.send(100, payloads=[{"body": 1, "label": "cat"}, {"body": 2, "label": "dog"}])
     exp.load.answers = lambda: [Answer("c", now + 99, 0.01, 0.0, 200, "canary", True, None, "cat", "cat")]
-    exp.look()
+    exp.poll()
     *_, window = exp.journal.windows()
     assert "confusion" not in window.counts

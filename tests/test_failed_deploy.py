@@ -3,8 +3,8 @@
 import pytest
 
 import canarykit as ck
+from canarykit.clusters.simulated import SimulatedCluster
 from canarykit.errors import ClusterError, TelemetryError
-from canarykit.testing import SimulatedCluster
 
 
 class Remembering(SimulatedCluster):
@@ -19,11 +19,11 @@ class Remembering(SimulatedCluster):
         super().deploy(service)
         self.router.apply(ck.TrafficSplit(self.weight))
 
-    def remember(self, **facts):
+    def save_state(self, **facts):
         """Write it down."""
         self.written |= facts
 
-    def recall(self):
+    def saved_state(self):
         """What was written down."""
         return dict(self.written)
 
@@ -63,7 +63,7 @@ def test_a_deployment_that_fails_late_is_taken_back(simulated, monkeypatch, plac
     assert exp.cluster.undone == 1
     with pytest.raises(ClusterError, match="nothing is deployed"):
         exp.shift(5)
-    assert exp.snapshot().life == "new"
+    assert exp.snapshot().stage == "new"
     exp.deploy()
     assert exp.shift(5) == ck.TrafficSplit(5)
 
@@ -107,13 +107,13 @@ def test_a_plan_that_is_carried_out_is_written_down(simulated):
     """
     exp = simulated(cluster=Remembering())
     seen = []
-    remember = exp.cluster.remember
+    remember = exp.cluster.save_state
 
     def remembered(**facts):
         remember(**facts)
         seen.append((facts.get("weight"), exp.cluster.written["plan"]))
 
-    exp.cluster.remember = remembered
+    exp.cluster.save_state = remembered
     exp.run(CARRIED_OUT)
     assert seen[:2] == [(None, dump(CARRIED_OUT)), (30.0, dump(CARRIED_OUT))]
     assert seen[-1] == (None, None)
@@ -136,7 +136,7 @@ def test_a_reconnect_goes_on_with_the_plan_that_was_carried_out(simulated):
     """
     told = []
     cluster = Remembering(30.0, plan=dump(CARRIED_OUT))
-    exp = simulated(cluster=cluster, plan=ck.RolloutPlan.of(5, 50), tell=told.append)
+    exp = simulated(cluster=cluster, plan=ck.RolloutPlan.of(5, 50), notify=told.append)
     assert cluster.router.observed() == ck.TrafficSplit(30)
     assert exp.snapshot().rollout.plan == CARRIED_OUT
     assert any("goes on with the plan that was being carried out: 30, 60 %" in line for line in told)
@@ -161,7 +161,7 @@ def test_a_plan_that_cannot_be_read_is_told_and_left(simulated, written):
     Somebody has edited it, or another release has written it: the experiment's own is used.
     """
     told = []
-    exp = simulated(cluster=Remembering(5.0, plan=written), plan=ck.RolloutPlan.of(5, 50), tell=told.append)
+    exp = simulated(cluster=Remembering(5.0, plan=written), plan=ck.RolloutPlan.of(5, 50), notify=told.append)
     assert exp.cluster.router.observed() == ck.TrafficSplit(5)
     assert any("the plan that was written down cannot be done" in line for line in told)
 

@@ -80,11 +80,11 @@ def test_who_watches_cannot_stop_a_rollout(experiment, caplog):
     """
     calls = []
 
-    def tell(line):
+    def notify(line):
         calls.append(line)
         raise BrokenPipeError("nobody reads this any more")
 
-    exp = experiment(tell=tell)
+    exp = experiment(notify=notify)
     assert exp.run().outcome == "promoted"
     assert len(calls) == 1
     assert caplog.text.count("lines of progress are shown no more") == 1
@@ -152,9 +152,9 @@ def test_counting_begins_with_the_next_look_when_it_could_not_with_the_weight(ex
     assert exp.snapshot().standing.split == ck.TrafficSplit(25)
     exp.cluster.clock.sleep(5)
     monkeypatch.setattr(exp.cluster.telemetry, "begin", begin)
-    exp.look()
+    exp.poll()
     exp.cluster.clock.sleep(5)
-    exp.look()
+    exp.poll()
     windows = [window for window in exp.journal.windows() if any(window.requests)]
     assert [(window.split.canary, window.end - window.start) for window in windows] == [(25, pytest.approx(5))]
 
@@ -165,7 +165,7 @@ def test_traffic_returns_to_a_stable_in_trouble_before_that_is_told(experiment, 
     """
     exp = experiment()
     exp.shift(25)
-    exp.cluster.warm = failing(OSError("no such pod"))
+    exp.cluster.ensure_capacity = failing(OSError("no such pod"))
     full_disk(exp)
     with pytest.raises(JournalError):
         exp.abort()

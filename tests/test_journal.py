@@ -174,9 +174,9 @@ def test_a_rollout_can_be_judged_again_under_other_margins(window):
     journal.begin({"alpha": 0.05}, [ck.metrics.latency(0.95)])
     for at in range(150):
         journal.add_window(window(at, slower=1.4))
-    assert replay(journal).judgement.word == "fail"
+    assert replay(journal).judgement.status == "fail"
     wider = replay(journal, guardrails=[ck.metrics.latency(0.95, tolerate=1.5, margin=2.0)])
-    assert wider.judgement.word == "pass"
+    assert wider.judgement.status == "pass"
 
 
 def test_windows_after_the_end_are_kept_and_not_judged(window):
@@ -226,7 +226,7 @@ def test_an_empty_history_has_empty_tables():
     history = replay(journal)
     for table in (history.levels(), history.effects(), history.steps(), history.splits(), history.timeline()):
         assert len(table) == 0
-    assert history.judgement.word == "no data"
+    assert history.judgement.status == "no data"
     assert (history.lost, history.requests) == ({}, (0, 0))
 
 
@@ -265,7 +265,7 @@ def test_the_environment_of_a_version_is_no_fact(tmp_path):
     path = tmp_path / "journal.sqlite"
     env = {"API_KEY": "s3cret", "LOG_LEVEL": "s3cret"}
     versions = [ck.Version(name, command=["never", "{port}"], env=env) for name in ("v1", "v2")]
-    exp = ck.Experiment(ck.Service("digits", *versions, env=env), "simulated", journal=path, tell=lambda line: None)
+    exp = ck.Experiment(ck.Service("digits", *versions, env=env), "simulated", journal=path, notify=lambda line: None)
     exp.deploy()
     exp.abort()
     exp.teardown()

@@ -16,47 +16,48 @@ ALLOWED = {
     "statuses": set(),
     "masking": set(),
     "placeholders": set(),
-    "wire": set(),
+    "protocol": set(),
     "encodings": set(),
     "interrupts": set(),
     "health": set(),
-    "words": set(),
+    "formatting": set(),
     "metrics": set(),
     "plan": set(),
-    "analysis": {"words"},
+    "analysis": {"formatting"},
     "rollout": {"plan"},
-    "snapshot": {"rollout"},
     "progress": set(),
     "journal": {"masking"},
-    "routers": {"wire"},
-    "telemetry": {"metrics", "statuses", "wire"},
-    "serving": {"encodings", "metrics", "wire"},
-    "load": {"encodings", "masking", "metrics", "statuses", "wire", "serving"},
+    "routers": {"protocol"},
+    "telemetry": {"metrics", "statuses", "protocol"},
+    "serving": {"encodings", "metrics", "protocol"},
+    "load": {"encodings", "masking", "metrics", "statuses", "protocol", "serving"},
     "clusters": {
         "health",
         "interrupts",
         "load",
         "masking",
+        "metrics",
         "placeholders",
         "plan",
         "routers",
         "serving",
         "statuses",
         "telemetry",
-        "testing",
-        "wire",
+        "protocol",
     },
-    "testing": {"health", "masking", "metrics", "load", "routers", "telemetry", "wire"},
-    "counts": {"analysis", "metrics"},
+    "compat": {"analysis"},
+    "counts": {"analysis", "compat", "metrics"},
     "bins": {"analysis"},
     "history": {"analysis", "bins", "journal", "metrics"},
-    "charts": {"analysis", "history", "metrics", "words"},
-    "lessons": {"analysis", "charts"},
+    "charts": {"analysis", "formatting", "history", "metrics"},
+    "teaching": {"analysis", "charts", "compat"},
     "pulumi": {"clusters", "routers"},
-    "conduct": {
+    "session": {
         "analysis",
+        "charts",
         "clusters",
         "health",
+        "history",
         "interrupts",
         "journal",
         "load",
@@ -65,29 +66,16 @@ ALLOWED = {
         "plan",
         "progress",
         "rollout",
-        "snapshot",
         "statuses",
         "telemetry",
     },
-    "experiment": {
-        "charts",
-        "clusters",
-        "conduct",
-        "history",
-        "interrupts",
-        "journal",
-        "metrics",
-        "plan",
-        "rollout",
-        "snapshot",
-    },
-    "panel": {"charts", "clusters", "experiment", "history", "load", "rollout", "snapshot", "words"},
+    "panel": {"charts", "clusters", "formatting", "history", "load", "rollout", "session"},
     "report": {"clusters", "history", "journal", "masking", "progress"},
-    "cli": {"analysis", "clusters", "counts", "history", "journal", "load", "masking", "plan", "report", "telemetry"},
+    "cli": {"analysis", "clusters", "compat", "counts", "history", "journal", "load", "masking", "plan", "report", "telemetry"},
 }
 FOREIGN = {
     "ipywidgets": {"panel"},
-    "matplotlib": {"charts"},
+    "matplotlib": {"charts", "teaching"},
     "papermill": {"report"},
     "click": {"cli"},
     "sklearn": {"serving"},
@@ -137,8 +125,7 @@ def test_no_room_imports_in_a_circle():
     """
     What is allowed has an order.
     """
-    # clusters/__init__ and testing meet only through connect("simulated"), at call time.
-    below = {room: allowed - {"testing"} for room, allowed in ALLOWED.items()}
+    below = dict(ALLOWED)
     ready = set()
     while below:
         free = {room for room, allowed in below.items() if allowed <= ready}
@@ -153,22 +140,24 @@ def test_pieces_of_an_experiment_use_only_earlier_ones():
     """
     order = [
         "__init__",
-        "record",
-        "voice",
-        "lifetime",
-        "answers",
-        "evidence",
+        "journal_writer",
+        "events",
+        "snapshot",
+        "lifecycle",
+        "own_answers",
+        "assessment",
         "traffic",
         "losses",
         "replicas",
-        "course",
+        "tracker",
         "returning",
-        "steering",
-        "pilot",
+        "control",
+        "loop",
+        "experiment",
     ]
-    assert sorted(order) == sorted(path.stem for path in (PACKAGE / "conduct").glob("*.py")), "a new piece: say where it is"
-    for path in (PACKAGE / "conduct").glob("*.py"):
-        used = {name.split(".")[2] for name in imports_of(path) if name.startswith("canarykit.conduct.")}
+    assert sorted(order) == sorted(path.stem for path in (PACKAGE / "session").glob("*.py")), "a new piece: say where it is"
+    for path in (PACKAGE / "session").glob("*.py"):
+        used = {name.split(".")[2] for name in imports_of(path) if name.startswith("canarykit.session.")}
         assert used <= set(order[: order.index(path.stem)]), path.stem
 
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from canarykit import lessons
 from canarykit.errors import PlanError
+from canarykit.teaching import lessons
 
 
 def test_made_up_traffic_has_the_shares_that_were_asked_for():

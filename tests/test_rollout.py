@@ -70,7 +70,7 @@ def test_a_crashing_canary_rolls_back():
     """
     A canary that does not stay up needs no statistics.
     """
-    decision = decide(at(0), judged("inconclusive"), now=10, canary_trouble="canary crashed 3 times")
+    decision = decide(at(0), judged("inconclusive"), now=10, canary_problem="canary crashed 3 times")
     assert (decision.outcome, decision.reason) == ("rolled back", "canary crashed 3 times")
 
 
@@ -146,7 +146,7 @@ def test_a_guardrail_that_was_heard_at_an_earlier_weight_only_has_no_data():
         assert decision.action == "hold"
         assert "error rate: nothing of the canary was counted at this weight" in decision.reason
     assert decide(rollout, judged("pass"), now=130).outcome == "no data"
-    rollout = observe(rollout, judged("pass"), canary_requests=1, now=130, heard=["error rate", "another"])
+    rollout = observe(rollout, judged("pass"), canary_requests=1, now=130, with_data=["error rate", "another"])
     assert decide(rollout, judged("pass"), now=130).action == "promote"
 
 
@@ -155,7 +155,7 @@ def test_a_weight_that_was_found_or_given_needs_data_of_its_own(begin):
     """
     As one that the plan gave.
     """
-    assert begin(at(2), 50, now=0, guardrails=["error rate"]).unheard == {"error rate"}
+    assert begin(at(2), 50, now=0, guardrails=["error rate"]).without_data == {"error rate"}
 
 
 def test_only_data_resets_the_wait_for_data():

@@ -154,7 +154,7 @@ def test_weights_by_hand_end_with_their_process(experiment, monkeypatch, doing):
     exp.observe(2)
     owner, name = {
         "observe": (exp.cluster.telemetry, "read"),
-        "warm up": (exp.cluster, "warm"),
+        "warm up": (exp.cluster, "ensure_capacity"),
         "shift": (exp.cluster.router, "apply"),
     }[doing]
     monkeypatch.setattr(owner, name, told(signal.SIGTERM, getattr(owner, name), at=1))

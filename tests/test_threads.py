@@ -9,8 +9,8 @@ import pytest
 
 import canarykit as ck
 from canarykit.clusters.base import SystemClock
+from canarykit.clusters.simulated import SimulatedCluster
 from canarykit.errors import ClusterError, PlanError
-from canarykit.testing import SimulatedCluster
 
 SLOW_LOOKS = ck.RolloutPlan.of(5, 50, hold="1h", interval="1h")
 
@@ -20,7 +20,7 @@ def experiment(service):
     """An experiment on a simulated cluster in real time, with traffic."""
     cluster = SimulatedCluster("good")
     cluster.clock = SystemClock()
-    with ck.Experiment(service, cluster, plan=SLOW_LOOKS, tell=lambda line: None) as exp:
+    with ck.Experiment(service, cluster, plan=SLOW_LOOKS, notify=lambda line: None) as exp:
         exp.deploy()
         exp.send(1000)
         yield exp
@@ -105,12 +105,12 @@ def test_a_shift_that_warms_up_while_a_plan_begins_is_refused(experiment, monkey
     """
     It was asked for before, and would come after the plan's first step.
     """
-    gate, warming, warm = threading.Event(), threading.Event(), experiment.cluster.warm
-    monkeypatch.setattr(experiment.cluster, "warm", lambda *asked: (warming.set(), gate.wait(20), warm(*asked)))
+    gate, warming, warm = threading.Event(), threading.Event(), experiment.cluster.ensure_capacity
+    monkeypatch.setattr(experiment.cluster, "ensure_capacity", lambda *asked: (warming.set(), gate.wait(20), warm(*asked)))
     with ThreadPoolExecutor(2) as pool:
         shift = pool.submit(experiment.shift, 10)
         assert warming.wait(10)
-        monkeypatch.setattr(experiment.cluster, "warm", warm)
+        monkeypatch.setattr(experiment.cluster, "ensure_capacity", warm)
         doing = pool.submit(experiment.run)
         while not experiment.snapshot().standing.split.canary:
             time.sleep(0.01)
@@ -130,7 +130,7 @@ def test_a_promotion_that_has_begun_is_finished(experiment, monkeypatch):
     with ThreadPoolExecutor(2) as pool:
         promotion = pool.submit(experiment.promote)
         assert promoting.wait(10)
-        assert experiment.look().doing == "promoting v2"
+        assert experiment.poll().doing == "promoting v2"
         late = pool.submit(experiment.abort)
         time.sleep(0.1)
         assert not late.done()
@@ -147,7 +147,7 @@ def test_no_request_is_counted_twice_or_left_out(experiment):
 
     def look():
         while not stop.is_set():
-            experiment.look()
+            experiment.poll()
 
     with ThreadPoolExecutor(8) as pool:
         looking = [pool.submit(look) for _ in range(8)]
@@ -171,7 +171,7 @@ def test_quiet_is_for_one_thread(service):
     What a panel does is not printed; what a cell does meanwhile still is.
     """
     told = []
-    exp = ck.Experiment(service, SimulatedCluster(), tell=told.append)
+    exp = ck.Experiment(service, SimulatedCluster(), notify=told.append)
     exp.deploy()
     with exp.quietly():
         exp.shift(5)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 import canarykit as ck
+from canarykit.clusters.simulated import SimulatedCluster
+from canarykit.clusters.simulated.cluster import _Telemetry
 from canarykit.errors import PlanError
 from canarykit.load.tally import Answer
 from canarykit.model import Window
-from canarykit.testing import SimulatedCluster
-from canarykit.testing.simulated import _Telemetry
 
 PLAN = ck.RolloutPlan.of(5, 25, 50, hold=60, interval=1, budget="30min")
 
@@ -79,7 +79,7 @@ def test_default_guardrails_are_those_that_the_source_can_count(simulated):
     """
     cluster, lines = SimulatedCluster("good"), []
     cluster.telemetry = Blunt(cluster)
-    exp = simulated(cluster=cluster, tell=lines.append)
+    exp = simulated(cluster=cluster, notify=lines.append)
     assert [guardrail.name for guardrail in exp.guardrails] == ["error rate", "p95 latency"]
     assert any("does not tell refused requests and denied requests" in line for line in lines)
     asked = SimulatedCluster("good")
@@ -87,7 +87,7 @@ def test_default_guardrails_are_those_that_the_source_can_count(simulated):
     exp = simulated(cluster=asked, guardrails=[ck.metrics.refused()])
     exp.shift(50)
     exp.observe("5s")
-    assert exp.judge().word == "no data"
+    assert exp.judge().status == "no data"
 
 
 def with_answers(exp, status, *, label=None, said=None, lost=None, role="stable", unread=None):
@@ -103,7 +103,7 @@ def test_traffic_that_both_versions_refuse_ends_a_rollout_within_seconds(simulat
     A wrong path, schema or key: said within seconds, as no data; nothing is promoted, whatever the gateway counts.
     """
     lines = []
-    exp = simulated(tell=lines.append)
+    exp = simulated(notify=lines.append)
     with_answers(exp, status)
     began = exp.cluster.clock.now()
     ending = exp.run(PLAN)
@@ -124,7 +124,7 @@ def test_answers_that_nobody_can_read_are_no_accuracy(simulated):
     exp.shift(50)
     exp.observe("20s")
     judgement = exp.judge()
-    assert judgement.word == "no data"
+    assert judgement.status == "no data"
     assert "no answer of either version" in judgement.sentence
 
 
@@ -243,7 +243,7 @@ def test_answers_without_a_value_at_the_path_are_told_once(simulated, role, says
     The reason is said, and written down, as soon as there are enough of them; a canary's count as wrong beside stable's.
     """
     lines = []
-    exp = simulated(tell=lines.append)
+    exp = simulated(notify=lines.append)
     missing = "no answer at 'label': the body has the keys outputs"
     if role == "canary":
         with_answers(exp, 200, label=3, said=3)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from canarykit import words
+from canarykit import formatting
 from canarykit.analysis.bets import Array
 from canarykit.analysis.families import closure
+from canarykit.analysis.monitor import Monitor
 from canarykit.analysis.questions import SPLITS, Split
-from canarykit.analysis.watch import Watch
 from canarykit.errors import PlanError
-from canarykit.model import AT_LIMIT, Alarm, Comparison, Guardrail, Judgement, Verdict, Window, Word
+from canarykit.model import AT_LIMIT, Alarm, Comparison, Guardrail, Judgement, Status, Verdict, Window
 
 __all__ = ["Judge"]
 
@@ -90,7 +90,7 @@ class Judge:
         self.alpha, self.beta = alpha, beta
         self._alarm_at = 1 / alpha if alarm_at is None else alarm_at
         self._weights = [guardrail.weight for guardrail in guardrails]
-        self._watches = [Watch(guardrail, self._alarm_at, split, dispersion) for guardrail in guardrails]
+        self._monitors = [Monitor(guardrail, self._alarm_at, split, dispersion) for guardrail in guardrails]
         self._failures: dict[str, _Failure] = {}
         self._said: Judgement | None = None
         self._ended, self._failed = np.zeros(2, dtype=np.int64), np.zeros(2, dtype=np.int64)
@@ -104,9 +104,9 @@ class Judge:
             Counts that are none, or whose cells changed.
         """
         self._said = None
-        tables = [watch.checked(window) for watch in self._watches]  # all of it is good, or none is taken in
-        for watch, table in zip(self._watches, tables, strict=True):
-            watch.update(window, table)
+        tables = [monitor.checked(window) for monitor in self._monitors]  # all of it is good, or none is taken in
+        for monitor, table in zip(self._monitors, tables, strict=True):
+            monitor.update(window, table)
         if AT_LIMIT in window.counts and "outcome" in window.counts:
             self._ended = self._ended + window.counts[AT_LIMIT][:, 1]
             self._failed = self._failed + window.counts["outcome"][:, 1]
@@ -115,17 +115,17 @@ class Judge:
     def _find_failures(self, now: float) -> None:
         """Note which guardrails fail for the first time."""
         line = math.log(self._alarm_at)
-        log_e = [watch.log_e for watch in self._watches]
+        log_e = [monitor.log_e for monitor in self._monitors]
         if max(log_e) < line:  # an adjusted e-value is no larger than its own: most looks end here
             return
         adjusted = self._adjusted()
         for number in np.argsort(-np.array(log_e), kind="stable"):
-            watch = self._watches[number]
-            if adjusted[number] < self._alarm_at or watch.metric.name in self._failures:
+            monitor = self._monitors[number]
+            if adjusted[number] < self._alarm_at or monitor.metric.name in self._failures:
                 continue
-            comparison = watch.comparison(self.alpha, failed=True)
-            alarm = Alarm(watch.metric.name, now, comparison.requests)
-            self._failures[watch.metric.name] = _Failure(alarm, comparison, words.failed(comparison, watch.metric))
+            comparison = monitor.comparison(self.alpha, failed=True)
+            alarm = Alarm(monitor.metric.name, now, comparison.requests)
+            self._failures[monitor.metric.name] = _Failure(alarm, comparison, formatting.failed(comparison, monitor.metric))
 
     @property
     def _first(self) -> _Failure | None:
@@ -135,12 +135,12 @@ class Judge:
     @property
     def still_needed(self) -> tuple[tuple[float, float], ...]:
         """Of each guardrail: further requests until it is likely to be decided, and seconds at this traffic; NaN if unknown."""
-        return tuple(watch.still_needed() for watch in self._watches)
+        return tuple(monitor.still_needed() for monitor in self._monitors)
 
     @property
     def uninformative(self) -> tuple[int, ...]:
         """Of each guardrail: requests that were counted while one version was idle, and so compare nothing."""
-        return tuple(watch.uninformative for watch in self._watches)
+        return tuple(monitor.uninformative for monitor in self._monitors)
 
     @property
     def calm(self) -> bool:
@@ -150,12 +150,12 @@ class Judge:
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
         """Canary against stable on each guardrail, so far."""
-        return tuple(watch.comparison(self.alpha) for watch in self._watches)
+        return tuple(monitor.comparison(self.alpha) for monitor in self._monitors)
 
     @property
     def compared(self) -> tuple[Array, ...]:
         """Of each guardrail, the table that its levels are taken from: stable's requests weighted as the canary's."""
-        return tuple(watch.compared for watch in self._watches)
+        return tuple(monitor.compared for monitor in self._monitors)
 
     @property
     def log_e(self) -> float:
@@ -164,7 +164,7 @@ class Judge:
 
     def _adjusted(self) -> Array:
         """E-values of the guardrails, adjusted by the closed test of the family."""
-        return closure(np.exp(np.minimum([watch.log_e for watch in self._watches], _LARGEST)), self._weights)
+        return closure(np.exp(np.minimum([monitor.log_e for monitor in self._monitors], _LARGEST)), self._weights)
 
     @property
     def judgement(self) -> Judgement:
@@ -174,48 +174,50 @@ class Judge:
         return self._said
 
     def _judge(self) -> Judgement:
-        verdicts = tuple(self._verdict(watch) for watch in self._watches)
-        said = {verdict.word for verdict in verdicts}
-        word: Word
+        verdicts = tuple(self._verdict(monitor) for monitor in self._monitors)
+        said = {verdict.status for verdict in verdicts}
+        status: Status
         first = self._first
         if first is not None:
-            word, sentence = "fail", first.sentence
+            status, sentence = "fail", first.sentence
         elif "no data" in said:
-            word, sentence = "no data", _join(verdicts, "no data")
+            status, sentence = "no data", _join(verdicts, "no data")
         elif said == {"pass"}:
-            found = [(verdict.comparison, watch.metric) for verdict, watch in zip(verdicts, self._watches, strict=True)]
-            word, sentence = "pass", words.all_passed(found)
+            found = [(verdict.comparison, monitor.metric) for verdict, monitor in zip(verdicts, self._monitors, strict=True)]
+            status, sentence = "pass", formatting.all_passed(found)
         else:
-            word, sentence = "inconclusive", _join(verdicts, "inconclusive")
+            status, sentence = "inconclusive", _join(verdicts, "inconclusive")
         # Whoever reads that a version failed has to know who ended its requests.
-        sentence = "; ".join(filter(None, (sentence, words.at_limit(self._ended, self._failed))))
-        return Judgement(word, sentence, verdicts, self.log_e, first.alarm if first is not None else None)
+        sentence = "; ".join(filter(None, (sentence, formatting.at_limit(self._ended, self._failed))))
+        return Judgement(status, sentence, verdicts, self.log_e, first.alarm if first is not None else None)
 
-    def _verdict(self, watch: Watch) -> Verdict:
-        metric = watch.metric
+    def _verdict(self, monitor: Monitor) -> Verdict:
+        metric = monitor.metric
         failure = self._failures.get(metric.name)
         if failure is not None:
             # Evidence that has shrunk since does not clear a canary: then the numbers are those of the alarm.
-            shown = watch.comparison(self.alpha, failed=True) if watch.log_e >= math.log(self._alarm_at) else failure.comparison
-            return Verdict(metric.name, "fail", failure.sentence, shown, words.cells(shown, metric))
-        comparison = watch.comparison(self.alpha)
-        word: Word = "inconclusive"
-        missing = watch.missing()
-        suspect = watch.log_e >= math.log(self._alarm_at)
+            alarmed = monitor.log_e >= math.log(self._alarm_at)
+            shown = monitor.comparison(self.alpha, failed=True) if alarmed else failure.comparison
+            return Verdict(metric.name, "fail", failure.sentence, shown, formatting.cells(shown, metric))
+        comparison = monitor.comparison(self.alpha)
+        status: Status = "inconclusive"
+        missing = monitor.missing()
+        suspect = monitor.log_e >= math.log(self._alarm_at)
         if missing is not None:
-            word, sentence = "no data", missing
+            status, sentence = "no data", missing
         elif suspect:
-            sentence = words.suspected(comparison, metric, len(self._watches))
-        elif watch.clearable and watch.log_e_safe >= math.log(1 / self.beta):
-            word, sentence = "pass", words.passed(comparison, metric, watch.guardrail.margin, watch.guardrail.ceiling)
+            sentence = formatting.suspected(comparison, metric, len(self._monitors))
+        elif monitor.clearable and monitor.log_e_safe >= math.log(1 / self.beta):
+            guardrail = monitor.guardrail
+            status, sentence = "pass", formatting.passed(comparison, metric, guardrail.margin, guardrail.ceiling)
         else:
-            sentence = words.undecided(comparison, metric, watch.guardrail.margin, *watch.still_needed())
-        return Verdict(metric.name, word, sentence, comparison, words.cells(comparison, metric), suspect)
+            sentence = formatting.undecided(comparison, metric, monitor.guardrail.margin, *monitor.still_needed())
+        return Verdict(metric.name, status, sentence, comparison, formatting.cells(comparison, metric), suspect)
 
 
-def _join(verdicts: Sequence[Verdict], word: Word) -> str:
+def _join(verdicts: Sequence[Verdict], status: Status) -> str:
     return "; ".join(
-        verdict.sentence if word != "no data" else f"{verdict.guardrail}: {verdict.sentence}"
+        verdict.sentence if status != "no data" else f"{verdict.guardrail}: {verdict.sentence}"
         for verdict in verdicts
-        if verdict.word == word
+        if verdict.status == status
     )

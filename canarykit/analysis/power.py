@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from canarykit.errors import PlanError
-from canarykit.words import duration, rounded
+from canarykit.formatting import duration, rounded
 
 __all__ = ["Need", "Plan", "bound", "needs", "plan", "still_needed", "still_needed_below"]
 

@@ -8,7 +8,7 @@ from canarykit.charts.chart import Chart
 from canarykit.charts.draw import draw_effect, draw_evidence, draw_levels, draw_weight
 from canarykit.charts.sheet import finished, sheet
 from canarykit.charts.style import GREY, INK
-from canarykit.words import effect, levels
+from canarykit.formatting import effect, levels
 
 if TYPE_CHECKING:
     from canarykit.history import History
@@ -24,7 +24,7 @@ def finding(history: History) -> str:
     names = history.facts.get("versions", {})
     canary = names.get("canary", "canary")
     judgement, ending = history.judgement, history.ending
-    so_far = f" {ending.outcome}" if ending is not None else f", {judgement.word} so far"
+    so_far = f" {ending.outcome}" if ending is not None else f", {judgement.status} so far"
     if judgement.alarm is not None:
         number = [guardrail.name for guardrail in history.guardrails].index(judgement.alarm.guardrail)
         metric, verdict = history.guardrails[number].metric, judgement.verdicts[number]
@@ -87,7 +87,7 @@ def _drawn(history: History) -> list[Guardrail]:
 def _shows(history: History) -> str:
     lines = [
         f"{verdict.guardrail} {levels(verdict.comparison, guardrail.metric)}, effect "
-        f"{effect(verdict.comparison, guardrail.metric)}, {verdict.word}"
+        f"{effect(verdict.comparison, guardrail.metric)}, {verdict.status}"
         for guardrail, verdict in zip(history.guardrails, history.judgement.verdicts, strict=True)
     ]
     return f"stable and canary over time: {'; '.join(lines)}."

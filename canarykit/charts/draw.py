@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from canarykit.charts.style import BAND, COLOURS, GREY, INK, LINES, SAFE, clean, label_ends, say_nothing, scale
+from canarykit.formatting import level
 from canarykit.model import ROLES, Guardrail, Metric
-from canarykit.words import level
 
 if TYPE_CHECKING:
     import pandas as pd

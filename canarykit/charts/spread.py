@@ -9,8 +9,8 @@ import numpy as np
 
 from canarykit.charts.style import COLOURS, GREY, INK, LINES, SMALL, clean, say_nothing, scale
 from canarykit.charts.tables import OTHER
+from canarykit.formatting import level
 from canarykit.model import ROLES, Metric, Role
-from canarykit.words import level
 
 if TYPE_CHECKING:
     import pandas as pd

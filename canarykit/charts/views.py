@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from canarykit.charts.chart import Chart
-from canarykit.charts.course import draw_family, draw_timeline
 from canarykit.charts.sheet import finished, sheet
 from canarykit.charts.spread import draw_confusion, draw_distribution, draw_shares
 from canarykit.charts.style import INK, SMALL
 from canarykit.charts.tables import FAMILY, OTHER, answers_of, decisions_of, durations_of, evidence_of, shares_of
+from canarykit.charts.timeline import draw_family, draw_timeline
 from canarykit.errors import PlanError
+from canarykit.formatting import level, odds
 from canarykit.model import ROLES
-from canarykit.words import level, odds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,7 +147,7 @@ def timeline(history: History) -> Chart:
     ax = figure.subplots()
     draw_timeline(ax, history.steps(), decisions=decisions)
     ax.set_xlabel("seconds", fontsize=SMALL, color=INK)
-    so_far = f" {history.ending.outcome}" if history.ending is not None else f", {history.judgement.word} so far"
+    so_far = f" {history.ending.outcome}" if history.ending is not None else f", {history.judgement.status} so far"
     had = ", ".join(f"{weight:g}" for weight in decisions["weight"].dropna())
     found = f"{_canary(history)}{so_far}: it had {had or 0} % of the traffic"
     each = "; ".join(f"{seconds:.0f} s {text}" for seconds, text in zip(decisions["seconds"], decisions["text"], strict=True))

@@ -20,7 +20,7 @@ def connect(where: str = "local", *, scenario: str = "good") -> Cluster:
     where : str
         ``"local"``: processes of this machine behind an Envoy; ``"local?ready_within=300"`` gives options of
         `canarykit.clusters.local.LocalCluster`. ``"simulated"``, ``"simulated:slow"`` or
-        ``"simulated:slow?seed=3"``: random numbers, in seconds, for teaching (`canarykit.testing.SCENARIOS`).
+        ``"simulated:slow?seed=3"``: random numbers, in seconds, for teaching (`canarykit.clusters.simulated.SCENARIOS`).
         ``"kube:CONTEXT/NAMESPACE"``: a Kubernetes cluster; context and namespace may be left out. Options
         follow a question mark, ``"kube:prod/ai-services?gateway=infra/web&adopt=true&lease=30"``: those of `KubeCluster` and of
         its `Workload` that are text, numbers, or true and false. Of several names each is written: ``select.stable=…``,
@@ -51,7 +51,7 @@ def _connected(where: str, scenario: str) -> Cluster:
 
         return LocalCluster(**read_options(where.partition("?")[2], options_of(LocalCluster), "the local cluster"))
     if re.match(r"simulated(?![^:?])", where):
-        from canarykit.testing import from_address as simulated
+        from canarykit.clusters.simulated import from_address as simulated
 
         return simulated(where, scenario)
     if where.partition(":")[0] == "kube":

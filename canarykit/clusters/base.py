@@ -11,7 +11,7 @@ from canarykit.model import Role, Service
 from canarykit.routers.base import Router
 from canarykit.telemetry.base import Answered, Telemetry
 
-__all__ = ["Breakable", "Cancellable", "Clock", "Cluster", "Limited", "Narrator", "SystemClock", "Traffic"]
+__all__ = ["Breakable", "Cancellable", "Clock", "Cluster", "Limited", "ReportsProgress", "SystemClock", "Traffic"]
 
 
 class Clock(Protocol):
@@ -130,7 +130,7 @@ class Cluster(Protocol):
         """
         ...
 
-    def warm(self, role: Role, share: float = 1.0) -> None:
+    def ensure_capacity(self, role: Role, share: float = 1.0) -> None:
         """Make sure that a version can answer before it gets weight.
 
         Parameters
@@ -147,7 +147,7 @@ class Cluster(Protocol):
         """
         ...
 
-    def trouble(self, role: Role) -> str | None:
+    def problem(self, role: Role) -> str | None:
         """What keeps a version from serving, or will not pass by itself, in a sentence; None when nothing does."""
         ...
 
@@ -179,7 +179,7 @@ class Cluster(Protocol):
         """Let the canary's replicas finish what they have, and end them. They have no weight any more."""
         ...
 
-    def remember(self, **facts: Any) -> None:
+    def save_state(self, **facts: Any) -> None:
         """Write down where the rollout stands, for whoever goes on with it.
 
         Raises
@@ -189,14 +189,14 @@ class Cluster(Protocol):
         """
         ...
 
-    def recall(self) -> Mapping[str, Any]:
+    def saved_state(self) -> Mapping[str, Any]:
         """What was written down before `deploy` by whoever conducted the rollout; empty when nobody did."""
         ...
 
     def leave_to_guard(self) -> None:
         """Traffic could not be returned to stable: let the guard do it, where there is one. May be called again.
 
-        That ends when a weight that is in force is written down by `remember`.
+        That ends when a weight that is in force is written down by `save_state`.
         """
         ...
 
@@ -247,9 +247,9 @@ class Limited(Protocol):
 
 
 @runtime_checkable
-class Narrator(Protocol):
+class ReportsProgress(Protocol):
     """A cluster where something may take long, and that says what it waits for."""
 
-    def narrate(self, tell: Callable[[str], object], passing: Callable[[str], object]) -> None:
+    def report_progress(self, notify: Callable[[str], object], passing: Callable[[str], object]) -> None:
         """Tell what happens through the first function, and what passes through the second."""
         ...

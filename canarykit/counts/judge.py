@@ -40,14 +40,14 @@ class Findings:
     def as_json(self) -> dict[str, Any]:
         """All of it as plain data; what is unknown or infinite is null."""
         return {
-            "verdict": self.judgement.word,
+            "verdict": self.judgement.status,
             "sentence": self.judgement.sentence,
             "log_e": self.judgement.log_e,
             "windows": self.windows,
             "uninformative_windows": self.idle,
             "metrics": {
                 verdict.guardrail: {
-                    "verdict": verdict.word,
+                    "verdict": verdict.status,
                     "log_e": verdict.comparison.log_e,
                     "e": math.exp(min(verdict.comparison.log_e, 700.0)),
                     "log_e_safe": verdict.comparison.log_e_safe,
@@ -61,7 +61,9 @@ class Findings:
                         for row, role in enumerate(ROLES)
                     },
                     "sentence": verdict.sentence,
-                    "still_needed": None if verdict.word in ("pass", "fail") else _finite(self.still_needed[verdict.guardrail]),
+                    "still_needed": None
+                    if verdict.status in ("pass", "fail")
+                    else _finite(self.still_needed[verdict.guardrail]),
                 }
                 for verdict in self.judgement.verdicts
             },

@@ -39,7 +39,7 @@ from canarykit.load.limits import files_for, most_under_way
 from canarykit.load.requests import carried, content_type_of
 from canarykit.load.shapes import arrivals
 from canarykit.model import ROLES
-from canarykit.wire import FLAGS_HEADER, LIMIT_HEADER, REQUEST_ID_HEADER, ROLE_HEADER
+from canarykit.protocol import FLAGS_HEADER, LIMIT_HEADER, REQUEST_ID_HEADER, ROLE_HEADER
 
 __all__ = ["main"]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from canarykit.errors import PlanError
-from canarykit.wire import REQUEST_ID_HEADER
+from canarykit.protocol import REQUEST_ID_HEADER
 
 __all__ = ["checked_headers"]
 

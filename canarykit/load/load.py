@@ -24,7 +24,7 @@ from canarykit.load.requests import checked_method, form, has_body
 from canarykit.load.shapes import SHAPES
 from canarykit.load.tally import Answer, Summary, Tally
 from canarykit.masking import masked, secrets_of
-from canarykit.wire import request_path
+from canarykit.protocol import request_path
 
 __all__ = ["Answer", "Load", "Summary", "asked", "per_second", "specification"]
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from canarykit.errors import CanaryError, ClusterError, RoutingError
-from canarykit.experiment import Experiment
 from canarykit.model import ROLES
 from canarykit.panel.apart import apart
 from canarykit.panel.state import Note, PanelState, Picture, panel_state
 from canarykit.panel.summary import operated, summary
-from canarykit.snapshot import Snapshot
+from canarykit.session.experiment import Experiment
+from canarykit.session.snapshot import Snapshot
 
 __all__ = ["Panel", "View"]
 
@@ -77,7 +77,7 @@ class Panel:
         self._wish: float | None = None
         self._followed = experiment.snapshot().standing
         self._note: Note | None = None
-        self._trouble: Note | None = None
+        self._problem: Note | None = None
         self._asking = self._working = ""
         self._picture: Picture | None = None
 
@@ -120,7 +120,7 @@ class Panel:
 
     def _repr_mimebundle_(self, **_: Any) -> Mapping[str, Any]:
         if not operated():
-            self.experiment.look()
+            self.experiment.poll()
             return summary(self.state)
         self.refresh()
         self.start()
@@ -222,7 +222,7 @@ class Panel:
         snapshot = self.experiment.snapshot()
         while sum(snapshot.standing.served) < _SEE and time.monotonic() < end and not self._stopped.is_set():
             time.sleep(_SEE_EVERY)
-            snapshot = self._look(_SEE_EVERY)
+            snapshot = self._poll_experiment(_SEE_EVERY)
 
     def _abort(self) -> str:
         return str(self.experiment.abort("aborted in the panel"))
@@ -238,11 +238,11 @@ class Panel:
                     return
 
     def _tick(self) -> bool:
-        """Look, show, and have a chart drawn unless one is; return whether the experiment has been closed."""
-        self._trouble = self._caught(self._look_around)
+        """Poll, show, and have a chart drawn unless one is; return whether the experiment has been closed."""
+        self._problem = self._caught(self._poll_all)
         snapshot = self.experiment.snapshot()
         self.refresh()
-        if snapshot.life != "closed":
+        if snapshot.stage != "closed":
             self._draw(snapshot)
             return False
         if self._picture is not None:
@@ -251,26 +251,26 @@ class Panel:
             self.refresh()
         return True
 
-    def _look_around(self) -> str | None:
-        if self._look(self._every).life == "deployed":
+    def _poll_all(self) -> str | None:
+        if self._poll_experiment(self._every).stage == "deployed":
             for role in ROLES:
-                trouble = self.experiment.cluster.trouble(role)
-                if trouble and self.experiment.ending is None:
-                    raise ClusterError(trouble)
+                problem = self.experiment.cluster.problem(role)
+                if problem and self.experiment.ending is None:
+                    raise ClusterError(problem)
             if self.experiment.ending is None and (doubt := self.experiment.doubt) is not None:
                 raise RoutingError(doubt)
         return None
 
-    def _look(self, seconds: float) -> Snapshot:
+    def _poll_experiment(self, seconds: float) -> Snapshot:
         snapshot = self.experiment.snapshot()
-        if snapshot.simulated and snapshot.life == "deployed" and not snapshot.doing:
+        if snapshot.simulated and snapshot.stage == "deployed" and not snapshot.doing:
             self.experiment.cluster.clock.sleep(_SIMULATED * seconds)
-        return self.experiment.look()
+        return self.experiment.poll()
 
     def _draw(self, snapshot: Snapshot) -> None:
         """Draw in a thread of its own, so that a slow picture keeps no number waiting. Frames are dropped, never queued."""
-        shows = (snapshot.standing, snapshot.judgement.word, snapshot.ending, snapshot.life == "new")
-        if snapshot.life == "new" or shows == self._drawn:
+        shows = (snapshot.standing, snapshot.judgement.status, snapshot.ending, snapshot.stage == "new")
+        if snapshot.stage == "new" or shows == self._drawn:
             return
         if time.monotonic() < self._draw_after or not self._drawing.acquire(blocking=False):
             self.dropped += 1
@@ -301,7 +301,7 @@ class Panel:
         return panel_state(
             snapshot,
             wish=self._wish,
-            note=self._note if failed else self._trouble or self._note,
+            note=self._note if failed else self._problem or self._note,
             asking=self._asking,
             working=self._working,
             picture=self._picture,

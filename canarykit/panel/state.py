@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from canarykit.formatting import duration, elapsed
 from canarykit.model import SYMBOLS, Verdict
-from canarykit.snapshot import Snapshot
-from canarykit.words import duration, elapsed
+from canarykit.session.snapshot import Snapshot
 
 __all__ = ["Note", "PanelState", "Picture", "panel_state", "question"]
 
@@ -149,7 +149,7 @@ def panel_state(
         columns=columns,
         rows=rows,
         traffic=_traffic(snapshot),
-        faults=snapshot.faults if snapshot.life == "deployed" and snapshot.ending is None else (),
+        faults=snapshot.faults if snapshot.stage == "deployed" and snapshot.ending is None else (),
         fault=snapshot.fault or "",
         message=message,
         problem=problem,
@@ -163,7 +163,7 @@ def question(asking: str, snapshot: Snapshot) -> str:
     """What is asked before a promotion or an abort; empty for anything else."""
     stable, canary = snapshot.versions
     if asking == "promote":
-        word = snapshot.judgement.word
+        word = snapshot.judgement.status
         doubt = "" if word == "pass" else f" The evidence says “{word}” so far."
         return f"Promote {canary}? It replaces {stable} for all traffic.{doubt}"
     if asking == "abort":
@@ -172,11 +172,11 @@ def question(asking: str, snapshot: Snapshot) -> str:
 
 
 def _phase(snapshot: Snapshot) -> str:
-    if snapshot.life == "new":
+    if snapshot.stage == "new":
         return "nothing is deployed yet: call deploy()"
     if snapshot.ending is not None:
         return f"{SYMBOLS[snapshot.ending.outcome]} {snapshot.ending.outcome}"
-    if snapshot.life == "closed":
+    if snapshot.stage == "closed":
         return "closed"
     rollout, standing = snapshot.rollout, snapshot.standing
     if rollout.phase == "progressing":
@@ -190,8 +190,8 @@ def _verdict(snapshot: Snapshot) -> str:
     if snapshot.ending is not None:
         return snapshot.ending.sentence
     judgement = snapshot.judgement
-    decided = judgement.alarm is not None or judgement.word == "pass"
-    said = f"{SYMBOLS[judgement.word]} {judgement.word}"
+    decided = judgement.alarm is not None or judgement.status == "pass"
+    said = f"{SYMBOLS[judgement.status]} {judgement.status}"
     return f"{said}: {judgement.sentence}" if decided else f"{said} so far"
 
 
@@ -199,7 +199,7 @@ def _served(snapshot: Snapshot) -> str:
     stable, canary = snapshot.standing.served
     if stable + canary:
         return f"{100 * canary / (stable + canary):.1f} % of {stable + canary:,} requests"
-    return "no request yet" if snapshot.life == "deployed" else "–"
+    return "no request yet" if snapshot.stage == "deployed" else "–"
 
 
 def _table(snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
@@ -212,8 +212,8 @@ def _table(snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[tuple[str, ...], 
 
 
 def _said(verdict: Verdict, seconds: float, goes_on: bool) -> str:
-    said = f"{SYMBOLS[verdict.word]} {verdict.word}"
-    waits = goes_on and verdict.word == "inconclusive" and math.isfinite(seconds) and seconds >= 1
+    said = f"{SYMBOLS[verdict.status]} {verdict.status}"
+    waits = goes_on and verdict.status == "inconclusive" and math.isfinite(seconds) and seconds >= 1
     return f"{said}, about {duration(seconds)} more" if waits else said
 
 
@@ -228,20 +228,21 @@ def _message(snapshot: Snapshot, note: Note | None, working: str) -> tuple[str, 
     if working:
         return f"{working} …", False
     lost = "" if snapshot.lost is None else f"; {snapshot.lost:,} requests lost"
-    if snapshot.life == "deployed" and snapshot.ending is not None and not (note and note.problem):
+    if snapshot.stage == "deployed" and snapshot.ending is not None and not (note and note.problem):
         return snapshot.ending.outcome + lost, False  # its sentence is the verdict
     if note is not None and (note.problem or note.said == snapshot.said):
         return (note.text, True) if note.problem else (note.text + lost, False)
-    if snapshot.life == "closed":
+    if snapshot.stage == "closed":
         return "the experiment has been closed: nothing can be changed any more", False
-    if snapshot.life == "deployed" and snapshot.traffic is None and not any(snapshot.judgement.verdicts[0].comparison.requests):
+    counted = any(snapshot.judgement.verdicts[0].comparison.requests)
+    if snapshot.stage == "deployed" and snapshot.traffic is None and not counted:
         return "no traffic yet: start some below, or send requests to the gateway", False
     doing = f"; {snapshot.doing} …" if snapshot.doing else ""
     return snapshot.said + lost + doing, False
 
 
 def _enabled(snapshot: Snapshot, working: str) -> frozenset[str]:
-    if snapshot.life != "deployed":
+    if snapshot.stage != "deployed":
         return frozenset()
     names = set()
     if snapshot.ending is None:

@@ -88,7 +88,7 @@ def _guardrails(history: History) -> list[dict[str, Any]]:
         found.append(
             {
                 "name": said.guardrail,
-                "verdict": said.word,
+                "verdict": said.status,
                 "sentence": said.sentence,
                 "levels": dict(zip(ROLES, map(_number, comparison.levels), strict=True)),
                 "counts": {
@@ -162,7 +162,7 @@ def markdown(found: dict[str, Any], history: History | None) -> str:
         lines += ["Simulated: nothing here was measured.", ""]
     verdicts = history.judgement.verdicts if history is not None else ()
     if verdicts:
-        rows = [[v.guardrail, *v.cells.values(), f"{SYMBOLS[v.word]} {v.word}"] for v in verdicts]
+        rows = [[v.guardrail, *v.cells.values(), f"{SYMBOLS[v.status]} {v.status}"] for v in verdicts]
         head = ["guardrail", *verdicts[0].cells, "verdict"]
         lines += [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
         lines += ["", f"{sum(found['requests'].values()):,} requests, {found['lost']:,} lost"]

@@ -7,13 +7,13 @@ from typing import Any
 
 from canarykit.errors import RoutingError
 from canarykit.model import ROLES, Role, TrafficSplit
+from canarykit.protocol import ROLE_HEADER
 from canarykit.routers.objects import Target, unchanged
 from canarykit.routers.patches import Form, read_split, written_split
 from canarykit.routers.route import RouteRouter, whole_weights
 from canarykit.routers.rules import Backend, Rule, key_of, noted, split_rules, to_change
 from canarykit.routers.testers import Testers
 from canarykit.routers.ways import Way, best, host_of
-from canarykit.wire import ROLE_HEADER
 
 __all__ = [
     "FORM",

@@ -8,11 +8,11 @@ from typing import Any
 
 from canarykit.errors import RoutingError
 from canarykit.model import TrafficSplit
+from canarykit.protocol import ROLE_HEADER
 from canarykit.routers.objects import Target
 from canarykit.routers.route import RouteRouter, whole_weights
 from canarykit.routers.testers import Testers
 from canarykit.routers.ways import Way, best, host_of
-from canarykit.wire import ROLE_HEADER
 
 __all__ = ["PREFIX", "IngressNginxRouter", "canary_ingress", "ingress", "patch", "split_of", "way_of"]
 

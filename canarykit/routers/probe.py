@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from urllib.parse import urlencode, urlsplit
 
 from canarykit.model import ROLES, Role, TrafficSplit
+from canarykit.protocol import ROLE_HEADER
 from canarykit.routers.ways import Way
-from canarykit.wire import ROLE_HEADER
 
 __all__ = ["Probe", "answers_within", "broken_within"]
 

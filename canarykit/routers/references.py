@@ -139,7 +139,7 @@ def _grants(api: Api) -> list[dict[str, Any]] | None:
 def _made_for(app: str, body: Mapping[str, Any]) -> bool:
     """Whether the kit made a route for a service.
 
-    The labels alone do not tell: a program of Pulumi puts them on the user's own route, too. In such a one the kit has noted
+    The labels alone do not notify: a program of Pulumi puts them on the user's own route, too. In such a one the kit has noted
     the weights of before, which it never does in what it made itself.
     """
     said, notes = (body["metadata"].get(part) or {} for part in ("labels", "annotations"))

@@ -96,7 +96,7 @@ class ReplicasRouter(WithoutRoute):
         Path that each version answers.
     within : float
         Seconds until the pods of a split must be ready, and again until connections show it.
-    tell : callable, optional
+    notify : callable, optional
         Takes one line when something is removed of which nobody knows whether a route leads to it.
     """
 
@@ -116,12 +116,12 @@ class ReplicasRouter(WithoutRoute):
         url: str | None = None,
         ready: str | Mapping[Role, str] = "/v2/health/ready",
         within: float = 120.0,
-        tell: Callable[[str], object] = lambda line: None,
+        notify: Callable[[str], object] = lambda line: None,
     ) -> None:
         if pods < 2:
             raise RoutingError(f"two versions need two pods at least, not {pods}")
         self._api, self._target, self._pods, self._port = api, target, pods, port
-        self._url, self._within, self._tell = url, within, tell
+        self._url, self._within, self._notify = url, within, notify
         self._ready: dict[Role, str] = dict.fromkeys(ROLES, ready) if isinstance(ready, str) else dict(ready)
         self.wanted: dict[Role, int] = {}
         """Pods that each version was given last; empty before."""
@@ -227,7 +227,7 @@ class ReplicasRouter(WithoutRoute):
         if not made_by_the_kit(front, self._target):
             return
         if doubt := seen.doubt({name}):
-            self._tell(doubt)
+            self._notify(doubt)
         if not live:
             self._api.delete("Service", name)
 

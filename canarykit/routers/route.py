@@ -51,7 +51,7 @@ class RouteRouter(WithoutRoute):
         Seconds after which a split is believed where no answer says who gave it.
     testers : Testers, optional
         Values of the header that lead to a version, in objects that the kit makes; the names of the roles by default.
-    tell : callable, optional
+    notify : callable, optional
         Takes one line when something is believed that was not seen.
     """
 
@@ -77,15 +77,15 @@ class RouteRouter(WithoutRoute):
         within: float = 30.0,
         settle: float = 1.0,
         testers: Testers | None = None,
-        tell: Callable[[str], object] = lambda line: None,
+        notify: Callable[[str], object] = lambda line: None,
     ) -> None:
         self.url, self.name = url, name or target.app
         self._api, self._target, self.gateway = api, target, gateway
-        self._adopted, self._within, self._tell = name is not None, within, tell
+        self._adopted, self._within, self._notify = name is not None, within, notify
         # A gateway that needs longer to settle than others do to serve has that time.
         most = max(within, settle + _TAKES_UP)
         self.cancelled: Callable[[], bool] = never
-        self._patience = Patience(most, settle, any_refusal=self._adopted, tell=tell, cancelled=lambda: self.cancelled())
+        self._patience = Patience(most, settle, any_refusal=self._adopted, notify=notify, cancelled=lambda: self.cancelled())
         self._testers = Testers() if testers is None else testers
         self._last: dict[str, Any] | None = None
         self._hostname = hostname
@@ -181,7 +181,7 @@ class RouteRouter(WithoutRoute):
             try:
                 self.apply(TrafficSplit(0)) if self._said(own) != TrafficSplit(0) else self._write(TrafficSplit(0))
             except RoutingError as error:  # it is written: a gateway that nobody reaches must not keep all from being removed
-                self._tell(f"nobody has seen the traffic return to stable: {error}")
+                self._notify(f"nobody has seen the traffic return to stable: {error}")
         if "mirroring" in self.features:
             self.mirror(0)
         self.give_back(exact=False)

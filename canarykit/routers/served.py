@@ -44,7 +44,7 @@ class Patience:
         Seconds after which it is believed where no answer says who gave it.
     any_refusal : bool
         Believe also where the gateway answers nothing but 404 or redirects: the route is a team's own, which serves already.
-    tell : callable
+    notify : callable
         Takes one line when something is believed that was not seen.
     cancelled : callable
         Says when nobody wants to know any more.
@@ -53,7 +53,7 @@ class Patience:
     within: float = 30.0
     settle: float = 1.0
     any_refusal: bool = False
-    tell: Callable[[str], object] = lambda line: None
+    notify: Callable[[str], object] = lambda line: None
     cancelled: Callable[[], bool] = never
 
 
@@ -162,7 +162,7 @@ class _TurnedAway:
             return False  # such as 404 of a route that nobody has taken up yet
         if not known:
             self._probe.believed = status
-            self._patience.tell(
+            self._patience.notify(
                 f"{self._what}: {said}, so that nobody sees from here which version serves. {self._after} is believed after "
                 f"{wait:g} s, and the counts of the rollout check it; give url= and hostname= by which the versions answer"
             )
@@ -171,7 +171,7 @@ class _TurnedAway:
     def _tell_once(self, said: str) -> None:
         if not self._told:
             self._told = True
-            self._patience.tell(f"{self._what}: {said}")
+            self._patience.notify(f"{self._what}: {said}")
 
 
 def _gain(role: str, before: TrafficSplit | None, after: TrafficSplit) -> float:

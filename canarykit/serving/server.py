@@ -27,10 +27,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from canarykit.errors import PlanError
 from canarykit.metrics import LATENCY_EDGES
-from canarykit.serving import protocol, storage
+from canarykit.protocol import METRICS_PORT, ROLE_HEADER
+from canarykit.serving import open_inference, storage
 from canarykit.serving.compression import Compressed, body_of
-from canarykit.serving.knobs import Knob
-from canarykit.wire import METRICS_PORT, ROLE_HEADER
+from canarykit.serving.fault_injection import FaultSwitch
 
 __all__ = ["ModelServer", "main"]
 
@@ -46,13 +46,13 @@ class ModelServer:
         Has ``predict``.
     name, version : str
         What the protocol calls it.
-    knob : Knob, optional
+    knob : FaultSwitch, optional
         Says what is broken on purpose; nothing by default.
     """
 
-    def __init__(self, model: Any, name: str, version: str, knob: Knob | None = None) -> None:
+    def __init__(self, model: Any, name: str, version: str, knob: FaultSwitch | None = None) -> None:
         self.model, self.name, self.version = model, name, version
-        self._knob = knob or Knob()
+        self._knob = knob or FaultSwitch()
         self.ready = True
         # Whoever deploys it says which role it has; a gateway that knows better overwrites the header.
         self._role = os.environ.get("CANARYKIT_ROLE", "")
@@ -101,7 +101,7 @@ class ModelServer:
         return stamps if self.ready else [*stamps, (b"connection", b"close")]
 
     async def _server(self, request: Request) -> Response:
-        return JSONResponse({"name": "canarykit", "version": self.version, "extensions": list(protocol.EXTENSIONS)})
+        return JSONResponse({"name": "canarykit", "version": self.version, "extensions": list(open_inference.EXTENSIONS)})
 
     async def _live(self, request: Request) -> Response:
         return Response(status_code=200)
@@ -111,7 +111,7 @@ class ModelServer:
 
     async def _metadata(self, request: Request) -> Response:
         self._known(request)
-        return JSONResponse(protocol.metadata(self.name, self.version, self._features))
+        return JSONResponse(open_inference.metadata(self.name, self.version, self._features))
 
     async def _model_ready(self, request: Request) -> Response:
         self._known(request)
@@ -136,8 +136,10 @@ class ModelServer:
 
     async def _answer(self, request: Request) -> Response:
         try:
-            asked = protocol.read(await body_of(request), request.headers.get(protocol.HEADER_LENGTH), self._features)
-        except protocol.BadRequest as error:
+            asked = open_inference.read(
+                await body_of(request), request.headers.get(open_inference.HEADER_LENGTH), self._features
+            )
+        except open_inference.BadRequest as error:
             raise HTTPException(400, str(error)) from error
         try:
             labels = await asyncio.get_running_loop().run_in_executor(self._worker, self.model.predict, asked.inputs)
@@ -151,10 +153,10 @@ class ModelServer:
             if self._knob.fails():
                 return JSONResponse({"error": "broken on purpose"}, status_code=500)
             labels = self._knob.spoiled(labels, getattr(self.model, "classes_", None))
-        body, header_length = protocol.answer(self.name, self.version, asked, labels)
+        body, header_length = open_inference.answer(self.name, self.version, asked, labels)
         if header_length is None:
             return Response(body, media_type="application/json")
-        more = {protocol.HEADER_LENGTH: str(header_length)}
+        more = {open_inference.HEADER_LENGTH: str(header_length)}
         return Response(body, media_type="application/octet-stream", headers=more)
 
     def _known(self, request: Request) -> None:
@@ -237,7 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server takes it over
     try:
         model = storage.load(options.model, options.trusted)
-        service = ModelServer(model, options.name, options.version, Knob(options.fault_file))
+        service = ModelServer(model, options.name, options.version, FaultSwitch(options.fault_file))
     except PlanError as error:
         print(f"cannot serve: {error}", file=sys.stderr)
         return 1

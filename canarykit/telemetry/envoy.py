@@ -9,10 +9,10 @@ from pathlib import Path
 
 from canarykit.errors import CanaryError, TelemetryError
 from canarykit.model import ROLES, TrafficSplit, Window
+from canarykit.protocol import LOG_FIELDS, SPLIT_ROUTE
 from canarykit.telemetry.base import Answered
 from canarykit.telemetry.logtail import LogTail
 from canarykit.telemetry.requests import Request, RequestCounter
-from canarykit.wire import LOG_FIELDS, SPLIT_ROUTE
 
 __all__ = ["IN_FLIGHT", "EnvoyTelemetry", "in_flight", "parse"]
 

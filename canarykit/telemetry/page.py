@@ -11,7 +11,7 @@ from canarykit.errors import TelemetryError
 from canarykit.model import Role
 from canarykit.telemetry.catalogue import Exposition
 from canarykit.telemetry.counters import Series, series_of
-from canarykit.telemetry.lives import START
+from canarykit.telemetry.restarts import START
 
 __all__ = ["Known", "Page", "page_of", "read_page"]
 

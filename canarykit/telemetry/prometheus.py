@@ -13,12 +13,12 @@ from typing import Any
 from canarykit.errors import CanaryError, TelemetryError
 from canarykit.model import ROLES, Role, TrafficSplit, Window
 from canarykit.telemetry import buckets
-from canarykit.telemetry.asking import PrometheusApi, seconds_of, selects
+from canarykit.telemetry.alignment import Alignment
 from canarykit.telemetry.base import Answered
 from canarykit.telemetry.catalogue import Exposition, Labels, exported, exposition
 from canarykit.telemetry.counters import CounterWindows, Series, check_totals, increases, label_names, series_of
-from canarykit.telemetry.lives import START, Life
-from canarykit.telemetry.pace import Pace
+from canarykit.telemetry.prometheus_api import PrometheusApi, seconds_of, selects
+from canarykit.telemetry.restarts import START, Life
 from canarykit.telemetry.targets import Scrape, Scrapes, Target, Targets, target_of
 
 __all__ = ["PrometheusTelemetry", "Select", "selector"]
@@ -92,7 +92,7 @@ class PrometheusTelemetry:
         self._read_until: dict[str, float] = {}
         self._lives: dict[str, Life] = {}
         self._targets = Targets()
-        self._pace = Pace()
+        self._alignment = Alignment()
         self._seen: set[frozenset[str]] = set()
         self._split: TrafficSplit | None = None
         self._since = time.time()
@@ -110,7 +110,7 @@ class PrometheusTelemetry:
     @property
     def delay(self) -> float:
         """Seconds after which a finished request has surely been scraped, and all other sources too."""
-        return self._interval + self._pace.spread + 2 * _LATE
+        return self._interval + self._alignment.spread + 2 * _LATE
 
     @property
     def tables(self) -> frozenset[str]:
@@ -170,7 +170,7 @@ class PrometheusTelemetry:
         self._begun, self._split = True, split
         self._since = self._last = since
         self._before, self._read_until = {}, {}
-        self._pace.begin()
+        self._alignment.begin()
         self._windows.begin(split, since)
 
     def label(self, answers: Iterable[Answered]) -> None:
@@ -208,7 +208,7 @@ class PrometheusTelemetry:
         silent = now - 2 * self._interval - 2 * _LATE
         newest = {source: self._clear(source, scrapes) for source, scrapes in found.items() if max(scrapes) >= silent}
         marks = unread - began
-        due, waiting = self._pace.due(
+        due, waiting = self._alignment.due(
             pending, newest, marks=marks, fresh=began, interval=self._interval, shortest=self._shortest
         )
         late = sorted(source for source in newest if len(pending[source]) <= (source in marks))

@@ -13,8 +13,8 @@ from canarykit.telemetry import buckets
 from canarykit.telemetry.base import Answered
 from canarykit.telemetry.catalogue import Exposition, exposition
 from canarykit.telemetry.counters import CounterWindows, Series, check_totals, increases, label_names
-from canarykit.telemetry.lives import Life
 from canarykit.telemetry.page import Known, Page, page_of, read_page
+from canarykit.telemetry.restarts import Life
 
 __all__ = ["Replica", "ScrapeTelemetry", "read_page"]
 

@@ -21,7 +21,7 @@ from typing import Any
 import pulumi
 
 import canarykit as ck
-from canarykit.clusters.kube.manifests import Workload
+from canarykit.clusters.kube.workloads.manifests import Workload
 from canarykit.model import Role
 from canarykit.pulumi import CanaryService
 

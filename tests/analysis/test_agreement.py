@@ -58,11 +58,11 @@ def test_rows_judgement_and_decisions_agree_at_every_step(seed, count, base, wor
         judge.update(drawn(rng, at, count, worse, base))
         judgement = judge.judgement
         rows = {verdict.guardrail: verdict for verdict in judgement.verdicts}
-        failing = {name for name, verdict in rows.items() if verdict.word == "fail"}
+        failing = {name for name, verdict in rows.items() if verdict.status == "fail"}
         assert failed <= failing  # a row that fails stays so
         failed = failing
-        assert (judgement.word == "fail") == bool(failing) == (judgement.alarm is not None)
-        assert (judgement.word == "pass") == all(verdict.word == "pass" for verdict in rows.values())
+        assert (judgement.status == "fail") == bool(failing) == (judgement.alarm is not None)
+        assert (judgement.status == "pass") == all(verdict.status == "pass" for verdict in rows.values())
         assert judgement.sentence.strip()
         assert all(verdict.sentence.strip() for verdict in rows.values())
         decision = decide(rollout, judgement, now=1.0)
@@ -92,7 +92,7 @@ def test_one_guardrail_past_its_own_line_holds_and_says_so():
     judgement = judge.judgement
     (suspect,) = judgement.suspects
     assert suspect.guardrail == "rate 3"
-    assert suspect.word == judgement.word == "inconclusive"
+    assert suspect.status == judgement.status == "inconclusive"
     assert "enough for one guardrail but not yet for 8 together" in suspect.sentence
     rollout = Rollout(PLAN, "progressing", 0, requests=100)
     decision = decide(rollout, judgement, now=1.0)

@@ -217,11 +217,11 @@ def windows(metric, stable, canary, count, rng, *, n=(160, 40), weight=20.0):
 
 
 def judged(guardrail, found, **options):
-    """Word and judge after these windows."""
+    """Status and judge after these windows."""
     judge = Judge([guardrail], **options)
     for window in found:
         judge.update(window)
-    return judge.judgement.word, judge
+    return judge.judgement.status, judge
 
 
 def test_scores_fail_when_they_fall_and_pass_when_they_do_not(rng):

@@ -27,8 +27,8 @@ def test_equal_versions_pass(window):
     With enough requests, a canary that is no worse is shown to be no worse.
     """
     judgement = judged(window(at) for at in range(150))
-    assert judgement.word == "pass"
-    assert [verdict.word for verdict in judgement.verdicts] == ["pass"] * 3
+    assert judgement.status == "pass"
+    assert [verdict.status for verdict in judgement.verdicts] == ["pass"] * 3
     assert judgement.alarm is None
     assert "30,000 requests" in judgement.sentence
 
@@ -42,10 +42,10 @@ def test_each_kind_of_bad_canary_fails_by_its_guardrail(window, bad, guardrail):
     Errors, slowness and wrong answers are each caught, and blamed on the right guardrail.
     """
     judgement = judged(window(at, **bad) for at in range(60))
-    assert judgement.word == "fail"
+    assert judgement.status == "fail"
     assert judgement.alarm.guardrail == guardrail
     assert guardrail in judgement.sentence
-    assert next(v for v in judgement.verdicts if v.guardrail == guardrail).word == "fail"
+    assert next(v for v in judgement.verdicts if v.guardrail == guardrail).status == "fail"
 
 
 def test_a_crossed_alarm_never_uncrosses(window):
@@ -61,7 +61,7 @@ def test_a_crossed_alarm_never_uncrosses(window):
     for later in range(at, at + 300):
         judge.update(window(later, errors=(0.02, 0.0)))
     assert judge.judgement.alarm == alarm
-    assert judge.judgement.word == "fail"
+    assert judge.judgement.status == "fail"
     assert alarm.time == at
 
 
@@ -69,15 +69,15 @@ def test_no_data_is_never_a_pass(window):
     """
     No window, no canary request, a table that no source delivers: each is "no data", with the reason.
     """
-    assert judged([]).word == "no data"
-    assert judged(window(at, weight=0) for at in range(50)).word == "no data"
+    assert judged([]).status == "no data"
+    assert judged(window(at, weight=0) for at in range(50)).status == "no data"
     silent = [
         replace(w, counts={"outcome": w.counts["outcome"]}, note="no labels have arrived") for w in map(window, range(150))
     ]
     judgement = judged(silent)
-    assert judgement.word == "no data"
+    assert judgement.status == "no data"
     assert "accuracy: no labels have arrived" in judgement.sentence
-    assert judged([window(0, requests=0)]).word == "no data"
+    assert judged([window(0, requests=0)]).status == "no data"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_small_windows_are_merged_and_lose_nothing(window):
     Windows of a few requests say the same as their sum, and never mix two weights.
     """
     judgement = judged((window(at, requests=5, errors=(0.0, 0.3)) for at in range(800)), [ck.metrics.error_rate()])
-    assert judgement.word == "fail"
+    assert judgement.status == "fail"
     comparison = judged([window(0, requests=12), window(1, weight=50, requests=12)]).verdicts[0].comparison
     assert comparison.log_e == 0.0
 
@@ -149,7 +149,7 @@ def test_a_better_canary_never_worsens_the_verdict(window):
     Fewer errors than stable pass no later than as many.
     """
     better = judged((window(at, errors=(0.03, 0.0)) for at in range(60)), [ck.metrics.error_rate()])
-    assert better.word == "pass"
+    assert better.status == "pass"
     assert better.verdicts[0].comparison.interval[1] < 1
 
 
@@ -158,8 +158,8 @@ def test_the_gate_of_a_guardrail_can_be_moved(window):
     A slowdown of a third fails at the default and passes when ×1.5 is tolerated and ×2 is the margin.
     """
     windows = [window(at, slower=1.4) for at in range(150)]
-    assert judged(windows, [ck.metrics.latency(0.95)]).word == "fail"
-    assert judged(windows, [ck.metrics.latency(0.95, tolerate=1.5, margin=2.0)]).word == "pass"
+    assert judged(windows, [ck.metrics.latency(0.95)]).status == "fail"
+    assert judged(windows, [ck.metrics.latency(0.95, tolerate=1.5, margin=2.0)]).status == "pass"
 
 
 @pytest.mark.parametrize("alpha", [0, 1, -0.1, 2])
@@ -198,4 +198,4 @@ def test_windows_may_come_from_any_weight(window):
     A weight of 0.1 % is a weight.
     """
     judgement = judged(replace(window(at, weight=0.5, requests=1000), split=TrafficSplit(0.5)) for at in range(5))
-    assert judgement.word == "inconclusive"
+    assert judgement.status == "inconclusive"

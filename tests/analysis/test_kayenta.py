@@ -7,8 +7,8 @@ import pytest
 import yaml
 from scipy.stats import mannwhitneyu
 
-from canarykit.analysis.kayenta import judge
-from canarykit.analysis.ranks import common_language_effect, mann_whitney
+from canarykit.compat.kayenta import judge
+from canarykit.compat.ranks import common_language_effect, mann_whitney
 from canarykit.errors import PlanError
 
 LOW, HIGH = [10.0, 11, 12, 13, 14, 15, 16, 17, 18, 19], [30.0, 31, 32, 33, 34, 35, 36, 37, 38, 39]

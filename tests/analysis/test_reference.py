@@ -37,7 +37,7 @@ def test_a_broken_stable_is_no_reference(guardrail, bad, said):
     """
     row = [round(100 * (1 - bad)), round(100 * bad)]
     judgement = judged(guardrail, [row, row])
-    assert judgement.word == "no data"
+    assert judgement.status == "no data"
     assert said in judgement.sentence
 
 
@@ -45,15 +45,15 @@ def test_a_high_level_that_is_allowed_can_pass():
     """
     Whoever knows that a tenth and more of the requests fail says so.
     """
-    assert judged(ck.metrics.error_rate(limit=0.5, ceiling=None), [[70, 30], [70, 30]]).word == "pass"
-    assert judged(ck.metrics.error_rate(limit=None, ceiling=None), [[70, 30], [70, 30]]).word == "pass"
+    assert judged(ck.metrics.error_rate(limit=0.5, ceiling=None), [[70, 30], [70, 30]]).status == "pass"
+    assert judged(ck.metrics.error_rate(limit=None, ceiling=None), [[70, 30], [70, 30]]).status == "pass"
 
 
 def test_a_canary_that_is_worse_than_a_broken_stable_still_fails():
     """
     An alarm comes before the lack of a reference.
     """
-    assert judged(ck.metrics.error_rate(), [[56, 44], [5, 95]]).word == "fail"
+    assert judged(ck.metrics.error_rate(), [[56, 44], [5, 95]]).status == "fail"
 
 
 @pytest.mark.parametrize("limit", [0.0, -0.1, 1.5])
@@ -76,7 +76,7 @@ def test_durations_that_are_all_in_the_last_bucket_are_no_data_at_once(edges):
     row = [0] * (len(edges) - 1) + [50]
     for windows in (1, 200):
         judgement = judged(guardrail, [row, row], windows)
-        assert judgement.word == "no data"
+        assert judgement.status == "no data"
         assert "are above the largest bucket" in judgement.sentence
 
 
@@ -85,7 +85,7 @@ def test_a_canary_that_never_ends_is_slower_than_a_stable_that_does():
     Only stable is the reference: a canary all of whose requests time out fails.
     """
     fast, never = latency_cells([0.01] * 50), latency_cells([math.inf] * 50)
-    assert judged(ck.metrics.latency(), [fast, never]).word == "fail"
+    assert judged(ck.metrics.latency(), [fast, never]).status == "fail"
 
 
 def test_perfect_accuracy_passes():
@@ -94,7 +94,7 @@ def test_perfect_accuracy_passes():
     """
     judge, guardrail = Judge([ck.metrics.accuracy()]), ck.metrics.accuracy()
     at = 0
-    while judge.judgement.word != "pass":
+    while judge.judgement.status != "pass":
         judge.update(Window(float(at), at + 1.0, TrafficSplit(50), {"answers": np.array([[50, 0], [50, 0]])}))
         at += 1
         assert at < 40, judge.judgement
@@ -111,7 +111,7 @@ def test_perfect_accuracy_without_a_ceiling_says_what_would_decide():
         wrong = int(at == 7)
         judge.update(Window(float(at), at + 1.0, TrafficSplit(1), {"answers": np.array([[990 - wrong, wrong], [10, 0]])}))
     judgement = judge.judgement
-    assert judgement.word == "inconclusive"
+    assert judgement.status == "inconclusive"
     assert "more requests" not in judgement.sentence
     assert "a ceiling above the canary's level" in judgement.sentence
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from canarykit.analysis import peers
+from canarykit.teaching import peers
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import detection
@@ -37,7 +37,7 @@ def test_the_gate(pool, case, setting, most):
     """
     200 rollouts of equal versions and 100 of a bad canary: at most 8 % false alarms, and hardly more requests than today.
 
-    What so few runs can tell: a method that blames 5 % of good canaries passes in 98 of 100 sets of seeds, one that blames
+    What so few runs can notify: a method that blames 5 % of good canaries passes in 98 of 100 sets of seeds, one that blames
     12 % fails in 95, and one that blames 8 % in 43. The median of 100 rollouts has a standard error of 6 to 7 %, so each
     limit is some 12 % above what is measured; the aims of docs/measured.md are held by the whole benchmark.
     """

@@ -14,7 +14,7 @@ import nbformat
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from canarykit.clusters.local.mortal import die_with_parent
+from canarykit.clusters.local.parent_death import die_with_parent
 
 ROOT = Path(__file__).parent.parent.parent
 NOTEBOOKS = ROOT / "notebooks"

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 import canarykit as ck
 from canarykit.charts import Chart, compare, draw_effect, draw_evidence, draw_levels, draw_weight
 from canarykit.charts.style import COLOURS
+from canarykit.clusters.simulated import SimulatedCluster
 from canarykit.history import replay
-from canarykit.testing import SimulatedCluster
 
 GUARDRAILS = [ck.metrics.error_rate(), ck.metrics.latency(0.95), ck.metrics.accuracy()]
 
@@ -24,7 +24,7 @@ def history(service):
         SimulatedCluster("failing"),
         guardrails=GUARDRAILS,
         plan=ck.RolloutPlan.of(5, 25, hold="20s"),
-        tell=lambda line: None,
+        notify=lambda line: None,
     )
     exp.deploy()
     exp.send(100)

@@ -22,9 +22,9 @@ from canarykit.charts import (
 )
 from canarykit.charts.style import COLOURS
 from canarykit.charts.tables import FAMILY, OTHER, answers_of, decisions_of, durations_of, evidence_of, shares_of
+from canarykit.clusters.simulated import SimulatedCluster
 from canarykit.history import replay
 from canarykit.metrics import CONFUSION
-from canarykit.testing import SimulatedCluster
 
 GUARDRAILS = [ck.metrics.error_rate(), ck.metrics.latency(0.95), ck.metrics.accuracy()]
 LATENCY = GUARDRAILS[1].metric
@@ -38,7 +38,7 @@ def rolled_out(service, scenario, **options):
         SimulatedCluster(scenario),
         guardrails=GUARDRAILS,
         plan=ck.RolloutPlan.of(5, 25, 50, hold="20s", min_requests=1, budget="2min"),
-        tell=lambda line: None,
+        notify=lambda line: None,
     )
     exp.deploy()
     exp.send(200, **options)

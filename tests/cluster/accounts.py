@@ -1,4 +1,4 @@
-"""Service accounts of the cluster under test, and a door in front of its API server that can be shut."""
+"""Service accounts of the cluster under test, and a connection in front of its API server that can be shut."""
 
 import base64
 import contextlib
@@ -45,7 +45,7 @@ def kubeconfig(admin, path, *, server=None):
     account = f"{_PATHS['ServiceAccount'].format(admin.namespace)}/canarykit/token"
     status, text = admin._exchange("POST", account, asked, {"content-type": "application/json"})
     assert status == 201, text
-    settings = admin.door.api.configuration
+    settings = admin.connection.api.configuration
     cluster = {"server": server or settings.host}
     if settings.ssl_ca_cert:
         cluster["certificate-authority-data"] = base64.b64encode(Path(settings.ssl_ca_cert).read_bytes()).decode()
@@ -64,7 +64,7 @@ def kubeconfig(admin, path, *, server=None):
     return path
 
 
-class Door:
+class Connection:
     """A port of this machine that leads to the API server while it is open."""
 
     def __init__(self, host):

@@ -8,8 +8,8 @@ import cluster_parts as parts
 import pytest
 
 import canarykit as ck
-from canarykit.clusters.kube import manifests
-from canarykit.clusters.kube.client import Client
+from canarykit.clusters.kube.api.client import Client
+from canarykit.clusters.kube.workloads import manifests
 from canarykit.serving import digits
 
 
@@ -87,8 +87,8 @@ def connect(namespace):
 @pytest.fixture(scope="module")
 def running(estimators):
     """An administrator's client of a namespace where both versions of ``digits`` run behind Services, two pods each."""
-    from canarykit.clusters.kube.models import model_files
-    from canarykit.clusters.kube.pods import Pods
+    from canarykit.clusters.kube.workloads.model_files import model_files
+    from canarykit.clusters.kube.workloads.pods import Pods
 
     service = ck.Service("digits", ck.Version("v1", model=estimators["stable"]), ck.Version("v2", model=estimators["good"]))
     with fresh_namespace() as client:
@@ -108,7 +108,7 @@ def experiment():
 
     def make(service, cluster, **options):
         guardrails = options.pop("guardrails", [ck.metrics.error_rate(), ck.metrics.latency(), ck.metrics.accuracy()])
-        exp = ck.Experiment(service, cluster, guardrails=guardrails, tell=lambda line: None, **options)
+        exp = ck.Experiment(service, cluster, guardrails=guardrails, notify=lambda line: None, **options)
         made.append(exp)
         return exp
 

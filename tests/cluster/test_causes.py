@@ -85,7 +85,7 @@ def test_a_stable_that_somebody_takes_away_is_brought_back(connect, experiment, 
     The canary answers everybody meanwhile; the kit says what it did, and the ending what was wrong.
     """
     told = []
-    exp = experiment(service_of(), connect(tell=told.append), guardrails=[ck.metrics.error_rate()])
+    exp = experiment(service_of(), connect(notify=told.append), guardrails=[ck.metrics.error_rate()])
     ending, _, lost = rolled_out(exp, admin, act)
     assert ending.outcome == "inconclusive"
     assert says in ending.sentence

@@ -13,7 +13,7 @@ import pytest
 from cluster_parts import edit, meanwhile, wait_for
 
 import canarykit as ck
-from canarykit.clusters.kube.client import Client
+from canarykit.clusters.kube.api.client import Client
 from canarykit.errors import ClusterError, ConflictError, PlanError, RoutingError
 
 pytestmark = [pytest.mark.real("cluster"), pytest.mark.real("gateway")]
@@ -146,7 +146,7 @@ def test_a_canary_that_crashes_on_its_way_is_rolled_back(connect, experiment, se
     admin.patch("Deployment", "digits-canary", {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}})
     image = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "nobody.invalid/nothing:1"}]
     admin.patch("Deployment", "digits-canary", image, how="json")
-    wait_for(lambda: exp.cluster.trouble("canary"))
+    wait_for(lambda: exp.cluster.problem("canary"))
     ending = exp.run(ck.RolloutPlan.of(25, 50, hold="4s"))
     assert ending.outcome == "rolled back"
     assert exp.cluster.router.observed() == ck.TrafficSplit(0)
@@ -218,21 +218,21 @@ def test_an_api_server_that_is_away_is_waited_for(connect, experiment, service_o
     """
     Twenty seconds without an API server in the middle of a rollout: traffic stays as it is, then it goes on, nothing is lost.
     """
-    door = accounts.Door(admin.host)
+    connection = accounts.Connection(admin.host)
     try:
-        config = accounts.kubeconfig(admin, tmp_path / "through-the-door", server=door.url)
+        config = accounts.kubeconfig(admin, tmp_path / "through-the-connection", server=connection.url)
         monkeypatch.setenv("KUBECONFIG", str(config))
         told, away = [], []
-        exp = experiment(service_of(), connect(tell=told.append), guardrails=[ck.metrics.error_rate()])
+        exp = experiment(service_of(), connect(notify=told.append), guardrails=[ck.metrics.error_rate()])
         exp.deploy()
         exp.send(150)
 
         def outage():
             wait_for(lambda: canarys_weight(admin) == 25)
-            door.shut()
+            connection.shut()
             time.sleep(20)
             away.append(canarys_weight(admin))
-            door.open()
+            connection.open()
 
         with meanwhile(outage):
             ending = exp.run(ck.RolloutPlan.of(25, 50, hold="3s", min_requests=20, budget="4min"))
@@ -242,7 +242,7 @@ def test_an_api_server_that_is_away_is_waited_for(connect, experiment, service_o
         assert sum(load["lost_total"] for load in exp.history().loads) == 0
         exp.teardown()
     finally:
-        door.close()
+        connection.close()
 
 
 KERNEL = """
@@ -285,7 +285,7 @@ def test_a_killed_kernel_is_resumed_and_does_not_advance(killed, connect, experi
     The next notebook finds the deployment, the weight and the phase, and goes on from there.
     """
     told = []
-    exp = ck.Experiment(service_of(), connect(), plan=ck.RolloutPlan.of(5, 25, 50), tell=told.append)
+    exp = ck.Experiment(service_of(), connect(), plan=ck.RolloutPlan.of(5, 25, 50), notify=told.append)
     exp.deploy()
     assert exp.snapshot().standing.split == ck.TrafficSplit(25)
     assert exp.snapshot().rollout.present.weight == 25

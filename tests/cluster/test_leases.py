@@ -15,8 +15,8 @@ import pytest
 from cluster_parts import meanwhile, wait_for
 
 import canarykit as ck
-from canarykit.clusters.kube.lease import LET_GO, STATE
-from canarykit.clusters.kube.liveness import PROCESSES
+from canarykit.clusters.kube.api.lease import LET_GO, STATE
+from canarykit.clusters.kube.api.liveness import PROCESSES
 from canarykit.errors import ClusterError
 
 pytestmark = [pytest.mark.real("cluster"), pytest.mark.real("gateway")]
@@ -246,7 +246,7 @@ def broken_off(exp, monkeypatch, error):
         raise error
 
     with monkeypatch.context() as broken:
-        broken.setattr("canarykit.conduct.course.Course.begin", fail)
+        broken.setattr("canarykit.session.tracker.Course.begin", fail)
         with pytest.raises(type(error)):
             exp.deploy()
 
@@ -270,7 +270,7 @@ def test_a_deployment_that_fails_leaves_what_was_there_before(connect, experimen
     first = connect()
     first.deploy(service_of())
     first.router.apply(ck.TrafficSplit(25))
-    first.remember(phase="progressing", weight=25)
+    first.save_state(phase="progressing", weight=25)
     first.release()
     before = parts.left_behind(admin)
     traffic = users()

@@ -12,12 +12,12 @@ import cluster_parts as parts
 import pytest
 
 import canarykit as ck
-from canarykit.clusters.kube import manifests
-from canarykit.clusters.kube.models import model_files
-from canarykit.clusters.kube.pods import Pods
+from canarykit.clusters.kube.workloads import manifests
+from canarykit.clusters.kube.workloads.model_files import model_files
+from canarykit.clusters.kube.workloads.pods import Pods
 from canarykit.errors import ClusterError, RoutingError
+from canarykit.protocol import ROLE_HEADER
 from canarykit.routers.rules import NOTE
-from canarykit.wire import ROLE_HEADER
 
 pytestmark = [pytest.mark.real("cluster"), pytest.mark.real("gateway")]
 
@@ -119,7 +119,7 @@ def mine(connect):
 
     def make(**options):
         told = []
-        made = connect(route="own", hostname=None, tell=told.append, **options)
+        made = connect(route="own", hostname=None, notify=told.append, **options)
         made.told = told
         return made
 
@@ -322,7 +322,7 @@ def test_the_kits_own_route_lets_nobody_in_beside(connect, service_of, admin):
     parts.wait_for(lambda: ask(cluster, "/v2", **{ROLE_HEADER: "k3y-of-ours"}) == (200, "canary"))
     assert ask(cluster, "/v2", **{ROLE_HEADER: "canary"}) == (200, "stable")
     assert ask(cluster, "/metrics")[0] == 404
-    cluster.remember(phase="rolled back")
+    cluster.save_state(phase="rolled back")
     parts.wait_for(lambda: ask(cluster, "/v2", **{ROLE_HEADER: "k3y-of-ours"}) == (200, "stable"))
     cluster.release()
     again = connect(testers=False)

@@ -4,7 +4,7 @@ import accounts
 import cluster_parts as parts
 import pytest
 
-from canarykit.clusters.kube.client import Client
+from canarykit.clusters.kube.api.client import Client
 from canarykit.errors import ClusterError
 
 pytestmark = [pytest.mark.real("cluster"), pytest.mark.real("gateway")]

@@ -5,9 +5,10 @@ import pulumi_mocks
 import pytest
 
 import canarykit as ck
-from canarykit.clusters.kube import client, manifests
+from canarykit.clusters.kube.api import client
 from canarykit.clusters.kube.binding import target_of
-from canarykit.clusters.kube.manifests import Workload
+from canarykit.clusters.kube.workloads import manifests
+from canarykit.clusters.kube.workloads.manifests import Workload
 from canarykit.routers.gateway_api import route, split_of
 
 # Given anew by each dry run.

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import canarykit as ck
-from canarykit.clusters.kube.client import Client
+from canarykit.clusters.kube.api.client import Client
 from canarykit.clusters.kube.inventory import contents
 from canarykit.errors import ClusterError
 from canarykit.history import replay
@@ -120,7 +120,7 @@ def test_a_namespace_that_holds_more_stays(service_of):
     gateway, url = parts.gateway()
     told = []
     cluster = ck.KubeCluster(
-        None, name, gateway=gateway, url=url, hostname=f"{name}.test", workload=parts.WORKLOAD, tell=told.append
+        None, name, gateway=gateway, url=url, hostname=f"{name}.test", workload=parts.WORKLOAD, notify=told.append
     )
     client = Client(None, name)
     try:

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 import cluster_parts as parts
 import pytest
 
-from canarykit.clusters.kube.pods import Pods
+from canarykit.clusters.kube.workloads.pods import Pods
 from canarykit.errors import ConflictError, RoutingError
 from canarykit.model import TrafficSplit
+from canarykit.protocol import ROLE_HEADER
 from canarykit.routers import router_class
 from canarykit.routers.objects import Target
-from canarykit.wire import ROLE_HEADER
 
 LABELS = {"app.kubernetes.io/managed-by": "canarykit", "app.kubernetes.io/part-of": "digits"}
 TARGET = Target("digits", 80, LABELS)

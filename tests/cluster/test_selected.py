@@ -41,7 +41,7 @@ def test_policies_of_others_are_told(connect, service_of, admin):
     ):
         admin.create({"apiVersion": version, "kind": kind, "metadata": {"name": "theirs"}, "spec": spec})
     told = []
-    cluster = connect(tell=told.append)
+    cluster = connect(notify=told.append)
     plan = cluster.plan(service_of())
     cluster.deploy(service_of())
     for kind in ("NetworkPolicy", "PodDisruptionBudget"):
@@ -60,7 +60,7 @@ def test_a_role_that_may_not_list_them_deploys(admin, service_of, connect):
         if body["kind"] == "Role":
             path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{admin.namespace}/roles/canarykit"
             admin._exchange("PATCH", path, {"rules": body["rules"]}, {"content-type": "application/merge-patch+json"})
-    cluster = connect(tell=told.append)
+    cluster = connect(notify=told.append)
     parts.wait_for(lambda: "not known" in str(cluster.plan(service_of())), within=10)
     cluster.deploy(service_of())
     said = next(line for line in told if "not known" in line)

@@ -75,7 +75,7 @@ def test_only_servers_that_work_are_promoted(tmp_path, stable, canary, path, out
     """
     service = ck.Service("texts", version("v1", stable), version("v2", canary))
     record = tmp_path / "journal.sqlite"
-    with ck.Experiment(service, plan=PLAN, journal=record, tell=lambda line: None) as exp:
+    with ck.Experiment(service, plan=PLAN, journal=record, notify=lambda line: None) as exp:
         exp.deploy()
         exp.send(80, path=path, payloads=[{"body": {"text": "miaow"}}])
         ending = exp.run()
@@ -94,7 +94,7 @@ def test_users_whose_requests_both_versions_fail_are_no_reference(tmp_path):
     import urllib.request
 
     service = ck.Service("texts", version("v1", "fails"), version("v2", "fails"))
-    with ck.Experiment(service, tell=lambda line: None) as exp:
+    with ck.Experiment(service, notify=lambda line: None) as exp:
         exp.deploy()
         exp.shift(50)
 
@@ -107,5 +107,5 @@ def test_users_whose_requests_both_versions_fail_are_no_reference(tmp_path):
             list(pool.map(ask, range(120)))
         exp.observe("1s")
         judgement = exp.judge()
-    assert judgement.word == "no data"
+    assert judgement.status == "no data"
     assert "stable fails 100 % of requests, so it is no reference" in judgement.sentence

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 import canarykit as ck
 from canarykit.clusters.base import Clock, Cluster, Traffic
+from canarykit.clusters.simulated import SCENARIOS, Behaviour, Scenario, SimulatedCluster
 from canarykit.errors import CanaryError, ClusterError, PlanError
 from canarykit.metrics import CONFUSION, LATENCY_EDGES
 from canarykit.routers.base import Router
 from canarykit.telemetry.base import Telemetry
-from canarykit.testing import SCENARIOS, Behaviour, Scenario, SimulatedCluster
 
 KINDS = ["simulated", pytest.param("local", marks=pytest.mark.real("envoy"))]
 
@@ -74,8 +74,8 @@ def test_windows_follow_one_another_and_hold_one_split(cluster):
     """
     Each begins where the one before ended; counts are whole numbers of both versions; labels make answers.
     """
-    cluster.warm("canary")
-    assert cluster.trouble("canary") is None
+    cluster.ensure_capacity("canary")
+    assert cluster.problem("canary") is None
     cluster.router.apply(ck.TrafficSplit(50))
     cluster.telemetry.begin(ck.TrafficSplit(50), cluster.clock.now())
     traffic, windows = cluster.send(150, seed=2), []
@@ -124,7 +124,7 @@ def test_before_a_deployment_it_says_what_to_do(kind):
     Traffic and weight need something that runs.
     """
     cluster = ck.connect(kind)
-    for call in (lambda: cluster.send(1), lambda: cluster.warm("canary")):
+    for call in (lambda: cluster.send(1), lambda: cluster.ensure_capacity("canary")):
         with pytest.raises(ClusterError, match="deploy a service first"):
             call()
     cluster.teardown()

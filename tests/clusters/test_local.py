@@ -19,8 +19,8 @@ from canarykit.clusters.local.cluster import LocalCluster
 from canarykit.clusters.local.gateway import Endpoint
 from canarykit.clusters.local.starting import Replica
 from canarykit.errors import ClusterError, PlanError
+from canarykit.protocol import INSTANCE_HEADER, ROLE_HEADER, VERSION_HEADER
 from canarykit.serving import digits
-from canarykit.wire import INSTANCE_HEADER, ROLE_HEADER, VERSION_HEADER
 
 pytestmark = pytest.mark.real("envoy")
 IMAGES, LABELS = digits.held_out()
@@ -172,14 +172,14 @@ def test_promotion_and_drain_under_load_lose_nothing(fresh):
     assert {ask(fresh)[0].getheader(VERSION_HEADER) for _ in range(10)} == {"v2"}
     assert fresh.replicas("canary") == ()
     with pytest.raises(ClusterError, match="canary has no replicas"):
-        fresh.warm("canary")
+        fresh.ensure_capacity("canary")
 
 
 def test_a_crashed_replica_is_noticed_and_restarted(fresh):
     """
     Killed once, it comes back on the same port; killed again and again, the version is in trouble.
     """
-    assert fresh.trouble("stable") is None
+    assert fresh.problem("stable") is None
     status = fresh._processes.status()
     name, port = "stable-0", status["stable-0"]["port"]
     for crashes in range(1, 4):
@@ -188,8 +188,8 @@ def test_a_crashed_replica_is_noticed_and_restarted(fresh):
         until(lambda crashes=crashes: fresh._processes.status()[name]["restarts"] == crashes)
         until(lambda: fresh._processes.status()[name]["running"])
         assert fresh._processes.status()[name]["port"] == port
-    assert "stable crashed 3 times (last exit code -9)" in fresh.trouble("stable")
-    fresh.warm("canary")
+    assert "stable crashed 3 times (last exit code -9)" in fresh.problem("stable")
+    fresh.ensure_capacity("canary")
 
 
 def test_two_clusters_run_side_by_side(cluster, fresh):
@@ -440,7 +440,7 @@ def test_a_log_that_is_quoted_shows_no_secret(tmp_path):
     status = {"stable-0": {"restarts": 3, "last_code": 1, "running": True}}
     cluster._processes = SimpleNamespace(status=lambda: status, own_words=lambda *asked: [said])
     cluster._replicas = {"stable": [Replica(Endpoint("stable-0", "v1", 1), broken)]}
-    assert cluster.trouble("stable").endswith("postgres://app:***@db/x with --api-key=***")
+    assert cluster.problem("stable").endswith("postgres://app:***@db/x with --api-key=***")
     cluster._processes = None
 
 
@@ -553,7 +553,12 @@ def test_a_cluster_runs_one_service_and_is_used_up_by_teardown(fresh, models):
     fresh.teardown()
     fresh.teardown()
     assert not folder.exists()
-    for call in (lambda: fresh.url, lambda: fresh.router, lambda: fresh.warm("stable"), lambda: fresh.log("stable-0")):
+    for call in (
+        lambda: fresh.url,
+        lambda: fresh.router,
+        lambda: fresh.ensure_capacity("stable"),
+        lambda: fresh.log("stable-0"),
+    ):
         with pytest.raises(ClusterError, match="nothing runs here"):
             call()
 
@@ -574,4 +579,4 @@ def test_a_supervisor_that_is_gone_is_an_error(fresh):
     fresh._processes._process.kill()
     fresh._processes._process.wait()
     with pytest.raises(ClusterError, match="the local cluster is gone"):
-        fresh.trouble("canary")
+        fresh.problem("canary")

@@ -19,7 +19,7 @@ from canarykit.clusters.local.gateway import Endpoint
 from canarykit.clusters.local.listening import Address, parsed
 from canarykit.clusters.local.probe import probe, serves
 from canarykit.clusters.local.processes import Processes
-from canarykit.clusters.local.readiness import Look, Steadiness, patience
+from canarykit.clusters.local.readiness import Observation, Steadiness, patience
 from canarykit.clusters.local.starting import Replica, ended_after_ready, wait_ready
 from canarykit.clusters.local.taken import complains
 from canarykit.errors import ClusterError, PlanError
@@ -60,7 +60,7 @@ def test_what_waiting_does_not_mend_is_reported_once_it_is_steady(answer, listen
     """
     A refusal or another address that stays the same; nothing that means "loading", and no port that was asked for by name.
     """
-    looks = [Look(at, answer, listens, port=4000, named=frozenset({4001})) for at in (0.0, 4.9, 5.0)]
+    looks = [Observation(at, answer, listens, port=4000, named=frozenset({4001})) for at in (0.0, 4.9, 5.0)]
     assert not steady(*looks[:2])
     assert steady(*looks) is reported
 
@@ -69,18 +69,18 @@ def test_what_changes_is_not_steady():
     """
     A server that answers 404, then 503, then 404 loads; so does one that opens a port after another.
     """
-    assert not steady(Look(0, 404), Look(3, 503), Look(5, 404))
-    assert not steady(Look(0, None, (THERE,)), Look(5, None, (THERE, Address("0.0.0.0", 8001))))
+    assert not steady(Observation(0, 404), Observation(3, 503), Observation(5, 404))
+    assert not steady(Observation(0, None, (THERE,)), Observation(5, None, (THERE, Address("0.0.0.0", 8001))))
 
 
 def test_a_server_that_works_is_not_steady():
     """
     Whatever it answers meanwhile: it may read a large model. It is reported once it has been idle for as long.
     """
-    working = [Look(0, 404, busy=0), Look(5, 404, busy=4)]
+    working = [Observation(0, 404, busy=0), Observation(5, 404, busy=4)]
     assert not steady(*working)
-    assert not steady(*working, Look(8, 404, busy=4.1))
-    assert steady(*working, Look(10, 404, busy=4.1))
+    assert not steady(*working, Observation(8, 404, busy=4.1))
+    assert steady(*working, Observation(10, 404, busy=4.1))
 
 
 def test_patience_is_a_share_of_the_limit():

@@ -78,7 +78,9 @@ def test_a_limit_that_ends_all_requests_is_the_reason_that_is_told(tmp_path):
     Two slow versions: as soon as `send` is called, while it runs, and in the summary, the judgement, ending and report.
     """
     lines, record = [], tmp_path / "journal.sqlite"
-    with ck.Experiment(service("waits", "waits"), LocalCluster(timeout=1), plan=PLAN, journal=record, tell=lines.append) as exp:
+    with ck.Experiment(
+        service("waits", "waits"), LocalCluster(timeout=1), plan=PLAN, journal=record, notify=lines.append
+    ) as exp:
         exp.deploy()
         load = exp.send(20, path="/predict", payloads=[{"body": {"text": "miaow"}}], timeout=120)
         assert "send() waits 120 s for an answer, and the gateway ends requests after 1 s" in lines[-1]
@@ -102,7 +104,7 @@ def test_the_limit_is_told_of_the_traffic_of_others(stable, canary):
     Which the kit does not send; also where only the canary is slow, and where answers are cut after their headers.
     """
     lines = []
-    with ck.Experiment(service(stable, canary), LocalCluster(timeout="0.5"), tell=lines.append) as exp:
+    with ck.Experiment(service(stable, canary), LocalCluster(timeout="0.5"), notify=lines.append) as exp:
         exp.deploy()
         exp.shift(50)
 
@@ -125,7 +127,7 @@ def test_a_stream_that_the_limit_cuts_is_lost_at_the_limit():
     """
     Its headers came in time, and it breaks off within.
     """
-    with ck.Experiment(service("streams", "streams"), LocalCluster(timeout=1), tell=lambda line: None) as exp:
+    with ck.Experiment(service("streams", "streams"), LocalCluster(timeout=1), notify=lambda line: None) as exp:
         exp.deploy()
         load = exp.send(20, path="/predict", payloads=[{"body": {}}], duration=1.0)
         load.wait()
@@ -136,7 +138,7 @@ def test_a_servers_own_504_is_its_failure():
     """
     It is an answer, and nobody's limit.
     """
-    with ck.Experiment(service("own 504", "own 504"), LocalCluster(timeout=1), tell=lambda line: None) as exp:
+    with ck.Experiment(service("own 504", "own 504"), LocalCluster(timeout=1), notify=lambda line: None) as exp:
         exp.deploy()
         load = exp.send(40, path="/predict", payloads=[{"body": {}}], timeout=1, duration=1.0)
         load.wait()

@@ -191,12 +191,12 @@ def test_a_replica_that_cannot_be_started_again_is_in_trouble(processes, replace
     cluster._processes = processes
     version = Version("v1", command=[str(replaceable), "{port}"])
     cluster._replicas["canary"] = [Replica(Endpoint("a", "v1", started["port"]), version)]
-    assert cluster.trouble("canary") is None
+    assert cluster.problem("canary") is None
     replaceable.unlink()
     os.kill(started["pid"], signal.SIGKILL)
     until(lambda: restarts(processes) >= 4)
-    assert "times (last exit code -1), and a not running; the log of a ends with:" in cluster.trouble("canary")
-    assert "cannot be started again" in cluster.trouble("canary")
+    assert "times (last exit code -1), and a not running; the log of a ends with:" in cluster.problem("canary")
+    assert "cannot be started again" in cluster.problem("canary")
     cluster._processes = None
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import canarykit as ck
-from canarykit.clusters.kube import manifests
+from canarykit.clusters.kube.workloads import manifests
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()

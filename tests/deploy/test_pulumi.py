@@ -10,9 +10,9 @@ import pytest
 from pulumi_mocks import IMAGES, Registered, up
 
 import canarykit as ck
-from canarykit.clusters.kube import manifests
 from canarykit.clusters.kube.binding import target_of
-from canarykit.clusters.kube.manifests import Model, Workload
+from canarykit.clusters.kube.workloads import manifests
+from canarykit.clusters.kube.workloads.manifests import Model, Workload
 from canarykit.errors import PlanError, RoutingError
 from canarykit.model import TrafficSplit
 from canarykit.routers.gateway_api import route, split_of

@@ -219,7 +219,7 @@ def test_a_class_of_forty_sees_what_the_page_for_teachers_says(service):
     plan, outcomes = ck.RolloutPlan.of(5, 25, 50, hold="8s", budget="4min"), []
     for seat in range(40):
         exp = ck.Experiment(
-            service, f"simulated:same?seed={seat}", guardrails=guardrails, plan=plan, tell=lambda line: None
+            service, f"simulated:same?seed={seat}", guardrails=guardrails, plan=plan, notify=lambda line: None
         )
         exp.deploy()
         exp.send(120.0)

@@ -58,8 +58,10 @@ def held_up(monkeypatch):
 
     def hold(cluster):
         gate = threading.Event()
-        warm = cluster.warm
-        monkeypatch.setattr(cluster, "warm", lambda role, share: (role == "canary" and gate.wait(20), warm(role, share))[1])
+        warm = cluster.ensure_capacity
+        monkeypatch.setattr(
+            cluster, "ensure_capacity", lambda role, share: (role == "canary" and gate.wait(20), warm(role, share))[1]
+        )
         return gate
 
     return hold

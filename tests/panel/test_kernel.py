@@ -12,7 +12,7 @@ pytestmark = pytest.mark.real("jupyter")
 
 EXPERIMENT = """
 import canarykit as ck
-from canarykit.testing import SimulatedCluster
+from canarykit.clusters.simulated import SimulatedCluster
 never = ["never", "{port}"]
 exp = ck.Experiment(ck.Service("digits", ck.Version("v1", command=never), ck.Version("v2", command=never)), SimulatedCluster())
 exp.deploy()

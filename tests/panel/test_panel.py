@@ -6,8 +6,8 @@ import time
 import pytest
 
 import canarykit as ck
+from canarykit.clusters.simulated import SimulatedCluster
 from canarykit.errors import ClusterError, RoutingError, TelemetryError
-from canarykit.testing import SimulatedCluster
 
 
 def test_a_drag_moves_nothing_and_apply_does(experiment, panel_of, until):
@@ -173,11 +173,11 @@ def test_a_cluster_that_is_gone_is_a_sentence_while_polling(experiment, panel_of
     """
     gone = threading.Event()
 
-    def trouble(role, now):
+    def problem(role, now):
         if gone.is_set():
             raise ClusterError("the local cluster is gone: it was torn down or its supervisor was killed")
 
-    exp = experiment(cluster=SimulatedCluster("good", trouble=trouble))
+    exp = experiment(cluster=SimulatedCluster("good", problem=problem))
     panel = panel_of(exp).start()
     gone.set()
     _in_trouble(panel, until, "the local cluster is gone")

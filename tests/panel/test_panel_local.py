@@ -16,7 +16,7 @@ def test_a_rollout_by_hand(models, panel_of, until):
     Traffic, Apply, a fault that is seen and mended, Promote; nothing is lost, and the panel ends with the experiment.
     """
     service = ck.Service("digits", ck.Version("v1", model=models["stable"]), ck.Version("v2", model=models["good"]), replicas=1)
-    with ck.Experiment(service, guardrails=[error_rate(), accuracy()], tell=lambda line: None) as exp:
+    with ck.Experiment(service, guardrails=[error_rate(), accuracy()], notify=lambda line: None) as exp:
         panel = panel_of(exp, view=None).start()
         view = panel.view
         exp.deploy()
@@ -60,7 +60,7 @@ def test_each_fault_is_seen_from_outside(models):
     cluster = LocalCluster()
     assert cluster.faults == ()
     guardrails = [error_rate(), ck.metrics.latency(0.5), accuracy()]
-    with ck.Experiment(service, cluster, guardrails=guardrails, tell=lambda line: None) as exp:
+    with ck.Experiment(service, cluster, guardrails=guardrails, notify=lambda line: None) as exp:
         exp.deploy()
         assert cluster.faults == ("slow", "failing", "wrong")
         with pytest.raises(ck.errors.PlanError, match="choose one of slow, failing, wrong"):

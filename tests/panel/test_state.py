@@ -8,7 +8,7 @@ import canarykit as ck
 from canarykit.model import Ending
 from canarykit.panel.state import Note, panel_state
 from canarykit.rollout import Rollout
-from canarykit.snapshot import Standing
+from canarykit.session.snapshot import Standing
 
 CHANGES = {"apply", "promote", "run"}
 

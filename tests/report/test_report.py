@@ -137,7 +137,7 @@ def test_its_numbers_agree_with_the_journal(simulated):
         assert journal.ending.sentence == found["sentence"]
         assert f"{stable + canary:,}, {canary:,} of them by the canary" in page.text
         for guardrail, verdict in zip(found["guardrails"], history.judgement.verdicts, strict=True):
-            assert guardrail["verdict"] == verdict.word
+            assert guardrail["verdict"] == verdict.status
             assert guardrail["log_e"] == pytest.approx(verdict.comparison.log_e)
             assert set(guardrail) >= {"name", "verdict", "counts", "effect", "interval", "log_e", "alarm_at", "sentence"}
 

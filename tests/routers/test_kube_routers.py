@@ -12,9 +12,9 @@ from kube_doubles import Namespace
 
 from canarykit.errors import ConflictError, EditedError, PlanError, RoutingError
 from canarykit.model import ROLES, TrafficSplit
+from canarykit.protocol import ROLE_HEADER
 from canarykit.routers import ROUTERS, gateway_api, ingress_nginx, istio, kserve, probe, replicas, route, router_class
 from canarykit.routers.objects import Target, address, balancer_url, to_stable
-from canarykit.wire import ROLE_HEADER
 
 LABELS = {"app.kubernetes.io/managed-by": "canarykit"}
 TARGET = Target("digits", 80, LABELS)

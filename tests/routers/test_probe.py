@@ -7,10 +7,10 @@ import pytest
 
 from canarykit.errors import RoutingError
 from canarykit.model import TrafficSplit
+from canarykit.protocol import ROLE_HEADER
 from canarykit.routers.probe import Probe
 from canarykit.routers.served import Patience, until_served
 from canarykit.routers.ways import Way
-from canarykit.wire import ROLE_HEADER
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def confirm(probe, before, after, *, within=20.0, **options):
     """Confirm a split with little time; what was told."""
     told = []
     probe.aim(TrafficSplit(after))
-    patience = Patience(within, 0.1, tell=told.append, **options)
+    patience = Patience(within, 0.1, notify=told.append, **options)
     until_served(probe, TrafficSplit(before), TrafficSplit(after), what="HTTPRoute digits", patience=patience)
     return told
 

@@ -106,7 +106,7 @@ def test_a_server_is_rolled_out_as_the_page_says(folder, section, environment, f
 
     class Quiet(ck.Experiment):
         def __init__(self, *args, **options):
-            super().__init__(*args, tell=lambda line: None, **options)
+            super().__init__(*args, notify=lambda line: None, **options)
             made.append(self)
 
         def run(self, *args, **options):

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from canarykit.serving import digits, storage
-from canarykit.serving.protocol import HEADER_LENGTH
+from canarykit.serving.open_inference import HEADER_LENGTH
 from canarykit.serving.server import ModelServer
 from canarykit.serving.tensors import DATATYPES, BadRequest, from_binary, from_json, to_binary
 

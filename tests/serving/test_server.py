@@ -215,11 +215,11 @@ def test_a_server_warms_up_before_it_answers(models, monkeypatch):
     Whoever asks whether it is ready is not told so before.
     """
     done = []
-    monkeypatch.setattr(ModelServer, "warm_up", lambda service: done.append("warm"))
+    monkeypatch.setattr(ModelServer, "warm_up", lambda service: done.append("ensure_capacity"))
     monkeypatch.setattr(server._Server, "run", lambda *server, sockets: done.append("answers"))
     monkeypatch.setattr(signal, "signal", lambda *handler: None)
     assert server.main(["--model", str(models["good"]), "--name", "digits", "--version", "v2", "--port", "0"]) == 0
-    assert done == ["warm", "answers"]
+    assert done == ["ensure_capacity", "answers"]
 
 
 def test_metrics_count_requests_by_code(models):

@@ -13,8 +13,8 @@ from telemetry_doubles import Prometheus
 from canarykit.cli import main
 from canarykit.errors import PlanError, TelemetryError
 from canarykit.model import ROLES, TrafficSplit
-from canarykit.telemetry.asking import TOKEN_VARIABLE
 from canarykit.telemetry.prometheus import PrometheusTelemetry
+from canarykit.telemetry.prometheus_api import TOKEN_VARIABLE
 
 SECRET = "s3cret-Tok.en_1"
 

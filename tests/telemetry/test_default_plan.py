@@ -70,7 +70,7 @@ def test_a_default_plan_promotes_at_usual_scrape_intervals(tmp_path, models, eve
         "file_sd_configs": [{"files": [str(targets)], "refresh_interval": "1s"}],
     }
     service = ck.Service("digits", version("stable", "stable"), version("canary", "good"))
-    with prometheus_of(tmp_path, [job]) as url, ck.Experiment(service, Scraped(url, tmp_path), tell=lambda line: None) as exp:
+    with prometheus_of(tmp_path, [job]) as url, ck.Experiment(service, Scraped(url, tmp_path), notify=lambda line: None) as exp:
         exp.deploy()
         begun = time.monotonic()
         load = exp.send(80)

@@ -1,4 +1,4 @@
-"""Probes and scrapes among the requests of pods: left out where labels tell, and said where they do not."""
+"""Probes and scrapes among the requests of pods: left out where labels notify, and said where they do not."""
 
 import json
 import random

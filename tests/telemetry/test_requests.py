@@ -141,7 +141,7 @@ def test_a_canary_that_refuses_a_third_of_its_input_fails(guardrail, seen):
             counting.add(request(number, role=role, **(seen if bad else {"seconds": rng.lognormvariate(-3, 0.3)})))
             counting.label([(f"r-{number}", not bad and rng.random() < 0.95)])
         judge.update(counting.close(second + 1.0))
-    words = {verdict.guardrail: verdict.word for verdict in judge.judgement.verdicts}
+    words = {verdict.guardrail: verdict.status for verdict in judge.judgement.verdicts}
     assert {name for name, word in words.items() if word == "fail"} == {guardrail, "accuracy"}
     (latency,) = (verdict.comparison for verdict in judge.judgement.verdicts if verdict.guardrail == "p95 latency")
     assert 0.9 < latency.effect < 1.1

@@ -7,8 +7,8 @@ import pytest
 from telemetry_doubles import Prometheus
 
 from canarykit.model import ROLES, TrafficSplit
-from canarykit.telemetry.asking import seconds_of
 from canarykit.telemetry.prometheus import PrometheusTelemetry
+from canarykit.telemetry.prometheus_api import seconds_of
 
 
 @pytest.fixture

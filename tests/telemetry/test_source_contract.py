@@ -100,7 +100,7 @@ def test_windows_follow_each_other_and_hold_each_request_once(source):
 
 def test_each_table_of_outcomes_counts_every_request_once(source):
     """
-    Of whatever it says that it can tell: failed, refused and denied requests are each a share of all.
+    Of whatever it says that it can notify: failed, refused and denied requests are each a share of all.
     """
     source.serve(9, 4)
     window = source.telemetry.read(SINCE + 31)

@@ -13,8 +13,8 @@ from canarykit.analysis import Judge
 from canarykit.model import ROLES, TrafficSplit
 from canarykit.telemetry.catalogue import EXPOSITIONS
 from canarykit.telemetry.counters import series_of
-from canarykit.telemetry.lives import Life
 from canarykit.telemetry.prometheus import PrometheusTelemetry
+from canarykit.telemetry.restarts import Life
 from canarykit.telemetry.scrape import Replica, ScrapeTelemetry
 
 SAYS = "one worker's of several"
@@ -65,7 +65,7 @@ def test_bouncing_counters_count_nothing_and_say_why(seed):
     """
     windows, judgement = watched(Workers(seed))
     assert sum(sum(window.requests) for window in windows) == 0
-    assert judgement.word == "no data"
+    assert judgement.status == "no data"
     assert all(SAYS in window.note and ADVICE in window.note and "counter fell from" in window.note for window in windows)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from canarykit.clusters.kube.cluster import KubeCluster
-from canarykit.clusters.kube.manifests import Workload
+from canarykit.clusters.kube.workloads.manifests import Workload
 from canarykit.clusters.options import options_of, read_options
 from canarykit.errors import PlanError
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from canarykit.clusters.kube.discovery import gateway_of, url_of
-from canarykit.clusters.kube.manifests import MANAGER
+from canarykit.clusters.kube.workloads.manifests import MANAGER
 from canarykit.errors import CanaryError, ClusterError, PlanError
 from canarykit.model import Outcome, Role
 from canarykit.routers import router_class
@@ -49,7 +49,7 @@ def bind(
     pod_port: int,
     replicas: int,
     ready: str | Mapping[Role, str],
-    tell: Callable[[str], object] = lambda line: None,
+    notify: Callable[[str], object] = lambda line: None,
 ) -> Any:
     """Return the router that was asked for, of this service.
 
@@ -67,7 +67,7 @@ def bind(
         Pods per version.
     ready : str or mapping of role to str
         Path that each version answers.
-    tell : callable
+    notify : callable
         Takes one line when something is believed that was not seen.
 
     Raises
@@ -80,7 +80,7 @@ def bind(
     made = router_class(asked["router"])
     target, url, gateway = target_of(app, port), asked["url"], asked["gateway"]
     if asked["router"] == "replicas":
-        return made(client, target, url=url, pods=2 * replicas, port=pod_port, ready=ready, tell=tell)
+        return made(client, target, url=url, pods=2 * replicas, port=pod_port, ready=ready, notify=notify)
     if asked["router"] == "gateway-api":
         gateways: list[dict[str, Any]] = []
         if url is None or gateway is None:
@@ -91,7 +91,7 @@ def bind(
     if url is None:
         raise PlanError(f"nobody tells this user where the gateway of router {asked['router']} is reached: give url=")
     options = {"gateway": gateway, "hostname": asked["hostname"], "name": asked["route"], "settle": asked.get("settle", 1.0)}
-    return made(client, target, url=url, ready=ready, testers=Testers.of(asked.get("testers", True)), tell=tell, **options)
+    return made(client, target, url=url, ready=ready, testers=Testers.of(asked.get("testers", True)), notify=notify, **options)
 
 
 def as_bound(asked: Mapping[str, Any], router: Any) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def as_bound(asked: Mapping[str, Any], router: Any) -> dict[str, Any]:
     return {**asked, "url": router.url, "gateway": router.gateway, "hostname": router.hostname}
 
 
-def end_testers_at(phase: object, router: Any, tell: Callable[[str], object]) -> None:
+def end_testers_at(phase: object, router: Any, notify: Callable[[str], object]) -> None:
     """Have no header lead to the canary once a rollout has ended; where that fails it is told, and no error.
 
     Whatever it is that fails, such as a route that somebody has edited into a form which nobody expects: how the rollout ended
@@ -121,21 +121,21 @@ def end_testers_at(phase: object, router: Any, tell: Callable[[str], object]) ->
         Of the rollout; an outcome where it has ended.
     router : Router or None
         Of the service.
-    tell : callable
+    notify : callable
         Takes one line.
     """
     if router is not None and phase in get_args(Outcome):
-        end_testers(router, tell)
+        end_testers(router, notify)
 
 
-def end_testers(router: Any, tell: Callable[[str], object]) -> None:
+def end_testers(router: Any, notify: Callable[[str], object]) -> None:
     """Have no header lead to the canary any more, because no rollout is under way; where that fails it is told, and no error.
 
     Parameters
     ----------
     router : Router
         Router of the service.
-    tell : callable
+    notify : callable
         Takes one line.
     """
     try:
@@ -143,4 +143,4 @@ def end_testers(router: Any, tell: Callable[[str], object]) -> None:
     except Exception as error:  # traffic has returned, or is about to: that is worth more
         said = error if isinstance(error, CanaryError) else f"{type(error).__name__}: {error}"
         with contextlib.suppress(Exception):  # who reads may have gone
-            tell(f"the rollout has ended, and the header for testers may lead to the canary still: {said}")
+            notify(f"the rollout has ended, and the header for testers may lead to the canary still: {said}")

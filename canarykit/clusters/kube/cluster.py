@@ -10,39 +10,39 @@ from typing import Any, TypeVar
 import yaml
 
 from canarykit.clusters.base import SystemClock
-from canarykit.clusters.kube import manifests
+from canarykit.clusters.kube.api.client import Client
+from canarykit.clusters.kube.api.lease import Lease, check_times
+from canarykit.clusters.kube.api.reads import Reading
+from canarykit.clusters.kube.api.writes import Written, canary_of, kept, refuse, resumable, split_by_pods, write
 from canarykit.clusters.kube.binding import as_bound, bind, checked, end_testers_at
-from canarykit.clusters.kube.changes import Changes, difference
-from canarykit.clusters.kube.client import Client
-from canarykit.clusters.kube.counting import Counting
 from canarykit.clusters.kube.endpoints import Endpoints
 from canarykit.clusters.kube.fallback import can_take_over, only_canary_serves
 from canarykit.clusters.kube.guard import Guard
 from canarykit.clusters.kube.holding import Holding
 from canarykit.clusters.kube.jobs import JobLoad
-from canarykit.clusters.kube.lease import Lease, check_times
-from canarykit.clusters.kube.manifests import Model, Workload
-from canarykit.clusters.kube.models import model_files
 from canarykit.clusters.kube.namespace import Namespace
-from canarykit.clusters.kube.neighbours import check_neighbours, find_neighbours
-from canarykit.clusters.kube.ownership import remove
-from canarykit.clusters.kube.pods import Pods
-from canarykit.clusters.kube.reading import Reading
-from canarykit.clusters.kube.removal import carried_by
-from canarykit.clusters.kube.versions import Versions
-from canarykit.clusters.kube.writing import Written, canary_of, kept, refuse, resumable, split_by_pods, write
+from canarykit.clusters.kube.telemetry import Counting
+from canarykit.clusters.kube.workloads import manifests
+from canarykit.clusters.kube.workloads.changes import Changes, difference
+from canarykit.clusters.kube.workloads.managed import Versions
+from canarykit.clusters.kube.workloads.manifests import Model, Workload
+from canarykit.clusters.kube.workloads.model_files import model_files
+from canarykit.clusters.kube.workloads.neighbours import check_neighbours, find_neighbours
+from canarykit.clusters.kube.workloads.ownership import remove
+from canarykit.clusters.kube.workloads.pods import Pods
+from canarykit.clusters.kube.workloads.removal import carried_by
 from canarykit.errors import ClusterError, PlanError, RoutingError
 from canarykit.health import Health
 from canarykit.interrupts import uninterrupted
 from canarykit.load import Load
 from canarykit.model import ROLES, Role, Service, TrafficSplit
+from canarykit.protocol import check_address, request_path
 from canarykit.routers import router_class
 from canarykit.routers.base import Router
 from canarykit.routers.gateway_api import GatewayApiRouter
 from canarykit.routers.objects import Api, to_stable
 from canarykit.telemetry.base import Telemetry
 from canarykit.telemetry.catalogue import Exposition
-from canarykit.wire import check_address, request_path
 
 __all__ = ["KubeCluster"]
 
@@ -97,7 +97,7 @@ class KubeCluster:
         Seconds that a version may take until it is ready; where its pods are replaced one by one, each of them.
     lease : int
         Seconds without a sign of life after which traffic returns to stable by itself, 5 or more.
-    tell : callable, optional
+    notify : callable, optional
         Takes one line of progress; by default an experiment tells it, or else it is printed.
 
     Raises
@@ -134,22 +134,22 @@ class KubeCluster:
         adopt: bool = False,
         ready_within: float = 120.0,
         lease: int = 60,
-        tell: Callable[[str], object] | None = None,
+        notify: Callable[[str], object] | None = None,
     ) -> None:
         router_class(router)
         check_times(lease, ready_within)
         self._counting = Counting(prometheus, prometheus_token_file, metrics, select, port, path, ignore)
         if url is not None:
             check_address("url=", url)
-        self.client = Client(context, namespace, tell=lambda line: self._passing(line))
+        self.client = Client(context, namespace, notify=lambda line: self._passing(line))
         self._asked = {"router": router, "url": url, "gateway": gateway, "hostname": hostname, "route": route}
         self._asked |= checked(testers, settle)
         self.workload = (workload or Workload()).fronted()
         self._adopt, self._ready_within = adopt, ready_within
-        self._lease_seconds, self._given = lease, tell
-        self._tell: Callable[[str], object] = tell or print
-        self._passing = self._tell
-        self._namespace = Namespace(self.client, lambda line: self._tell(line))
+        self._lease_seconds, self._given = lease, notify
+        self._notify: Callable[[str], object] = notify or print
+        self._passing = self._notify
+        self._namespace = Namespace(self.client, lambda line: self._notify(line))
         self._versions: Versions | None = None
         self._endpoints: Endpoints | None = None
         self._seen: Pods | None = None
@@ -159,10 +159,10 @@ class KubeCluster:
         self._holding: Holding | None = None
         self._take_back: Callable[[], None] | None = None
 
-    def narrate(self, tell: Callable[[str], object], passing: Callable[[str], object]) -> None:
-        """Tell what happens, and what is being waited for, through these, unless `tell` was given at the beginning."""
+    def report_progress(self, notify: Callable[[str], object], passing: Callable[[str], object]) -> None:
+        """Tell what happens, and what is being waited for, through these, unless `notify` was given at the beginning."""
         if self._given is None:
-            self._tell, self._passing = tell, passing
+            self._notify, self._passing = notify, passing
 
     # Before anything is written ----------------------------------------------------------------------------------------
 
@@ -223,8 +223,8 @@ class KubeCluster:
         manifests.check(service)
         models = model_files(service)
         bodies = manifests.objects(service, self.workload, models)
-        labels, tell = manifests.labels(service), lambda line: self._passing(line)
-        lease = Lease(self.client, service.name, labels, seconds=self._lease_seconds, tell=tell)
+        labels, notify = manifests.labels(service), lambda line: self._passing(line)
+        lease = Lease(self.client, service.name, labels, seconds=self._lease_seconds, notify=notify)
         held = self.client.fenced(lease.check)
         # Traffic may return to stable also when the lease is away; before it rises, `check_held` is asked.
         self._reading = Reading(self.client.fenced(lease.check_nobody_else))
@@ -236,13 +236,13 @@ class KubeCluster:
             router.check()
             wanted = [*bodies, *router.objects()]
             for line in check_neighbours(self.client, wanted):
-                self._tell(line)
+                self._notify(line)
             refuse(self.client, wanted, adopt=self._adopt)
-            self._holding = Holding(lease, lambda line: self._tell(line))
+            self._holding = Holding(lease, lambda line: self._notify(line))
             # The guard of whoever was here before has ended with their lease, and the canary may have a share.
             # It is told what was found here: another Gateway, or none, must not keep it from acting.
             binding = {**self._binding(service), "asked": as_bound(self._asked, router)}
-            guarded = lease, self.client, service.name, binding, lambda line: self._tell(line)
+            guarded = lease, self.client, service.name, binding, lambda line: self._notify(line)
             self._holding.begin(lambda: Guard.start(*guarded))
             resumed = write(held, bodies, router, done=done, adopt=self._adopt)
             self._hold(service, models, router, held)
@@ -263,8 +263,8 @@ class KubeCluster:
             raise
         self._take_back = lambda: self._undo(held, router, canary_of(bodies), done, fresh_namespace)
         if weight:
-            phase = self.recall().get("phase", "under way")
-            self._tell(f"found a rollout {phase}: {weight:g} % of the traffic are on the canary")
+            phase = self.saved_state().get("phase", "under way")
+            self._notify(f"found a rollout {phase}: {weight:g} % of the traffic are on the canary")
 
     def undeploy(self) -> None:
         """Take back what the last `deploy` did, as when it fails. May be called again."""
@@ -277,13 +277,13 @@ class KubeCluster:
         if self._holding is not None:
             self._holding.check()
 
-    def remember(self, **facts: Any) -> None:
+    def save_state(self, **facts: Any) -> None:
         """Write down where the rollout stands, for whoever goes on with it."""
-        end_testers_at(facts.get("phase"), self._router, self._tell)
+        end_testers_at(facts.get("phase"), self._router, self._notify)
         if self._holding is not None:
-            self._holding.remember(**facts)
+            self._holding.save_state(**facts)
 
-    def recall(self) -> Mapping[str, Any]:
+    def saved_state(self) -> Mapping[str, Any]:
         """What was written down before `deploy` by whoever conducted the rollout; empty when nobody did."""
         return {} if self._holding is None else self._holding.found
 
@@ -313,13 +313,13 @@ class KubeCluster:
         if lease.lost is not None:
             self.release()
             return
-        warm = partial(self.warm, "stable")
-        if can_take_over(self.client, self._deployed.name, self._router, warm=warm, tell=self._tell):
+        warm = partial(self.ensure_capacity, "stable")
+        if can_take_over(self.client, self._deployed.name, self._router, warm=warm, notify=self._notify):
             self._router.reset()
         if held:
             lease.keep()
         client = self._held if held else self.client.fenced(lease.check_nobody_else)
-        if remove(client, self._deployed, self._tell, own=self._router.own):
+        if remove(client, self._deployed, self._notify, own=self._router.own):
             self._pods.wait_gone(self.workload.grace + 10)
         try:
             self._holding.end_removed()
@@ -377,7 +377,7 @@ class KubeCluster:
         """Pods of a version, oldest first."""
         return self._pods.of(role)
 
-    def warm(self, role: Role, share: float = 1.0) -> None:
+    def ensure_capacity(self, role: Role, share: float = 1.0) -> None:
         """Check that a version has as many pods ready as a share of the traffic needs; what it lacks is asked for first.
 
         What somebody has deleted or scaled down is brought back, and that is said: stable, and the Services of both.
@@ -386,13 +386,13 @@ class KubeCluster:
         for service in self._pods.unreached:
             versions.mend(service)
         if not self._bound.scales:
-            versions.warm(role, share)
+            versions.ensure_capacity(role, share)
         elif role == "stable":  # such a router brings up the pods that a split needs before it takes others away
             versions.stable(self._bound.wanted.get(role) or versions.service.replicas)
 
-    def trouble(self, role: Role) -> str | None:
+    def problem(self, role: Role) -> str | None:
         """Why a version serves nothing, or what of it will not pass, with the last log lines; None when neither is so."""
-        return self._pods.trouble(role)
+        return self._pods.problem(role)
 
     def health(self, role: Role) -> Health:
         """How many pods of a version are ready of how many, and why."""
@@ -410,10 +410,10 @@ class KubeCluster:
 
     def retire_canary(self) -> None:
         """Scale the canary down; its pods finish what they have. They stay where a rule of the team's still leads to them."""
-        end_testers_at("promoted", self._bound, self._tell)
+        end_testers_at("promoted", self._bound, self._notify)
         name = self._deployed.name
-        if (by := carried_by(self.client, name, f"{name}-canary", self._tell)) is not None:
-            self._tell(f"the canary's pods stay, because {by} still sends requests to Service {name}-canary")
+        if (by := carried_by(self.client, name, f"{name}-canary", self._notify)) is not None:
+            self._notify(f"the canary's pods stay, because {by} still sends requests to Service {name}-canary")
             return
         _running(self._versions).scale("canary", 0)
 
@@ -433,7 +433,7 @@ class KubeCluster:
 
     def _bind(self, service: Service, client: Api) -> Any:
         """Router of this service."""
-        return bind(client, service.name, **self._binding(service), tell=lambda line: self._tell(line))
+        return bind(client, service.name, **self._binding(service), notify=lambda line: self._notify(line))
 
     def _route(self, router: Any) -> dict[str, Any] | None:
         """HTTPRoute that splits the traffic; None when there is none yet, or something else does."""
@@ -469,7 +469,7 @@ class KubeCluster:
         client, self._router, self._held = self.client, router, held
         self._pods = self._seen = pods = Pods(client, service.name, self._passing, self._expected)
         self._endpoints = Endpoints(client, service.name, pods, self.workload.port)
-        told: dict[str, Any] = {"tell": self._passing, "say": self._tell}
+        told: dict[str, Any] = {"notify": self._passing, "say": self._notify}
         self._versions = Versions(held, service, self.workload, models, pods, adopt=self._adopt, **told)
 
     def _expected(self, role: Role) -> int | None:
@@ -493,7 +493,7 @@ class KubeCluster:
                 elif there:
                     to_stable(router)
                     facts = {"weight": 0.0}
-                done.take_back(held, router, self._tell)
+                done.take_back(held, router, self._notify)
                 if alone:
                     self._holding.leave_to_guard()
                 else:

@@ -6,9 +6,9 @@ import socket
 from typing import Any
 from urllib.parse import urlsplit
 
-from canarykit.clusters.kube.client import Client
-from canarykit.clusters.kube.forward import Forward
-from canarykit.clusters.kube.pods import Pods
+from canarykit.clusters.kube.api.client import Client
+from canarykit.clusters.kube.api.port_forward import Forward
+from canarykit.clusters.kube.workloads.pods import Pods
 from canarykit.errors import ClusterError
 from canarykit.routers.objects import balancer_url
 
@@ -69,7 +69,7 @@ class Endpoints:
             return str(self._ready_pod(role)["metadata"]["name"])
 
         if role not in self._forwards:
-            self._forwards[role] = Forward(self._client.door, self._client.namespace, ready_pod, self._port)
+            self._forwards[role] = Forward(self._client.connection, self._client.namespace, ready_pod, self._port)
         return self._forwards[role].url
 
     def _ready_pod(self, role: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from canarykit.clusters.kube.diagnose import is_ready
+from canarykit.clusters.kube.workloads.diagnose import is_ready
 from canarykit.errors import CanaryError, ClusterError, ForbiddenError, RoutingError
 from canarykit.model import Role, TrafficSplit
 from canarykit.routers.objects import Api, NothingThere
@@ -67,7 +67,7 @@ def check_may_return(client: Api, app: str, router: Any) -> None:
         )
 
 
-def can_take_over(client: Api, app: str, router: Any, *, warm: Callable[[], None], tell: Callable[[str], object]) -> bool:
+def can_take_over(client: Api, app: str, router: Any, *, warm: Callable[[], None], notify: Callable[[str], object]) -> bool:
     """Whether stable can take over a team's own route; it is brought up first where the canary alone serves.
 
     The kit's route is removed with both versions, so that nobody has to take it over.
@@ -78,7 +78,7 @@ def can_take_over(client: Api, app: str, router: Any, *, warm: Callable[[], None
         As of `only_canary_serves`.
     warm : callable
         Brings up stable within a bounded time.
-    tell : callable
+    notify : callable
         Takes one line that says why stable cannot take over.
     """
     if router.own is None or not only_canary_serves(client, app, router):
@@ -90,7 +90,7 @@ def can_take_over(client: Api, app: str, router: Any, *, warm: Callable[[], None
         why = str(error)
     if not only_canary_serves(client, app, router):
         return True
-    tell(
+    notify(
         f"the canary alone serves: traffic does not return to {app}-stable ({why}). The route keeps its weights, and the "
         "canary stays. Bring up stable, then call deploy() and teardown() again"
     )

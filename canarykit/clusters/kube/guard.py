@@ -18,11 +18,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from canarykit.clusters.kube.api.client import Client
+from canarykit.clusters.kube.api.lease import LET_GO, RETURNED, STATE, Lease, state_of
+from canarykit.clusters.kube.api.liveness import Watched, holder_of
 from canarykit.clusters.kube.binding import bind, end_testers
-from canarykit.clusters.kube.client import Client
 from canarykit.clusters.kube.fallback import only_canary_serves
-from canarykit.clusters.kube.lease import LET_GO, RETURNED, STATE, Lease, state_of
-from canarykit.clusters.kube.liveness import Watched, holder_of
 from canarykit.errors import CanaryError, ClusterError
 from canarykit.routers.objects import to_stable
 
@@ -45,12 +45,12 @@ class Guard:
     ----------
     launch : callable
         Starts the process; what that writes on its standard output is why it ends.
-    tell : callable
+    notify : callable
         Takes one line when it had to be started again.
     """
 
-    def __init__(self, launch: Callable[[], subprocess.Popen[bytes]], tell: Callable[[str], object]) -> None:
-        self._launch, self._tell = launch, tell
+    def __init__(self, launch: Callable[[], subprocess.Popen[bytes]], notify: Callable[[str], object]) -> None:
+        self._launch, self._notify = launch, notify
         self._over, self._lock = threading.Event(), threading.Lock()
         self._begin()
 
@@ -60,7 +60,9 @@ class Guard:
         self._tender.start()
 
     @classmethod
-    def start(cls, lease: Lease, client: Client, app: str, binding: Mapping[str, Any], tell: Callable[[str], object]) -> Guard:
+    def start(
+        cls, lease: Lease, client: Client, app: str, binding: Mapping[str, Any], notify: Callable[[str], object]
+    ) -> Guard:
         """Begin to watch a lease that is held.
 
         Raises
@@ -77,8 +79,8 @@ class Guard:
             "holder": lease.holder,
             "seconds": lease.seconds,
         }
-        files = {"KUBECONFIG": client.door.kubeconfig} if client.door.kubeconfig else {}
-        return cls(lambda: _launched(facts, files), tell)
+        files = {"KUBECONFIG": client.connection.kubeconfig} if client.connection.kubeconfig else {}
+        return cls(lambda: _launched(facts, files), notify)
 
     def watch_again(self) -> None:
         """Start it again where it has done its work, and there is something to guard all the same."""
@@ -99,7 +101,7 @@ class Guard:
         while why and not self._over.is_set():
             if why != told:  # one that fails each time says so once
                 with contextlib.suppress(Exception):  # whoever is told must not end this
-                    self._tell(
+                    self._notify(
                         f"the guard, which returns traffic when this process dies, has ended ({why}): it is started again"
                     )
             told = why

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from canarykit.clusters.kube.api.lease import Lease
 from canarykit.clusters.kube.guard import Guard
-from canarykit.clusters.kube.lease import Lease
 from canarykit.errors import ClusterError
 
 __all__ = ["Holding"]
@@ -19,12 +19,12 @@ class Holding:
     ----------
     lease : Lease
         Not taken yet.
-    tell : callable
+    notify : callable
         Takes one line.
     """
 
-    def __init__(self, lease: Lease, tell: Callable[[str], object]) -> None:
-        self.lease, self._tell = lease, tell
+    def __init__(self, lease: Lease, notify: Callable[[str], object]) -> None:
+        self.lease, self._notify = lease, notify
         self.found: Mapping[str, Any] = {}
         """What was written down before it was taken."""
         self._guard: Guard | None = None
@@ -51,7 +51,7 @@ class Holding:
         self.lease.renew()
         self._watch_again()
 
-    def remember(self, **facts: Any) -> None:
+    def save_state(self, **facts: Any) -> None:
         """Write down where the rollout stands.
 
         Raises
@@ -60,11 +60,11 @@ class Holding:
             Somebody else conducts it by now; or it cannot be written down, and the canary has a share of the traffic.
         """
         try:
-            self.lease.remember(**facts)
+            self.lease.save_state(**facts)
         except ClusterError as error:
             if self.lease.lost is not None or self.lease.state.get("weight", 0):
                 raise
-            self._tell(f"all traffic is on stable, and where the rollout stands could not be written down: {error}")
+            self._notify(f"all traffic is on stable, and where the rollout stands could not be written down: {error}")
             return
         if "weight" in facts:  # it is in force: what was left to the guard is conducted from here again
             self.lease.keep()
@@ -72,13 +72,13 @@ class Holding:
             try:
                 self._watch_again()
             except ClusterError as error:  # what is in force is written down all the same
-                self._tell(str(error))
+                self._notify(str(error))
 
     def leave_to_guard(self) -> None:
         """Keep the lease without renewing it, so that the guard goes on trying to return traffic. May be called again."""
         if self.lease.held and not self.lease.left:
             self.lease.leave()
-            self._tell(
+            self._notify(
                 "traffic could not be returned to stable from here: the lease is renewed no more, and the guard returns it as "
                 f"soon as that is over ({self.lease.seconds} s) and the API server answers; abort() tries at once"
             )
@@ -97,7 +97,7 @@ class Holding:
         except ClusterError as error:
             self.lease.stop()
             if self.lease.lost is None:
-                self._tell(f"traffic returns to stable, and all is removed, without Lease {self.lease.name}: {error}")
+                self._notify(f"traffic returns to stable, and all is removed, without Lease {self.lease.name}: {error}")
             return False
         return True
 
@@ -106,14 +106,14 @@ class Holding:
         try:
             self.end(self.lease.remove)
         except ClusterError as error:
-            self._tell(f"Lease {self.lease.name} stays, and says nothing any more: {error}")
+            self._notify(f"Lease {self.lease.name} stays, and says nothing any more: {error}")
             self._stop_guard()
 
     def end(self, end: Callable[[], None]) -> None:
         """End the lease, and then its guard; say so where the lease was lost."""
         end()
         if self.lease.lost is not None:
-            self._tell(self.lease.lost)
+            self._notify(self.lease.lost)
         self._stop_guard()
 
     def _stop_guard(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from canarykit.clusters.kube.client import Client
+from canarykit.clusters.kube.api.client import Client
 from canarykit.errors import ClusterError
 
 __all__ = ["contents", "listable"]
@@ -34,22 +34,22 @@ def contents(client: Client) -> list[str]:
         Not everything may be listed, or the API server does not know all of its kinds at present.
     """
     found = []
-    for door in _DOORS:
-        kinds = client.read(door, "the list of kinds", accept=_ALL_KINDS)
-        for base, resource in listable(kinds or {}, door):
+    for connection in _DOORS:
+        kinds = client.read(connection, "the list of kinds", accept=_ALL_KINDS)
+        for base, resource in listable(kinds or {}, connection):
             held = client.read(f"{base}/namespaces/{quote(client.namespace)}/{resource}", resource, accept=_ONLY_NAMES)
             found += [f"{resource}/{name}" for name in _names(held or {}) if (resource, name) not in _ALWAYS_THERE]
     return found
 
 
-def listable(kinds: Mapping[str, Any], door: str) -> Iterator[tuple[str, str]]:
+def listable(kinds: Mapping[str, Any], connection: str) -> Iterator[tuple[str, str]]:
     """Kinds of object that a namespace may hold and a user may make: path of the group's version, and plural name.
 
     Parameters
     ----------
     kinds : mapping
         The API server's own list, with all groups in one (Kubernetes 1.30 and later).
-    door : {"/api", "/apis"}
+    connection : {"/api", "/apis"}
         Below which path.
 
     Raises
@@ -66,7 +66,7 @@ def listable(kinds: Mapping[str, Any], door: str) -> Iterator[tuple[str, str]]:
         newest = versions[0]
         if newest.get("freshness") == "Stale":
             raise ClusterError(f"the kinds of {name or 'the core'} are not known at present")
-        base = f"{door}/{f'{name}/' if name else ''}{newest['version']}"
+        base = f"{connection}/{f'{name}/' if name else ''}{newest['version']}"
         for entry in newest.get("resources", []):
             made = {"list", "create"} <= set(entry.get("verbs", []))
             if entry.get("scope") == "Namespaced" and made and entry["resource"] not in _BESIDE:

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from canarykit.clusters.kube.client import Client
-from canarykit.clusters.kube.diagnose import diagnose, sentence, unready
-from canarykit.clusters.kube.events import Events
-from canarykit.clusters.kube.manifests import MANAGER, Workload, labels
-from canarykit.clusters.kube.neighbours import check_neighbours
+from canarykit.clusters.kube.api.client import Client
+from canarykit.clusters.kube.api.events import Events
+from canarykit.clusters.kube.workloads.diagnose import diagnose, sentence, unready
+from canarykit.clusters.kube.workloads.manifests import MANAGER, Workload, labels
+from canarykit.clusters.kube.workloads.neighbours import check_neighbours
 from canarykit.errors import ClusterError, PlanError
 from canarykit.load.load import asked, specification
 from canarykit.load.payloads import classes_of

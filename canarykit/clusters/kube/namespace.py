@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from canarykit.clusters.kube import manifests
-from canarykit.clusters.kube.client import Client
+from canarykit.clusters.kube.api.client import Client
 from canarykit.clusters.kube.inventory import contents
+from canarykit.clusters.kube.workloads import manifests
 from canarykit.errors import ClusterError, ForbiddenError
 
 __all__ = ["MADE_BY", "Namespace"]
@@ -22,12 +22,12 @@ class Namespace:
     ----------
     client : Client
         Of that namespace.
-    tell : callable
+    notify : callable
         Takes one line.
     """
 
-    def __init__(self, client: Client, tell: Callable[[str], object]) -> None:
-        self._client, self._tell = client, tell
+    def __init__(self, client: Client, notify: Callable[[str], object]) -> None:
+        self._client, self._notify = client, notify
 
     def is_there(self) -> bool:
         """Whether it exists.
@@ -63,8 +63,8 @@ class Namespace:
                 return
             if held := contents(self._client):
                 more = f" and {len(held) - 3} more" if len(held) > 3 else ""
-                self._tell(f"namespace {name} stays: it holds {', '.join(held[:3])}{more}")
+                self._notify(f"namespace {name} stays: it holds {', '.join(held[:3])}{more}")
                 return
             self._client.delete("Namespace", name)
         except ClusterError as error:
-            self._tell(f"namespace {name} stays: {error}")
+            self._notify(f"namespace {name} stays: {error}")

@@ -29,11 +29,11 @@ from canarykit.masking import masked
 from canarykit.model import ROLES, Role, Service, Version
 from canarykit.placeholders import port_names
 from canarykit.plan import seconds
+from canarykit.protocol import ROLE_HEADER
 from canarykit.routers.envoy import EnvoyRouter
 from canarykit.serving import storage
-from canarykit.serving.knobs import FAULTS, turn
+from canarykit.serving.fault_injection import FAULTS, switch
 from canarykit.telemetry.envoy import IN_FLIGHT, EnvoyTelemetry
-from canarykit.wire import ROLE_HEADER
 
 __all__ = ["LocalCluster"]
 
@@ -146,11 +146,11 @@ class LocalCluster:
     def check_promotable(self) -> None:
         """Nothing else than the replicas that a promotion replaces serves here."""
 
-    def warm(self, role: Role, share: float = 1.0) -> None:
+    def ensure_capacity(self, role: Role, share: float = 1.0) -> None:
         """Check that each replica of a version answers, whatever its share, and the gateway's way to it."""
-        trouble = self.trouble(role)
-        if trouble:
-            raise ClusterError(trouble)
+        problem = self.problem(role)
+        if problem:
+            raise ClusterError(problem)
         replicas = self._replicas[role]
         if not replicas:
             raise ClusterError(f"{role} has no replicas: it was retired, or never deployed")
@@ -160,7 +160,7 @@ class LocalCluster:
             if status != 200:
                 raise ClusterError(f"{role} answers {status} to {replicas[0].ready} through the gateway")
 
-    def trouble(self, role: Role) -> str | None:
+    def problem(self, role: Role) -> str | None:
         """Say that a version's replicas crash, with the last log lines."""
         status = self._running.status()
         replicas = {replica.endpoint.instance: replica for replica in self._replicas[role]}
@@ -177,8 +177,8 @@ class LocalCluster:
 
     def health(self, role: Role) -> Health:
         """How a version's replicas are: there is nothing between well and in trouble."""
-        trouble = self.trouble(role)
-        return Health(problem=trouble, final=True) if trouble else Health()
+        problem = self.problem(role)
+        return Health(problem=problem, final=True) if problem else Health()
 
     def promote(self) -> None:
         """Replace stable's replicas by ones of the canary's version; the canary has all traffic meanwhile."""
@@ -208,7 +208,7 @@ class LocalCluster:
 
     def inject(self, fault: str | None) -> None:
         """Break the canary in one of `faults`; None mends it."""
-        turn(self._fault_file("canary"), fault)
+        switch(self._fault_file("canary"), fault)
 
     def retire_canary(self) -> None:
         """Let the canary's replicas finish what they have, and end them."""
@@ -220,10 +220,10 @@ class LocalCluster:
         """Last lines that a replica (``"canary-0"``) or the gateway (``"envoy"``) wrote."""
         return self._running.log(instance, lines)
 
-    def remember(self, **facts: Any) -> None:
+    def save_state(self, **facts: Any) -> None:
         """Nothing of it outlives this process."""
 
-    def recall(self) -> Mapping[str, Any]:
+    def saved_state(self) -> Mapping[str, Any]:
         """Nothing was written down."""
         return {}
 

@@ -16,7 +16,7 @@ from canarykit.clusters.local.gateway import TIMEOUT, Endpoint, bootstrap, endpo
 from canarykit.clusters.local.processes import Processes
 from canarykit.errors import ClusterError, RoutingError
 from canarykit.model import ROLES, Protocol, Role
-from canarykit.wire import PING_PATH
+from canarykit.protocol import PING_PATH
 
 __all__ = ["Envoy", "executable"]
 

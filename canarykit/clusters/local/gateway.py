@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from canarykit.model import ROLES, Protocol, Role, TrafficSplit
-from canarykit.routers.envoy import RUNTIME_PREFIX, weights
-from canarykit.statuses import LIMIT_FLAG
-from canarykit.wire import (
+from canarykit.protocol import (
     FLAGS_HEADER,
     FORCED_ROUTE,
     INSTANCE_HEADER,
@@ -23,6 +21,8 @@ from canarykit.wire import (
     SPLIT_ROUTE,
     VERSION_HEADER,
 )
+from canarykit.routers.envoy import RUNTIME_PREFIX, weights
+from canarykit.statuses import LIMIT_FLAG
 
 __all__ = ["TIMEOUT", "Endpoint", "bootstrap", "endpoints"]
 

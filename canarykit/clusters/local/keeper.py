@@ -34,7 +34,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from canarykit.clusters.local.descendants import descendants
-from canarykit.clusters.local.mortal import adopt_orphans
+from canarykit.clusters.local.parent_death import adopt_orphans
 
 __all__ = ["close_others", "fork_keeper"]
 

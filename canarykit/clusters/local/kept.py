@@ -16,7 +16,7 @@ from typing import Any
 
 from canarykit.clusters.local.environment import thread_limits
 from canarykit.clusters.local.keeper import fork_keeper
-from canarykit.clusters.local.mortal import die_with_parent
+from canarykit.clusters.local.parent_death import die_with_parent
 
 __all__ = ["Kept", "NotStarted", "Nursery", "start_command"]
 

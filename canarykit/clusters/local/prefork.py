@@ -21,7 +21,7 @@ import traceback
 from typing import Any, NoReturn
 
 from canarykit.clusters.local.keeper import close_others, fork_keeper
-from canarykit.clusters.local.mortal import die_with_parent
+from canarykit.clusters.local.parent_death import die_with_parent
 
 __all__ = ["main"]
 

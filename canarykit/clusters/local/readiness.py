@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from canarykit.clusters.local.listening import Address
 
-__all__ = ["Look", "Steadiness", "patience"]
+__all__ = ["Observation", "Steadiness", "patience"]
 
 _SHORTEST = 5.0
 _SHARE = 1 / 6
@@ -32,7 +32,7 @@ def patience(ready_within: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Observation:
     """What was seen of a server at one time.
 
     Parameters
@@ -146,9 +146,9 @@ class Steadiness:
     """
 
     patience: float
-    _since: Look | None = field(default=None, init=False)
+    _since: Observation | None = field(default=None, init=False)
 
-    def take(self, look: Look) -> bool:
+    def take(self, look: Observation) -> bool:
         """Take note of what was seen; return whether it is steady."""
         if look.wrong is None:
             self._since = None

@@ -12,7 +12,7 @@ from canarykit.clusters.local.gateway import Endpoint
 from canarykit.clusters.local.listening import listening
 from canarykit.clusters.local.probe import probe, serves
 from canarykit.clusters.local.processes import Processes
-from canarykit.clusters.local.readiness import Look, Steadiness, patience
+from canarykit.clusters.local.readiness import Observation, Steadiness, patience
 from canarykit.clusters.local.taken import taken_port
 from canarykit.errors import ClusterError
 from canarykit.model import Protocol, Version
@@ -48,7 +48,7 @@ class _Watch:
 
     def __init__(self, replica: Replica, protocol: Protocol, patience: float) -> None:
         self.replica = replica
-        self.look = Look(time.monotonic(), None)
+        self.look = Observation(time.monotonic(), None)
         self.steady = False
         self.restarts = 0
         self._protocol = protocol
@@ -60,7 +60,7 @@ class _Watch:
         self.restarts = facts["restarts"]
         answer = probe(endpoint.port, self.replica.ready, self._protocol)
         now = time.monotonic()
-        self.look = Look(now, answer, port=endpoint.port, named=frozenset(facts["ports"].values()))
+        self.look = Observation(now, answer, port=endpoint.port, named=frozenset(facts["ports"].values()))
         if not self.look.ready and now - self._examined >= _EXAMINE_EVERY:
             self.examine(facts)
             self.steady = self._steadiness.take(self.look)

@@ -37,7 +37,7 @@ from typing import Any
 from canarykit.clusters.local import cgroup
 from canarykit.clusters.local.descendants import children, descendants
 from canarykit.clusters.local.kept import Kept, NotStarted, Nursery, start_command
-from canarykit.clusters.local.mortal import adopt_orphans
+from canarykit.clusters.local.parent_death import adopt_orphans
 from canarykit.placeholders import filled, port_variables
 
 __all__ = ["main"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from canarykit.errors import PlanError
+from canarykit.protocol import METRICS_PORT
 from canarykit.telemetry.catalogue.exposition import Exposition
-from canarykit.wire import METRICS_PORT
 
 __all__ = ["EXPOSITIONS", "exposition"]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from canarykit.clusters.kube.changes import Changes, difference
+from canarykit.clusters.kube.workloads.changes import Changes, difference
 
 
 def deployment(replicas=2, **container):

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import yaml
 
-from canarykit.clusters.kube.client import Client, path_of
+from canarykit.clusters.kube.api.client import Client, path_of
 from canarykit.errors import ClusterError, ConflictError, ForbiddenError
 
 pytest.importorskip("kubernetes")
@@ -105,7 +105,7 @@ def told():
 @pytest.fixture
 def client(kubeconfig, told):
     """A client of the double that gives up after a second."""
-    return Client("here", "ns", patience=1.0, tell=told.append)
+    return Client("here", "ns", patience=1.0, notify=told.append)
 
 
 @pytest.mark.parametrize(
@@ -252,12 +252,12 @@ def test_an_object_that_has_gone_since_it_was_read_is_a_conflict(server, client)
         client.patch("HTTPRoute", "digits", [], how="json")
 
 
-@pytest.mark.parametrize("trouble", [(503, "starting"), (429, "slow down"), (500, "etcdserver: request timed out"), (None, "")])
-def test_a_server_that_is_busy_or_cut_off_is_asked_again(server, client, trouble):
+@pytest.mark.parametrize("problem", [(503, "starting"), (429, "slow down"), (500, "etcdserver: request timed out"), (None, "")])
+def test_a_server_that_is_busy_or_cut_off_is_asked_again(server, client, problem):
     """
     With pauses that grow; the caller notices nothing.
     """
-    server.answers = [trouble, trouble, (200, LEASE)]
+    server.answers = [problem, problem, (200, LEASE)]
     assert client.get("Lease", "l") == LEASE
     assert len(server.asked) == 3
 
@@ -267,7 +267,7 @@ def test_patience_ends(server, kubeconfig, told):
     After its seconds an error, and one line of what was waited for.
     """
     server.answers = [(503, "starting")]
-    client = Client("here", "ns", patience=1.7, tell=told.append)
+    client = Client("here", "ns", patience=1.7, notify=told.append)
     begun = time.monotonic()
     with pytest.raises(
         ClusterError, match=r"cannot get Lease l .* did not answer for 1.7 s \(status 503: starting\); traffic stays"
@@ -408,7 +408,7 @@ def test_a_token_that_was_rotated_is_read_anew(server, kubeconfig, rotating):
     ]
     fenced.get("Lease", "l")
     assert len(server.asked) == 4
-    assert fenced.door.api is client.door.api
+    assert fenced.connection.api is client.connection.api
 
 
 @pytest.mark.parametrize(
@@ -430,8 +430,8 @@ def test_threads_that_are_refused_at_once_read_credentials_once(server, kubeconf
     Who waited for another to read them goes on with what that one read.
     """
     client, opened = Client("here", "ns"), []
-    real = client.door._open
-    monkeypatch.setattr(client.door, "_open", lambda: (opened.append(1), time.sleep(0.1), real())[2])
+    real = client.connection._open
+    monkeypatch.setattr(client.connection, "_open", lambda: (opened.append(1), time.sleep(0.1), real())[2])
     rotating("second")
     threads = [threading.Thread(target=client.get, args=("Lease", "l")) for _ in range(8)]
     for thread in threads:
@@ -486,7 +486,7 @@ def test_credentials_of_another_cluster_are_not_taken(server, kubeconfig, rotati
     kubeconfig.write_text(kubeconfig.read_text().replace(server.url, "http://127.0.0.1:1"))
     with pytest.raises(ClusterError, match="does not know these credentials"):
         client.get("Lease", "l")
-    assert client.door.host == server.url
+    assert client.connection.host == server.url
 
 
 def test_a_certificate_that_is_refused_is_read_anew(server, kubeconfig, client, monkeypatch):
@@ -498,7 +498,7 @@ def test_a_certificate_that_is_refused_is_read_anew(server, kubeconfig, client, 
     def request(*args, **options):
         raise SSLError("[SSL: SSLV3_ALERT_CERTIFICATE_EXPIRED] sslv3 alert certificate expired (_ssl.c:2580)")
 
-    monkeypatch.setattr(client.door.api.rest_client.pool_manager, "request", request)
+    monkeypatch.setattr(client.connection.api.rest_client.pool_manager, "request", request)
     assert client.get("Lease", "l") == {}
     assert len(server.asked) == 1
 

@@ -6,8 +6,8 @@ import re
 import pytest
 
 import canarykit as ck
-from canarykit.clusters.kube import counting
-from canarykit.clusters.kube.counting import Counting, _page
+from canarykit.clusters.kube import telemetry as counting
+from canarykit.clusters.kube.telemetry import Counting, _page
 from canarykit.errors import ClusterError, PlanError
 from canarykit.model import ROLES
 from canarykit.telemetry.catalogue import Exposition

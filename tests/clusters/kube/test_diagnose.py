@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from canarykit.clusters.kube.diagnose import diagnose, is_ready, progress, refusal, sentence, serving
-from canarykit.clusters.kube.pods import Pods
+from canarykit.clusters.kube.workloads.diagnose import diagnose, is_ready, progress, refusal, sentence, serving
+from canarykit.clusters.kube.workloads.pods import Pods
 from canarykit.errors import ClusterError
 
 IMAGE = "registry.example.com/ai:nope"
@@ -312,8 +312,8 @@ def test_a_pods_log_that_is_quoted_shows_no_secret(monkeypatch):
     pods = Pods(Cluster([LOOP], []), "d", print)
     with pytest.raises(ClusterError, match=r"--api-key=\*\*\* postgres://app:\*\*\*@db") as caught:
         pods.wait_ready("canary", 1, within=60.0)
-    assert "s3cret" not in f"{caught.value} {pods.trouble('canary')}"
-    assert "--api-key=*** postgres://app:***@db" in pods.trouble("canary")
+    assert "s3cret" not in f"{caught.value} {pods.problem('canary')}"
+    assert "--api-key=*** postgres://app:***@db" in pods.problem("canary")
 
 
 def test_a_version_that_is_late_says_what_is_known():
@@ -430,5 +430,5 @@ def test_a_pod_without_its_image_is_no_trouble_while_others_serve(pods, says):
     """
     It was moved to another node, and the registry is away: that says nothing about the version. Crashes do, also beside it.
     """
-    said = Pods(Cluster(pods, []), "d", print).trouble("canary")
+    said = Pods(Cluster(pods, []), "d", print).problem("canary")
     assert said is None if says is None else says in said

@@ -144,7 +144,7 @@ def made(monkeypatch):
     seen = []
 
     class Made:
-        def __init__(self, context, namespace, *, tell):
+        def __init__(self, context, namespace, *, notify):
             seen.append((context, namespace))
             self.namespace = namespace
 
@@ -226,15 +226,15 @@ def test_options_follow_the_parameters():
         testers: bool | str = True,
         share: float | None = None,
         kind: Literal["a", "b"] = "a",
-        tell: Callable[[str], object] | None = None,
+        notify: Callable[[str], object] | None = None,
     ):
         """Take some."""
 
     known = options_of(made)
     assert read_options("testers=false&share=2&kind=b", known, "it") == {"testers": False, "share": 2.0, "kind": "b"}
     assert read_options("testers=qa-only", known, "it") == {"testers": "qa-only"}
-    with pytest.raises(PlanError, match="has no option tell: there are testers, share, kind;"):
-        read_options("tell=x", known, "it")
+    with pytest.raises(PlanError, match="has no option notify: there are testers, share, kind;"):
+        read_options("notify=x", known, "it")
 
 
 @pytest.mark.parametrize("given", [{"lease": 60.5}, {"lease": True}, {"lease": "60"}, {"ready_within": "120"}], ids=str)
@@ -308,7 +308,7 @@ def test_an_address_that_says_how_to_count_in_words_that_make_no_sense_is_refuse
     ("where", "says"),
     [
         ("kube:p/n?gatway=x", "has no option gatway: there are router, url, gateway"),
-        ("kube:p/n?tell=print&workload=x", "has no option tell, workload"),
+        ("kube:p/n?notify=print&workload=x", "has no option notify, workload"),
         ("kube:p/n?gateway.name=x", "has no option gateway.name"),
         ("kube:p/n?node_selector=ssd", r"has no option node_selector: .*node_selector\.KEY"),
         ("kube:p/n?adopt=yes", "adopt= in the address of a cluster takes true or false"),

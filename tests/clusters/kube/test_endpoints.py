@@ -31,7 +31,7 @@ def balancer(monkeypatch):
         "status": {"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}},
     }
     client = Namespace(body)
-    client.door = None
+    client.connection = None
     yield Endpoints(client, "digits", Pods(), 8080), listener
     listener.close()
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from canarykit.clusters.kube.forward import Forward
+from canarykit.clusters.kube.api.port_forward import Forward
 from canarykit.errors import ClusterError
 
 
@@ -64,7 +64,7 @@ def test_credentials_that_are_refused_are_read_anew_once(monkeypatch):
     pytest.importorskip("kubernetes")
     from kubernetes.client.exceptions import ApiException
 
-    class Door:
+    class Connection:
         api, renewed = "old", 0
 
         def renew(self, used):
@@ -76,12 +76,12 @@ def test_credentials_that_are_refused_are_read_anew_once(monkeypatch):
             raise ApiException(status=0, reason="Handshake status 401 Unauthorized")
         return SimpleNamespace(socket=lambda port: SimpleNamespace(setblocking=lambda flag: None))
 
-    known, door = ["new"], Door()
+    known, connection = ["new"], Connection()
     monkeypatch.setattr(Forward, "_forward", forwarded)
-    forward = Forward(door, "ns", lambda: "pod", 80)
+    forward = Forward(connection, "ns", lambda: "pod", 80)
     forward._connect()
     forward._connect()
-    assert door.renewed == 1
+    assert connection.renewed == 1
     known.clear()
     with pytest.raises(ClusterError, match="cannot forward a port to pod pod: Handshake status 401"):
         forward._connect()

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from canarykit.clusters.kube import guard
-from canarykit.clusters.kube.client import Client
+from canarykit.clusters.kube.api.client import Client
 from canarykit.clusters.kube.guard import Guard
 from canarykit.errors import ClusterError
 

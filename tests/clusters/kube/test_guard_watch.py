@@ -7,8 +7,8 @@ import pytest
 from kube_doubles import Hands, Namespace
 
 from canarykit.clusters.kube import guard
-from canarykit.clusters.kube.lease import RETURNED, STATE, Lease
-from canarykit.clusters.kube.liveness import Watched, holder_of
+from canarykit.clusters.kube.api.lease import RETURNED, STATE, Lease
+from canarykit.clusters.kube.api.liveness import Watched, holder_of
 from canarykit.errors import ClusterError, ForbiddenError, RoutingError
 from canarykit.model import TrafficSplit
 from canarykit.routers.gateway_api import GatewayApiRouter
@@ -71,7 +71,7 @@ def lease(namespace):
     made = Lease(namespace, "digits", {"app": "digits"})
     made.holder = "elsewhere-1-a"
     made.acquire()
-    made.remember(phase="progressing", weight=25.0)
+    made.save_state(phase="progressing", weight=25.0)
     made.stop()
     return made
 

@@ -9,7 +9,7 @@ from kube_doubles import Namespace
 import canarykit as ck
 from canarykit.clusters.kube.cluster import KubeCluster
 from canarykit.clusters.kube.jobs import JobLoad, job
-from canarykit.clusters.kube.manifests import Workload
+from canarykit.clusters.kube.workloads.manifests import Workload
 from canarykit.errors import ClusterError, PlanError
 
 SERVICE = ck.Service("digits", ck.Version("v1", image="a:1"), ck.Version("v2", image="a:2"))

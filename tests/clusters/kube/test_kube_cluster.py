@@ -11,9 +11,9 @@ from kube_doubles import Namespace
 
 import canarykit as ck
 from canarykit.clusters.kube import cluster as kube
+from canarykit.clusters.kube.api.lease import STATE, Lease, state_of
+from canarykit.clusters.kube.api.liveness import holder_of
 from canarykit.clusters.kube.binding import bind
-from canarykit.clusters.kube.lease import STATE, Lease, state_of
-from canarykit.clusters.kube.liveness import holder_of
 from canarykit.errors import ClusterError, ForbiddenError, PlanError, RoutingError
 from canarykit.interrupts import Terminated, terminable
 from canarykit.model import ROLES, TrafficSplit
@@ -101,7 +101,7 @@ def guards(monkeypatch):
     """Guards that were started, in order."""
     made = []
 
-    def start(lease, client, app, binding, tell):
+    def start(lease, client, app, binding, notify):
         assert holder_of(client.get("Lease", LEASE)) == lease.holder
         made.append(Watch(lease, binding))
         return made[-1]
@@ -113,14 +113,14 @@ def guards(monkeypatch):
 @pytest.fixture
 def connect(server, guards, monkeypatch):
     """Make clusters of the server; each is let go afterwards."""
-    monkeypatch.setattr(kube, "Client", lambda context, namespace, tell: server)
+    monkeypatch.setattr(kube, "Client", lambda context, namespace, notify: server)
     monkeypatch.setattr("canarykit.routers.route.until_served", lambda *args, **options: None)
     monkeypatch.setattr("canarykit.routers.gateway_api.accepted", lambda *args: None)
     made = []
 
     def make(**options):
         told = []
-        options = {"gateway": "infra/web", "url": "http://127.0.0.1:1", "tell": told.append, "ready_within": 0.3, **options}
+        options = {"gateway": "infra/web", "url": "http://127.0.0.1:1", "notify": told.append, "ready_within": 0.3, **options}
         made.append(kube.KubeCluster(None, "ns", **options))
         made[-1].told = told
         return made[-1]
@@ -313,7 +313,7 @@ def test_a_deployment_that_fails_gives_a_rejected_canary_no_share(connect, serve
     first.deploy(SERVICE)
     first.router.apply(TrafficSplit(5))
     first.router.apply(TrafficSplit(0))
-    first.remember(phase="rolled back", weight=0)
+    first.save_state(phase="rolled back", weight=0)
     first.release()
     note = server.get("HTTPRoute", "own")["metadata"]["annotations"][NOTE]
     for _ in range(2):
@@ -388,7 +388,7 @@ def pods(server, monkeypatch):
         ]
 
     monkeypatch.setattr(Server, "list", seen)
-    monkeypatch.setattr("canarykit.clusters.kube.pods.Pods.wait_gone", lambda self, within: None)
+    monkeypatch.setattr("canarykit.clusters.kube.workloads.pods.Pods.wait_gone", lambda self, within: None)
     return having
 
 
@@ -403,7 +403,7 @@ def test_a_teardown_leaves_a_canary_that_alone_serves_a_teams_route(connect, ser
     cluster.deploy(SERVICE)
     cluster.router.apply(TrafficSplit(weight))
     pods.remove("stable")
-    monkeypatch.setattr(cluster._versions, "warm", lambda role, share: fail("it has 0 of 2 pods ready: no memory"))
+    monkeypatch.setattr(cluster._versions, "ensure_capacity", lambda role, share: fail("it has 0 of 2 pods ready: no memory"))
     cluster.teardown()
     assert weights_in(server) == [("stable", 100 - weight), ("canary", weight)]
     for kind in ("Deployment", "Service"):
@@ -437,7 +437,7 @@ def test_a_teardown_of_the_kits_own_route_waits_for_no_stable(connect, server, p
     cluster.deploy(SERVICE)
     cluster.router.apply(TrafficSplit(100))
     pods.remove("stable")
-    monkeypatch.setattr(cluster._versions, "warm", lambda role, share: pytest.fail("nobody needs it"))
+    monkeypatch.setattr(cluster._versions, "ensure_capacity", lambda role, share: pytest.fail("nobody needs it"))
     cluster.teardown()
     assert list(server._objects) == [("Namespace", "ns")]
 
@@ -506,7 +506,7 @@ def at_25(cluster):
     cluster.deploy(SERVICE)
     cluster.check_held()
     cluster.router.apply(TrafficSplit(25))
-    cluster.remember(phase="progressing", weight=25)
+    cluster.save_state(phase="progressing", weight=25)
 
 
 def test_whose_lease_was_taken_over_changes_nothing(connect, server):
@@ -525,7 +525,7 @@ def test_whose_lease_was_taken_over_changes_nothing(connect, server):
         lambda: cluster.router.reset(),
         cluster.promote,
         cluster.retire_canary,
-        lambda: cluster.remember(weight=50),
+        lambda: cluster.save_state(weight=50),
     ):
         with pytest.raises(ClusterError, match="elsewhere-1-abc has taken over"):
             change()
@@ -550,7 +550,7 @@ def test_whose_lease_has_run_out_may_return_traffic_and_no_more(connect, server,
         with pytest.raises(ClusterError, match="nobody renewed the lease"):
             change()
     cluster.router.apply(TrafficSplit(10))
-    cluster.remember(phase="progressing", weight=10)
+    cluster.save_state(phase="progressing", weight=10)
     assert (weight_of(server), holder_of(server.get("Lease", LEASE))) == (10, guards[0].holder)
     assert guards[0].watches
     with pytest.raises(ClusterError, match="nobody renewed the lease"):
@@ -582,7 +582,7 @@ def test_a_harmed_lease_keeps_nobody_from_anything(connect, server, guards, harm
     assert holder_of(server.get("Lease", LEASE)) == guards[0].holder
     harm(server)
     cluster.router.apply(TrafficSplit(0))
-    cluster.remember(phase="rolled back", weight=0)
+    cluster.save_state(phase="rolled back", weight=0)
     assert holder_of(server.get("Lease", LEASE)) == guards[0].holder
     assert cluster._holding.lease._thread.is_alive()
     harm(server)
@@ -607,9 +607,9 @@ def test_where_no_lease_can_be_made_traffic_returns(connect, server, monkeypatch
         cluster.check_held()
     cluster.router.apply(TrafficSplit(10))
     with pytest.raises(ForbiddenError, match="being terminated"):
-        cluster.remember(weight=10)
+        cluster.save_state(weight=10)
     cluster.router.apply(TrafficSplit(0))
-    cluster.remember(phase="rolled back", weight=0)
+    cluster.save_state(phase="rolled back", weight=0)
     assert weight_of(server) == 0
     assert "all traffic is on stable, and where the rollout stands could not be written down" in cluster.told[-1]
     cluster.teardown()
@@ -738,10 +738,10 @@ def left(connect):
     cluster = connect()
     cluster.deploy(SERVICE)
     cluster.router.apply(TrafficSplit(25))
-    cluster.remember(phase="progressing", weight=25)
+    cluster.save_state(phase="progressing", weight=25)
     for _ in range(2):
         cluster.leave_to_guard()
-    cluster.remember(phase="failed")
+    cluster.save_state(phase="failed")
     return cluster
 
 
@@ -763,7 +763,7 @@ def test_who_returns_it_after_all_conducts_again(server, guards, left):
     A second try succeeds, and is written down: the lease is renewed as before, and let go as before.
     """
     left.router.apply(TrafficSplit(0))
-    left.remember(phase="failed", weight=0)
+    left.save_state(phase="failed", weight=0)
     assert left._holding.lease._thread.is_alive()
     left.release()
     assert holder_of(server.get("Lease", LEASE)) == ""
@@ -988,7 +988,7 @@ def test_a_failed_deployment_leaves_no_header_for_testers(connect, server, monke
     kind, field = ("HTTPRoute", "rules") if router == "gateway-api" else ("VirtualService", "http")
     first = connect(router=router)
     first.deploy(SERVICE)
-    first.remember(phase="rolled back", weight=0)
+    first.save_state(phase="rolled back", weight=0)
     first.release()
     ended = server.get(kind, "digits")["spec"]
     assert len(ended[field]) == 1

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from kube_doubles import Hands, Namespace
 
-from canarykit.clusters.kube.lease import LET_GO, RETURNED, STATE, Lease, state_of
-from canarykit.clusters.kube.liveness import PROCESSES, Watched, holder_of, looked_up
+from canarykit.clusters.kube.api.lease import LET_GO, RETURNED, STATE, Lease, state_of
+from canarykit.clusters.kube.api.liveness import PROCESSES, Watched, holder_of, looked_up
 from canarykit.errors import ClusterError, ConflictError, ForbiddenError
 
 NAME = "digits-rollout"
@@ -39,7 +39,7 @@ def take(namespace, hands):
 
     def make(seconds=60, **options):
         told = []
-        made.append(Lease(namespace, "digits", {"app": "digits"}, seconds=seconds, tell=told.append, clock=hands))
+        made.append(Lease(namespace, "digits", {"app": "digits"}, seconds=seconds, notify=told.append, clock=hands))
         made[-1].holder, made[-1].told = options.get("holder", made[-1].holder), told
         return made[-1]
 
@@ -113,7 +113,7 @@ def test_whoever_is_gone_is_watched_for_as_long_as_their_lease_lasts(namespace, 
     """
     Not a moment less, and not more, whatever the time is there.
     """
-    elsewhere().remember(phase="progressing", weight=25.0)
+    elsewhere().save_state(phase="progressing", weight=25.0)
     renew_as(namespace, "elsewhere-1-a", ahead)
     second = take()
     assert second.acquire() == {"phase": "progressing", "weight": 25.0}
@@ -166,8 +166,8 @@ def test_where_it_stands_survives_its_holder(namespace, take, elsewhere):
     """
     first = take()
     first.acquire()
-    first.remember(phase="progressing", weight=25.0)
-    first.remember(weight=50.0)
+    first.save_state(phase="progressing", weight=25.0)
+    first.save_state(weight=50.0)
     first.release()
     second = elsewhere()
     assert second.state == {"phase": "progressing", "weight": 50.0}
@@ -288,7 +288,7 @@ def test_it_is_renewed_while_somebody_is_there(namespace, take):
 
 
 @pytest.mark.parametrize("harm", ["deleted", "emptied"])
-@pytest.mark.parametrize("how", ["renew", "remember"])
+@pytest.mark.parametrize("how", ["renew", "save_state"])
 def test_who_is_told_keeps_no_lease_from_being_taken_again(namespace, take, harm, how):
     """
     A notebook whose output has gone: the lease is written first.
@@ -298,7 +298,7 @@ def test_who_is_told_keeps_no_lease_from_being_taken_again(namespace, take, harm
     lease.stop()
     lease._tell = gone
     deleted(namespace) if harm == "deleted" else emptied(namespace)
-    lease.renew() if how == "renew" else lease.remember(weight=25.0)
+    lease.renew() if how == "renew" else lease.save_state(weight=25.0)
     assert holder_of(namespace.get("Lease", NAME)) == lease.holder
 
 
@@ -354,14 +354,14 @@ def test_what_others_note_on_it_stays(namespace, take):
     """
     lease = take()
     lease.acquire()
-    lease.remember(weight=25.0)
+    lease.save_state(weight=25.0)
     namespace.patch("Lease", NAME, {"metadata": {"labels": {"team": "ours", "app": None}, "annotations": {"why": "theirs"}}})
     annotate(namespace, **{STATE.replace("/", "_"): None, PROCESSES.replace("/", "_"): None})
     lease.renew()
     meta = namespace.get("Lease", NAME)["metadata"]
     assert (meta["labels"], meta["annotations"]["why"]) == ({"team": "ours", "app": "digits"}, "theirs")
     assert (state_of({"metadata": meta}), PROCESSES in meta["annotations"]) == ({"weight": 25.0}, True)
-    lease.remember(weight=50.0)
+    lease.save_state(weight=50.0)
     lease.release()
     assert namespace.get("Lease", NAME)["metadata"]["annotations"]["why"] == "theirs"
 
@@ -375,7 +375,7 @@ def test_facts_and_renewals_do_not_meet(namespace, take):
     try:
         lease.acquire()
         for number in range(300):
-            lease.remember(**{f"fact-{number}": number})
+            lease.save_state(**{f"fact-{number}": number})
         lease.release()
     finally:
         threading.excepthook = before
@@ -405,16 +405,16 @@ def made_anew(namespace):
 
 
 @pytest.mark.parametrize("harm", [deleted, emptied, made_anew], ids=lambda harm: harm.__name__)
-@pytest.mark.parametrize("how", ["renew", "remember"])
+@pytest.mark.parametrize("how", ["renew", "save_state"])
 def test_a_lease_that_somebody_harmed_is_taken_again(namespace, take, harm, how):
     """
     It was renewed a moment ago, so that nobody else can have conducted the rollout: it goes on, and says so.
     """
     lease = take()
     lease.acquire()
-    lease.remember(weight=25.0)
+    lease.save_state(weight=25.0)
     harm(namespace)
-    lease.renew() if how == "renew" else lease.remember(phase="progressing")
+    lease.renew() if how == "renew" else lease.save_state(phase="progressing")
     found = namespace.get("Lease", NAME)
     assert (holder_of(found), state_of(found)["weight"]) == (lease.holder, 25.0)
     assert (lease.lost, lease.held) == (None, True)
@@ -447,7 +447,7 @@ def test_what_nobody_renewed_in_time_is_lost(namespace, take, harm):
         with pytest.raises(ClusterError, match="nobody renewed the lease in time"):
             change()
     lease.check_nobody_else()
-    lease.remember(weight=0.0)
+    lease.save_state(weight=0.0)
     assert holder_of(namespace.get("Lease", NAME)) == lease.holder
     with pytest.raises(ClusterError, match=r"nobody renewed.*deploy\(\) again to go on"):
         lease.renew()
@@ -477,7 +477,7 @@ def test_a_lease_that_was_taken_over_is_lost_for_good(namespace, take, hands):
     first.acquire()
     age(first, 61)
     second.acquire()
-    for change in (lambda: first.remember(weight=100.0), first.renew, first.check, first.check_nobody_else, first.reclaim):
+    for change in (lambda: first.save_state(weight=100.0), first.renew, first.check, first.check_nobody_else, first.reclaim):
         with pytest.raises(ClusterError, match=f"{second.holder} has taken over the rollout"):
             change()
     assert not first.held
@@ -548,11 +548,11 @@ def test_a_lease_that_was_there_is_given_back_as_it_was(namespace, take, elsewhe
     lease.give_back()
     assert namespace.get("Lease", NAME) is None
     first = elsewhere()
-    first.remember(phase="progressing", weight=25.0)
+    first.save_state(phase="progressing", weight=25.0)
     first.release()
     second = take()
     second.acquire()
-    second.remember(phase="pending", weight=5.0)
+    second.save_state(phase="pending", weight=5.0)
     second.give_back(weight=0.0)
     found = namespace.get("Lease", NAME)
     assert (holder_of(found), state_of(found)) == ("", {"phase": "progressing", "weight": 0.0})

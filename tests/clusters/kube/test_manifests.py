@@ -5,7 +5,15 @@ import base64
 import pytest
 
 import canarykit as ck
-from canarykit.clusters.kube.manifests import MAX_MODEL_BYTES, Model, Workload, deployment, namespace, objects, service_object
+from canarykit.clusters.kube.workloads.manifests import (
+    MAX_MODEL_BYTES,
+    Model,
+    Workload,
+    deployment,
+    namespace,
+    objects,
+    service_object,
+)
 from canarykit.errors import PlanError
 
 SERVICE = ck.Service("ai-service", ck.Version("v1", image="repo/ai:1"), ck.Version("v2", image="repo/ai:2"), replicas=3)

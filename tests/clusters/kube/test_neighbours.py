@@ -5,9 +5,9 @@ from kube_doubles import Namespace
 
 import canarykit as ck
 from canarykit.clusters.kube.jobs import job
-from canarykit.clusters.kube.manifests import Workload, objects
-from canarykit.clusters.kube.neighbours import ALLOWED, check_neighbours, find_neighbours
-from canarykit.clusters.kube.selectors import equal, matches
+from canarykit.clusters.kube.workloads.manifests import Workload, objects
+from canarykit.clusters.kube.workloads.neighbours import ALLOWED, check_neighbours, find_neighbours
+from canarykit.clusters.kube.workloads.selectors import equal, matches
 from canarykit.errors import ClusterError, ForbiddenError
 
 SERVICE = ck.Service("ai", ck.Version("v1", image="a:1"), ck.Version("v2", image="a:2"))

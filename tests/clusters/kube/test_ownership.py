@@ -6,9 +6,9 @@ import pytest
 from kube_doubles import Namespace
 
 import canarykit as ck
-from canarykit.clusters.kube.manifests import Workload, objects
-from canarykit.clusters.kube.ownership import adoption, mine, put_back, remove, restored
-from canarykit.clusters.kube.writing import build_in, refuse
+from canarykit.clusters.kube.api.writes import build_in, refuse
+from canarykit.clusters.kube.workloads.manifests import Workload, objects
+from canarykit.clusters.kube.workloads.ownership import adoption, mine, put_back, remove, restored
 from canarykit.errors import ClusterError, ForbiddenError
 from canarykit.routers.objects import BEFORE
 

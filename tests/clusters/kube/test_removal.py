@@ -4,9 +4,9 @@ import pytest
 from kube_doubles import Namespace
 
 import canarykit as ck
-from canarykit.clusters.kube.manifests import Model, Workload, labels, objects
-from canarykit.clusters.kube.ownership import adoption, remove
-from canarykit.clusters.kube.removal import carried_by, remove_unused
+from canarykit.clusters.kube.workloads.manifests import Model, Workload, labels, objects
+from canarykit.clusters.kube.workloads.ownership import adoption, remove
+from canarykit.clusters.kube.workloads.removal import carried_by, remove_unused
 from canarykit.errors import ForbiddenError
 from canarykit.model import TrafficSplit
 from canarykit.routers import gateway_api, route, router_class
@@ -266,7 +266,7 @@ def test_the_service_in_front_of_both_versions_is_not_removed_in_silence():
     Pods as a router: it stays by a grant, and what nobody knows is told before.
     """
     api, told = Narrow(*MADE, grant(to="chat")), []
-    router = ReplicasRouter(api, Target("chat", 80, labels(SERVICE)), within=0.1, tell=told.append)
+    router = ReplicasRouter(api, Target("chat", 80, labels(SERVICE)), within=0.1, notify=told.append)
     for body in router.objects():
         api.create(body)
     router.reset()

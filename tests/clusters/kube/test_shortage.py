@@ -3,9 +3,9 @@
 import pytest
 from test_diagnose import DRAINED, LOOP, PULL, QUOTA, UNHEALTHY, Cluster, pod
 
-from canarykit.clusters.kube import pods as pods_module
-from canarykit.clusters.kube.pods import Pods
-from canarykit.clusters.kube.shortage import health_of, wanted
+from canarykit.clusters.kube.workloads import pods as pods_module
+from canarykit.clusters.kube.workloads.pods import Pods
+from canarykit.clusters.kube.workloads.shortage import health_of, wanted
 
 UP = pod("d-canary-7c9-a", ready=True)
 LEAVING = pod(ready=True)

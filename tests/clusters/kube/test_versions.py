@@ -4,10 +4,10 @@ import pytest
 from kube_doubles import Namespace
 
 import canarykit as ck
-from canarykit.clusters.kube import pods as pods_module
-from canarykit.clusters.kube.manifests import Workload, deployment
-from canarykit.clusters.kube.pods import Pods
-from canarykit.clusters.kube.versions import Versions
+from canarykit.clusters.kube.workloads import pods as pods_module
+from canarykit.clusters.kube.workloads.managed import Versions
+from canarykit.clusters.kube.workloads.manifests import Workload, deployment
+from canarykit.clusters.kube.workloads.pods import Pods
 from canarykit.errors import ClusterError, ConflictError, UnrestoredError
 from canarykit.model import ROLES
 
@@ -93,7 +93,9 @@ def server(clock):
 @pytest.fixture
 def versions(server):
     """Both versions of the service."""
-    return Versions(server, SERVICE, Workload(), {}, Pods(server, "d", lambda line: None), adopt=False, tell=lambda line: None)
+    return Versions(
+        server, SERVICE, Workload(), {}, Pods(server, "d", lambda line: None), adopt=False, notify=lambda line: None
+    )
 
 
 def image_of(server, role):
@@ -189,14 +191,14 @@ def test_a_version_has_pods_for_its_share_before_it_gets_it(clock, server, versi
     """
     server.ready[f"d-{role}"] = needed
     server.reads.clear()
-    versions.warm(role, share)
+    versions.ensure_capacity(role, share)
     assert server.reads == [("Deployment", f"d-{role}")]
     assert clock.slept == 0
     server.ready[f"d-{role}"] = needed - 1
     with pytest.raises(ClusterError, match=rf"d-{role} .*of {needed} pods ready after 60 s"):
-        versions.warm(role, share)
+        versions.ensure_capacity(role, share)
     server.ready[f"d-{role}"] = lambda: needed if clock.now > 100 else needed - 1
-    versions.warm(role, share)
+    versions.ensure_capacity(role, share)
     assert server.writes == [("Deployment", "d-stable"), ("Deployment", "d-canary")]
 
 
@@ -206,8 +208,8 @@ def test_a_share_of_many_pods_is_not_rounded_up_by_a_bit(server):
     """
     many = ck.Service("d", SERVICE.stable, SERVICE.canary, replicas=100)
     server.ready["d-canary"] = 7
-    versions = Versions(server, many, Workload(), {}, Pods(server, "d", print), adopt=False, tell=print)
-    versions.warm("canary", 0.07)
+    versions = Versions(server, many, Workload(), {}, Pods(server, "d", print), adopt=False, notify=print)
+    versions.ensure_capacity("canary", 0.07)
     assert ("Pod", "app=d,version=canary") not in server.reads
 
 
@@ -217,7 +219,7 @@ def test_a_wait_for_capacity_is_not_prolonged(clock, server, versions):
     """
     server.ready["d-stable"] = lambda: int(clock.now / 50)
     with pytest.raises(ClusterError, match="of 6 pods ready after 60 s"):
-        versions.warm("stable", 1.0)
+        versions.ensure_capacity("stable", 1.0)
     assert clock.now < 62
 
 
@@ -227,7 +229,7 @@ def test_a_return_waits_only_for_what_returns(clock, server, versions):
     """
     server.patch("Deployment", "d-stable", {"spec": {"replicas": 2}})
     server.ready["d-stable"] = 2
-    versions.warm("stable", 0.05)
+    versions.ensure_capacity("stable", 0.05)
     assert clock.slept == 0
     assert server.get("Deployment", "d-stable")["spec"]["replicas"] == 6
 
@@ -239,15 +241,15 @@ def test_a_canary_that_was_scaled_down_gets_what_its_share_needs(server, version
     """
     server.patch("Deployment", "d-canary", {"spec": {"replicas": asked}})
     if asked:
-        versions.warm("canary", 0.5)
+        versions.ensure_capacity("canary", 0.5)
     else:
         with pytest.raises(ClusterError, match="0 of 3 pods ready"):
-            versions.warm("canary", 0.5)
+            versions.ensure_capacity("canary", 0.5)
     assert server.get("Deployment", "d-canary")["spec"]["replicas"] == becomes
 
 
 @pytest.mark.parametrize(
-    "change", [lambda versions: versions.warm("stable", 1.0), lambda versions: versions.scale("stable", 4)]
+    "change", [lambda versions: versions.ensure_capacity("stable", 1.0), lambda versions: versions.scale("stable", 4)]
 )
 def test_a_number_of_pods_is_all_that_is_changed(server, versions, change):
     """
@@ -274,7 +276,7 @@ def test_pods_of_what_is_gone_are_not_counted(server, versions):
     with pytest.raises(ClusterError, match="Deployment d-canary"):
         versions.scale("canary", 0)
     with pytest.raises(ClusterError, match="Deployment d-canary is gone"):
-        versions.warm("canary", 0.5)
+        versions.ensure_capacity("canary", 0.5)
 
 
 # What somebody took away -----------------------------------------------------------------------------------------------
@@ -290,7 +292,7 @@ def said():
 def told(server, said):
     """Both versions, which say what they bring back."""
     pods = Pods(server, "d", lambda line: None)
-    return Versions(server, SERVICE, Workload(), {}, pods, adopt=False, tell=lambda line: None, say=said.append)
+    return Versions(server, SERVICE, Workload(), {}, pods, adopt=False, notify=lambda line: None, say=said.append)
 
 
 def owned(server, name, manager):
@@ -308,10 +310,10 @@ def test_a_stable_that_was_scaled_down_is_scaled_up_and_that_is_said(server, tol
     """
     server.edit("Deployment", "d-stable", replicas=asked)
     owned(server, "d-stable", "kubectl")
-    told.warm("stable", 0.05)
+    told.ensure_capacity("stable", 0.05)
     assert server.get("Deployment", "d-stable")["spec"]["replicas"] == 6
     assert said == [f"d-stable was scaled to {asked} by kubectl: it was scaled up to 6 again"]
-    told.warm("stable", 0.05)
+    told.ensure_capacity("stable", 0.05)
     assert len(said) == 1
 
 
@@ -321,7 +323,7 @@ def test_how_many_pods_an_autoscaler_wants_is_its_own_business(server, told, sai
     """
     server.edit("Deployment", "d-stable", replicas=3)
     owned(server, "d-stable", "kube-controller-manager")
-    told.warm("stable", 0.05)
+    told.ensure_capacity("stable", 0.05)
     assert server.get("Deployment", "d-stable")["spec"]["replicas"] == 3
     assert said == []
 
@@ -332,11 +334,11 @@ def test_a_stable_that_was_deleted_is_made_again_and_that_is_said(server, told, 
     """
     server.delete("Deployment", "d-stable")
     server.delete("Deployment", "d-canary")
-    told.warm("stable", 1.0)
+    told.ensure_capacity("stable", 1.0)
     assert image_of(server, "stable") == "ai:1"
     assert said == ["Deployment d-stable was deleted: it was made again, with 6 pods"]
     with pytest.raises(ClusterError, match="Deployment d-canary is gone: somebody deleted it"):
-        told.warm("canary", 1.0)
+        told.ensure_capacity("canary", 1.0)
 
 
 @pytest.mark.parametrize("role", ROLES)

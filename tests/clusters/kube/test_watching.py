@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from canarykit.clusters.kube import watching
-from canarykit.clusters.kube.reading import Reading
-from canarykit.clusters.kube.watching import Watch
+from canarykit.clusters.kube.api import watch
+from canarykit.clusters.kube.api.reads import Reading
+from canarykit.clusters.kube.api.watch import Watch
 from canarykit.errors import ConflictError, ForbiddenError
 
 
@@ -50,7 +50,7 @@ class Server:
     def __init__(self, *items, version=10, status=200):
         self.items, self.version, self.status = list(items), version, status
         self.lists, self.gets, self.watches, self.asked = 0, 0, [], []
-        self.door, self.begun, self.conflict = self, threading.Event(), False
+        self.connection, self.begun, self.conflict = self, threading.Event(), False
 
     def listed(self, kind, selector="", fields=""):
         """All objects."""
@@ -193,7 +193,7 @@ def test_a_silent_watch_is_not_believed_for_long(watched, monkeypatch):
     hangs = opened(pods, server)
     server.items = [thing("a", 30)]
     assert names(pods) == {"a": "5"}
-    monkeypatch.setattr(watching, "_SILENCE", 0.0)
+    monkeypatch.setattr(watch, "_SILENCE", 0.0)
     assert names(pods) == {"a": "30"}
     parts_wait(lambda: hangs.closed)
 

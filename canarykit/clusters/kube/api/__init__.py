@@ -1,0 +1,1 @@
+"""The way to an API server: connection, client, writes, watches, leases."""

@@ -1,0 +1,216 @@
+"""The pods of a service: which there are, when they are ready, and what stands in their way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from canarykit.clusters.kube.api.client import Client
+from canarykit.clusters.kube.api.events import Events
+from canarykit.clusters.kube.api.watch import Watch
+from canarykit.clusters.kube.workloads.diagnose import diagnose, is_ready, progress, refusal, sentence, unready
+from canarykit.clusters.kube.workloads.selectors import equal
+from canarykit.clusters.kube.workloads.shortage import health_of, lacking
+from canarykit.errors import ClusterError, ForbiddenError
+from canarykit.health import Health
+from canarykit.masking import masked
+from canarykit.model import ROLES, Role
+
+__all__ = ["Pods"]
+
+_POLL = 0.2
+_TELL_EVERY = 5.0
+_ADDED_WITHIN = 2.0
+"""Seconds within which a pod that is ready is added to its Service."""
+
+_SERVICE_NAME = "kubernetes.io/service-name"
+
+
+class Pods:
+    """Pods of both versions.
+
+    What is asked at every look (`by_role`, `health`, `problem`) is read from watches; what waits for a change, or acts on
+    what it read, asks the API server.
+
+    Parameters
+    ----------
+    client : Client
+        The namespace.
+    app : str
+        The service.
+    notify : callable
+        Takes one line of progress.
+    expected : callable, optional
+        Returns how many pods the kit gave a version; by default its Deployment says how many there are to be.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        app: str,
+        notify: Callable[[str], object],
+        expected: Callable[[Role], int | None] = lambda role: None,
+    ) -> None:
+        self._client, self._app, self._notify, self._expected = client, app, notify, expected
+        self._events = Events(client)
+        both = f"({','.join(ROLES)})"
+        services = f"({','.join(f'{app}-{role}' for role in ROLES)})"
+        self._pods = Watch(client, "Pod", f"app={app},version in {both}")
+        self._deployments = Watch(client, "Deployment", f"app={app},version in {both}")
+        self._slices = Watch(client, "EndpointSlice", f"kubernetes.io/service-name in {services}")
+        self._unreached: dict[str, float] = {}
+
+    def close(self) -> None:
+        """End the watches. May be called again."""
+        for watched in (self._pods, self._deployments, self._slices):
+            watched.stop()
+
+    def of(self, role: str) -> list[dict[str, Any]]:
+        """Pods of a version, oldest first."""
+        return _by_age(self._client.list("Pod", f"app={self._app},version={role}"))
+
+    def by_role(self) -> dict[Role, list[dict[str, Any]]]:
+        """Pods of both versions as of now, oldest first."""
+        found = self._pods.objects()
+        return {role: _by_age([pod for pod in found if pod["metadata"]["labels"]["version"] == role]) for role in ROLES}
+
+    def ready(self, role: str) -> list[dict[str, Any]]:
+        """Pods of a version that get traffic."""
+        return [pod for pod in self.of(role) if is_ready(pod)]
+
+    def deployment(self, role: str) -> dict[str, Any]:
+        """Return the Deployment of a version.
+
+        Raises
+        ------
+        ClusterError
+            Somebody deleted it.
+        """
+        name = f"{self._app}-{role}"
+        found = self._client.get("Deployment", name)
+        if found is None:
+            raise ClusterError(f"Deployment {name} is gone: somebody deleted it; deploy() makes it again")
+        return found
+
+    def wait_ready(self, role: str, replicas: int, within: float, *, whole: bool = True) -> None:
+        """Wait until all pods of a version are ready, and none of an older build is left.
+
+        Parameters
+        ----------
+        role : {"stable", "canary"}
+            Which version.
+        replicas : int
+            As many at least.
+        within : float
+            Seconds, and as many again whenever more of them are ready than ever before: a rolling update takes its pods one
+            after the other. A pod that comes and goes gains nothing by that.
+        whole : bool
+            Wait for all of it; False: it is enough that so many pods are ready, and there is no time beyond `within`.
+
+        Raises
+        ------
+        ClusterError
+            They are not in time, or cannot become so; says why, with the last log lines.
+        """
+        start = told = time.monotonic()
+        end, most = start + within, 0
+        while True:
+            found = self.deployment(role)
+            ready, asked, done = progress(found)
+            if (done and asked >= replicas) if whole else ready >= replicas:
+                return
+            wanted = max(asked, replicas) if whole else replicas
+            if whole and ready > most:
+                end, most = time.monotonic() + within, ready
+            pods = [pod for pod in self.of(role) if _of_template(pod, found)]
+            up = min(ready, sum(map(is_ready, pods)))  # while pods are replaced, a Deployment does not say which are ready
+            why = diagnose(pods, self._events.of(unready(pods)), refused=refusal(found))
+            hopeless = why is not None and why[3]
+            if hopeless or time.monotonic() > end:
+                waited = f"has {up} of {wanted} pods ready after {end - start:.0f} s"
+                late = "does not come up" if hopeless else waited
+                log = self.log(why[2] if why else (pods[-1]["metadata"]["name"] if pods else None))
+                version = found["metadata"]["labels"].get("app.kubernetes.io/version", "?")
+                raise ClusterError(f"{self._app}-{role} (version {version!r}) {late}: {sentence(why, log)}")
+            if time.monotonic() - told > _TELL_EVERY:
+                waits = "; older ones are leaving" if up >= wanted else f"; {why[1]}" if why else ""
+                self._notify(f"{self._app}-{role}: {up} of {wanted} pods ready{waits}")
+                told = time.monotonic()
+            time.sleep(_POLL)
+
+    def wait_gone(self, within: float) -> None:
+        """Wait until the pods of both versions have finished what they had, for so many seconds at most."""
+        end = time.monotonic() + within
+        while time.monotonic() < end and any(self.of(role) for role in ROLES):
+            time.sleep(_POLL)
+
+    def problem(self, role: Role) -> str | None:
+        """Say why a version that was up serves nothing, or what of it will not pass; None when neither is so."""
+        found = self.health(role)
+        return f"{role}: {found.problem}" if found.problem and (found.final or not found.serves) else None
+
+    def health(self, role: Role) -> Health:
+        """Say how a version is that was up, with the last log lines of the pod that tells more."""
+        name, expected = f"{self._app}-{role}", self._expected(role)
+        pods, deployment = self.by_role()[role], self._deployment(name)
+        ready = [pod for pod in pods if is_ready(pod)]
+        short = lacking(expected, deployment, pods)
+        events = self._events.of(unready(pods)) if short else []
+        why = diagnose(pods, events, refused=refusal(deployment or {}), served=not short)
+        log = self.log(why[2]) if why is not None and (short or why[3]) else ""
+        return health_of(name, expected, deployment, pods, unreached=self._why_unreached(name, ready), events=events, log=log)
+
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """Services that led to no pod at the last look, though some are ready."""
+        return tuple(self._unreached)
+
+    def _deployment(self, name: str) -> dict[str, Any] | None:
+        """Return a Deployment as of now; None when there is none, even if somebody has only changed the labels of one."""
+        for found in self._deployments.objects():
+            if found["metadata"]["name"] == name:
+                return found
+        return self._client.get("Deployment", name)
+
+    def _why_unreached(self, name: str, ready: Sequence[Mapping[str, Any]]) -> str:
+        """Say why a version's Service leads to no pod although some are ready; empty when it does, or nobody knows.
+
+        A pod that has just become ready is added a moment later.
+        """
+        try:
+            slices = [each for each in self._slices.objects() if each["metadata"]["labels"][_SERVICE_NAME] == name]
+        except ForbiddenError:
+            return ""
+        if not ready or any(_leads(endpoint) for each in slices for endpoint in each.get("endpoints") or ()):
+            self._unreached.pop(name, None)
+            return ""
+        if time.monotonic() - self._unreached.setdefault(name, time.monotonic()) < _ADDED_WITHIN:
+            return ""
+        service = self._client.get("Service", name)
+        if service is None:
+            return "its Service was deleted"
+        if not equal(service["spec"].get("selector"), ready[-1]["metadata"]["labels"]):
+            return "the selector of its Service was changed, and selects none of them"
+        return "its Service leads to none of them"
+
+    def log(self, pod: str | None, lines: int = 10) -> str:
+        """Last lines that a pod wrote, masked; in its life before this one if it has written none yet."""
+        if pod is None:
+            return ""
+        return masked(self._client.log(pod, lines=lines) or self._client.log(pod, lines=lines, previous=True))
+
+
+def _leads(endpoint: Mapping[str, Any]) -> bool:
+    """Whether an endpoint gets traffic; one that does not say does."""
+    return endpoint.get("conditions", {}).get("ready") is not False
+
+
+def _by_age(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+
+
+def _of_template(pod: Mapping[str, Any], deployment: Mapping[str, Any]) -> bool:
+    """Whether a pod is of the present template: those of an older one say nothing about it."""
+    (runs, *_), (asked, *_) = pod["spec"]["containers"], deployment["spec"]["template"]["spec"]["containers"]
+    return all(runs.get(field) == asked.get(field) for field in ("image", "args", "command"))

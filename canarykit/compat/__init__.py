@@ -1,0 +1,1 @@
+"""Formats and rules of other tools, for people who come from them."""

@@ -1,0 +1,245 @@
+"""Assessment: what was counted so far, judged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from canarykit import metrics
+from canarykit.analysis import Judge, quantile_of
+from canarykit.analysis.checks import SplitCheck
+from canarykit.analysis.questions import Split
+from canarykit.clusters.base import Cluster, Traffic
+from canarykit.model import Counts, Guardrail, Judgement, TrafficSplit, Window
+from canarykit.session.journal_writer import JournalWriter
+from canarykit.session.own_answers import OwnAnswers
+from canarykit.telemetry.base import Answered
+
+__all__ = ["Assessment"]
+
+_ALMOST_ALL = 0.99
+
+_SPLIT_ALPHA = 0.001
+"""Chance that a gateway which serves what it was asked is doubted all the same. It is spent beside the guardrails' own, so it
+is small; one that serves nine tenths of the weight is found some seconds later for that."""
+
+
+class Assessment:
+    """Takes in windows, and judges them.
+
+    What changes it needs the experiment's lock; `judged`, `judgement` and `guardrails` may be read without.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        Its telemetry counts.
+    guardrails : sequence of Guardrail
+        What is judged.
+    writer : JournalWriter
+        Told when what is judged becomes known more exactly.
+    alpha : float
+        Chance of a false alarm over the whole rollout.
+    dispersion, split
+        As of `Judge`.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        guardrails: Sequence[Guardrail],
+        writer: JournalWriter,
+        *,
+        alpha: float,
+        dispersion: float | None = None,
+        split: Split = "realised",
+    ) -> None:
+        self._cluster, self._writer = cluster, writer
+        self._how: dict[str, Any] = {"alpha": alpha, "dispersion": dispersion, "split": split}
+        self._classes: tuple[Any, ...] = ()
+        self._split_check = SplitCheck(alpha=min(alpha, _SPLIT_ALPHA))
+        self._sender: Traffic | None = None
+        self._own = OwnAnswers()
+        self._held: list[Answered] = []
+        self._sources: dict[str, str] = {}
+        self.waiting = ""
+        """What the source waits for, when it had nothing new."""
+        self._latency: Counts = np.zeros(1, dtype=np.int64)
+        self.guardrails = tuple(guardrails)
+        self._judge = Judge(self.guardrails, **self._how)
+        self.judged: tuple[Judgement, tuple[float, ...]] = self._judge.judgement, self._unknown
+        """What the evidence says, and seconds until each guardrail is likely to be decided; replaced whole."""
+
+    @property
+    def _unknown(self) -> tuple[float, ...]:
+        return (float("nan"),) * len(self.guardrails)
+
+    @property
+    def judgement(self) -> Judgement:
+        """What the evidence says."""
+        return self.judged[0]
+
+    @property
+    def requests(self) -> tuple[int, int]:
+        """Requests of stable and canary that were judged."""
+        verdicts = self.judgement.verdicts
+        return verdicts[0].comparison.requests if verdicts else (0, 0)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the guardrails."""
+        return tuple(guardrail.name for guardrail in self.guardrails)
+
+    def with_data(self, window: Window) -> frozenset[str]:
+        """Guardrails for which a window counted something of the canary: requests or answers, however rare the bad ones."""
+        tables = {name for name, table in window.counts.items() if table[1].any()}
+        return frozenset(guardrail.name for guardrail in self.guardrails if guardrail.metric.table in tables)
+
+    def split_alarm(self, causes: Sequence[str] = ()) -> str | None:
+        """Why the split that is served is not the one that was asked for; None when nothing says so.
+
+        Parameters
+        ----------
+        causes : sequence of str
+            What was wrong with the versions meanwhile, and explains it.
+        """
+        return self._split_check.because(causes)
+
+    @property
+    def useless_traffic(self) -> str | None:
+        """Why nothing can be learned from the kit's own traffic; None when something can."""
+        return self._own.useless
+
+    def unread_answers(self) -> list[str]:
+        """Say, once, which version's labelled answers cannot be read, and why."""
+        return self._own.news()
+
+    def begin(self, optional: frozenset[str]) -> tuple[str, ...]:
+        """Begin to judge what the source can count; return the names of the guardrails that were left out.
+
+        Parameters
+        ----------
+        optional : frozenset of str
+            Names of guardrails that nobody asked for: they are left out when the source cannot count for them.
+        """
+        telemetry = self._cluster.telemetry
+        self._split_check = SplitCheck(alpha=min(self._how["alpha"], _SPLIT_ALPHA), assigned_only=telemetry.assigned_only)
+        missing = [g for g in self.guardrails if g.name in optional and g.metric.table not in telemetry.tables]
+        if missing:
+            self._judge_by(tuple(g for g in self.guardrails if g not in missing))
+        return tuple(guardrail.name for guardrail in missing)
+
+    def count_anew(self, before: TrafficSplit | None = None) -> None:
+        """Another weight is in force, or the same one again; `before` is what a slow gateway may serve for a while."""
+        self._split_check.begin(before)
+
+    def record_sources(self) -> None:
+        """Record where counts come from, when that has become known more exactly."""
+        sources = dict(self._cluster.telemetry.sources)
+        if sources != self._sources:
+            self._sources = sources
+            self._writer.begin({"sources": sources}, self.guardrails)
+
+    def _judge_by(self, guardrails: tuple[Guardrail, ...]) -> None:
+        self.guardrails = guardrails
+        self._judge = Judge(guardrails, **self._how)
+        self.judged = self._judge.judgement, self._unknown
+        self._writer.begin({}, guardrails)
+
+    def use_classes(self, classes: Sequence[Any]) -> None:
+        """Count answers by what was said, to labels of these classes; the first ones stay."""
+        if classes and not self._classes:
+            self._classes = tuple(classes)
+            self._writer.begin({"classes": list(self._classes)}, self.guardrails)
+
+    def use_buckets(self) -> None:
+        """Judge latency in the buckets that its source has, as soon as it is known which. They do not change after."""
+        edges = self._cluster.telemetry.latency_edges
+        if edges is None or all(g.metric.table != "latency" or g.metric.cells == edges for g in self.guardrails):
+            return
+        self._judge_by(
+            tuple(
+                replace(g, metric=replace(g.metric, cells=edges)) if g.metric.table == "latency" else g for g in self.guardrails
+            )
+        )
+
+    def take(self, load: Traffic | None, *, since: float, judged: bool, routed: bool = True) -> Window:
+        """Take in everything since the last time.
+
+        Parameters
+        ----------
+        load : Traffic, optional
+            The kit's own, whose answers have labels.
+        since : float
+            When the weight was in force. Answers to requests of an earlier one are left out.
+        judged : bool
+            Whether the window says something about the versions.
+        routed : bool
+            Whether it says something about the router: not when it had no replica of a version to send requests to.
+        """
+        said = self._answers(load)
+        if load is not None:
+            self._cluster.telemetry.label(said)
+        window = replace(self._cluster.telemetry.read(self._cluster.clock.now()), judged=judged)
+        window = self._without_unread(window)
+        said = [*self._held, *said]
+        self._held = said if window.waiting else []  # such a window is not kept: its answers are in the next one
+        if load is not None and said and not window.waiting and self._classes == tuple(load.classes):
+            window = self._with_confusion(window, said, since)
+        self.use_buckets()
+        if window.counts:
+            self.record_sources()
+        self.waiting = window.note if window.waiting else ""
+        if judged and not window.waiting:
+            self._judge.update(window)
+            took, slowest = self._requests_take(window), self._slowest(window)
+            if routed:
+                self._split_check.update(window, took, slowest)
+            # What is still to come is known when the source has counted it.
+            delay = self._cluster.telemetry.delay
+            self.judged = self._judge.judgement, tuple(seconds + delay for _, seconds in self._judge.still_needed)
+        return window
+
+    def _answers(self, load: Traffic | None) -> list[Answered]:
+        """Labelled answers since the last time; all of them say whether the traffic is any good."""
+        if load is not self._sender:
+            self._sender, self._own = load, OwnAnswers({} if load is None else load.asked)
+        if load is None:
+            return []
+        answers = load.answers()
+        self._own.take(answers)
+        return [answer for answer in answers if answer.right is not None]
+
+    def _without_unread(self, window: Window) -> Window:
+        """Leave out answers as long as none could be read: all of them wrong in both versions is no accuracy."""
+        reason = self._own.unreadable
+        if reason is None or "answers" not in window.counts:
+            return window
+        counts = {name: table for name, table in window.counts.items() if name != "answers"}
+        return replace(window, counts=counts, note="; ".join(filter(None, (window.note, reason))))
+
+    def _slowest(self, window: Window) -> float:
+        """Seconds that the slowest request of a window took, as far as its buckets tell."""
+        table = window.counts.get("latency")
+        if table is None or not table.any():
+            return 0.0
+        edges = self._cluster.telemetry.latency_edges or metrics.LATENCY_EDGES
+        slowest = edges[int(np.flatnonzero(table.any(axis=0))[-1])]
+        return slowest if math.isfinite(slowest) else max((edge for edge in edges if math.isfinite(edge)), default=0.0)
+
+    def _requests_take(self, window: Window) -> float:
+        """Seconds within which almost all requests so far have ended; those that never did count as the slowest that did."""
+        edges = self._cluster.telemetry.latency_edges or metrics.LATENCY_EDGES
+        if (table := window.counts.get("latency")) is not None:
+            self._latency = self._latency + table.sum(axis=0)
+        slow = quantile_of(np.atleast_1d(self._latency), edges, _ALMOST_ALL)
+        slowest = max((edge for edge in edges if math.isfinite(edge)), default=0.0)
+        return 0.0 if math.isnan(slow) else min(slow, slowest)
+
+    def _with_confusion(self, window: Window, said: Sequence[Answered], since: float) -> Window:
+        labelled = ((answer.role, answer.label, answer.said) for answer in said if answer.sent >= since)
+        cells = metrics.confusion_cells(labelled, self._classes)
+        return replace(window, counts={**window.counts, metrics.CONFUSION: cells})

@@ -1,0 +1,100 @@
+"""JournalWriter: what an experiment writes into its journal, and what it does when that fails."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from canarykit.clusters.base import Cluster, Traffic
+from canarykit.errors import JournalError
+from canarykit.journal import Journal
+from canarykit.model import Ending, Guardrail, Service, Window
+from canarykit.plan import RolloutPlan
+
+__all__ = ["JournalWriter", "facts", "thoroughly"]
+
+
+class JournalWriter:
+    """Writes into the journal, which has a lock of its own.
+
+    Parameters
+    ----------
+    journal : Journal
+        Where to.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self.giving_up = False
+        """From then on a journal that fails no longer stops us."""
+
+    def begin(self, facts: Mapping[str, Any], guardrails: Sequence[Guardrail]) -> None:
+        """Record what is compared, and how; this must not fail."""
+        self._journal.begin(facts, guardrails)
+
+    def window(self, window: Window) -> None:
+        """Record what was counted."""
+        self._write(self._journal.add_window, window)
+
+    def load(self, number: int, load: Traffic) -> None:
+        """Record what became of the kit's own traffic so far."""
+        self._write(self._journal.set_load, number, {**load.record(), "asked": load.asked})
+
+    def weight(self, time: float, asked: float, seconds: float, before: float) -> None:
+        """Record a change of weight."""
+        self._write(self._journal.add_weight, time, asked, seconds, before)
+
+    def event(self, time: float, kind: str, text: str) -> None:
+        """Record something that happened, in words."""
+        self._write(self._journal.add_event, time, kind, text)
+
+    def end(self, ending: Ending, time: float) -> None:
+        """Record how it ended."""
+        self._write(self._journal.end, ending, time)
+
+    def _write(self, write: Callable[..., None], *values: Any) -> None:
+        try:
+            write(*values)
+        except JournalError:
+            if not self.giving_up:
+                raise
+
+
+def thoroughly(*steps: Callable[[], object]) -> None:
+    """Do each step, whatever became of those before it.
+
+    Raises
+    ------
+    Exception
+        Of the first step that failed, in the end; the others are in its notes.
+    """
+    errors: list[Exception] = []
+    for step in steps:
+        try:
+            step()
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        first, *rest = errors
+        for later in rest:
+            first.add_note(f"and then {type(later).__name__}: {later}")
+        raise first
+
+
+def facts(service: Service, cluster: Cluster, *, plan: RolloutPlan) -> dict[str, Any]:
+    """Say what is compared, where, how, and with which software."""
+    return {
+        "service": service.name,
+        "versions": {"stable": service.stable.name, "canary": service.canary.name},
+        "replicas": service.replicas,
+        "plan": plan.model_dump(),
+        "where": type(cluster).__name__,
+        "simulated": cluster.simulated,
+        "software": {
+            "canarykit": version("canarykit"),
+            "python": platform.python_version(),
+            "system": platform.platform(),
+        },
+    }

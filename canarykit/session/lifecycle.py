@@ -1,0 +1,129 @@
+"""Lifecycle: whether an experiment goes on, and waiting that ends with it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from canarykit.clusters.base import Cancellable, Clock, SystemClock
+from canarykit.errors import ClusterError, PlanError
+from canarykit.interrupts import interrupted
+from canarykit.model import Ending, TrafficSplit
+from canarykit.session.snapshot import Stage
+
+__all__ = ["Lifecycle", "Overtaken"]
+
+
+_GIVES_WAY = 1.0
+"""Seconds at most: the lock is free, so that it takes a moment."""
+
+
+class Overtaken(PlanError):
+    """What was decided no longer holds: the rollout has ended meanwhile, a guardrail has alarmed, or the plan is further."""
+
+
+class Lifecycle:
+    """From the deployment to the end of the rollout, and of the experiment.
+
+    What changes it holds `lock`, the one under which evidence and weights change: who holds it sees and leaves them whole.
+    It may be read without.
+
+    Parameters
+    ----------
+    clock : Clock
+        Waits.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._news = threading.Condition()  # told when the rollout ends, or the experiment is closed
+        self.lock = threading.RLock()
+        self._urgent = 0
+        self.stage: Stage = "new"
+        self.ending: Ending | None = None
+
+    @property
+    def deployed(self) -> bool:
+        """Whether both versions are up, and ours."""
+        return self.stage == "deployed"
+
+    @contextmanager
+    def urgently(self) -> Iterator[None]:
+        """Hold the lock; whoever has it and waits for a weight to be served is told to wait no longer."""
+        with self._news:
+            self._urgent += 1
+        try:
+            self.lock.acquire()
+        finally:
+            with self._news:
+                self._urgent -= 1
+                self._news.notify_all()
+        try:
+            yield
+        finally:
+            self.lock.release()
+
+    def give_way(self) -> None:
+        """Let those who want the lock urgently have it first; for whoever would take it again at once, and has not got it."""
+        with self._news:
+            self._news.wait_for(lambda: not self._urgent, _GIVES_WAY)
+
+    def hurried(self) -> bool:
+        """Whether who holds the lock must wait for nothing: an abort or the end wants it, or a signal is deferred."""
+        return self._urgent > 0 or interrupted()
+
+    @contextmanager
+    def cancels(self, router: object, split: TrafficSplit) -> Iterator[None]:
+        """Have whoever hurries the holder of the lock cancel its wait for a split; not that for the return to stable."""
+        if not split.canary or not isinstance(router, Cancellable):
+            yield
+            return
+        before, router.cancelled = router.cancelled, self.hurried
+        try:
+            yield
+        finally:
+            router.cancelled = before
+
+    def begin(self) -> None:
+        """Both versions are up."""
+        self.stage = "deployed"
+
+    def undo(self) -> None:
+        """It did not begin after all."""
+        self.stage = "new"
+
+    def need_deployment(self) -> None:
+        """Check that there is something to work with."""
+        if not self.deployed:
+            raise ClusterError("nothing is deployed: call deploy() first")
+
+    def need_no_end_since(self, ending: Ending | None) -> None:
+        """Check, with the lock, that the rollout has not ended since."""
+        self.need_deployment()
+        if (self.ending is None) != (ending is None):  # an ending stays, and only what it tells may be amended
+            raise Overtaken(f"the rollout has ended meanwhile, so nothing was changed: {self.ending}")
+
+    def goes_on(self, ending: Ending | None) -> bool:
+        """Whether neither the rollout has ended since, nor the experiment."""
+        return (self.ending is None) == (ending is None) and self.deployed
+
+    def wait(self, seconds: float, ending: Ending | None) -> None:
+        """Let time pass, without the lock, but not beyond the end of the rollout."""
+        if not isinstance(self._clock, SystemClock):
+            self._clock.sleep(seconds)
+            return
+        with self._news:
+            self._news.wait_for(lambda: not self.goes_on(ending), seconds)
+
+    def wake(self) -> None:
+        """Tell whoever waits that the rollout has ended, or the experiment."""
+        with self._news:
+            self._news.notify_all()
+
+    def shut(self, end: Callable[[], None]) -> None:
+        """Use nothing any more, and end it."""
+        with self.lock:
+            self.stage = "closed"
+            end()
+        self.wake()

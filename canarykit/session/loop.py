@@ -1,0 +1,213 @@
+"""RolloutLoop: what takes long. It watches for a while, or carries out the plan to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from canarykit.clusters.base import Clock
+from canarykit.errors import ClusterError, EditedError, PlanError
+from canarykit.interrupts import Terminated, uninterrupted
+from canarykit.model import Ending, Outcome, TrafficSplit
+from canarykit.plan import RolloutPlan
+from canarykit.rollout import Decision
+from canarykit.session.control import TrafficControl
+from canarykit.session.events import Events
+from canarykit.session.journal_writer import JournalWriter, thoroughly
+from canarykit.session.lifecycle import Lifecycle, Overtaken
+from canarykit.session.tracker import Tracker
+
+__all__ = ["RolloutLoop"]
+
+_SEE_OUT = 2.0
+
+
+class RolloutLoop:
+    """Looks, decides, has it done, and waits.
+
+    It waits without the experiment's lock, and ends when the rollout does, whoever ends it.
+
+    Parameters
+    ----------
+    clock : Clock
+        What time it is.
+    lifecycle : Lifecycle
+        Says whether it goes on, and has the lock.
+    tracker : Tracker
+        Says what the plan wants.
+    steering : TrafficControl
+        Does it.
+    writer, events : JournalWriter, Events
+        Told what happens.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        lifecycle: Lifecycle,
+        tracker: Tracker,
+        steering: TrafficControl,
+        writer: JournalWriter,
+        events: Events,
+    ) -> None:
+        self._clock, self._lifecycle, self._tracker, self._control = clock, lifecycle, tracker, steering
+        self._writer, self._events = writer, events
+        self._suspects: tuple[str, ...] = ()
+        """Guardrails past their own line, as they were told last."""
+
+    def watch(self, duration: float) -> None:
+        """Look again and again for so many seconds."""
+        start, ending = self._clock.now(), self._lifecycle.ending
+        with self._lifecycle.lock:
+            self._tracker.poll()
+        with self._events.shown("watching"):
+            while (left := start + duration - self._clock.now()) > 0 and self._lifecycle.goes_on(ending):
+                self._lifecycle.wait(min(self._tracker.rollout.plan.interval, left), ending)
+                self._poll_once_more()
+                self._tracker.notify(f"{self._clock.now() - start:.0f} of {duration:.0f} s")
+
+    def advance(self) -> Decision:
+        """Look once, decide, and do what was decided."""
+        self._need_free_hands()
+        self._control.need_promotable()
+        self._begin_plan()
+        return self._advance()
+
+    def run(self, plan: RolloutPlan | None = None) -> Ending:
+        """Carry out the plan, or another one; whatever goes wrong, traffic returns to stable first."""
+        with self._lifecycle.lock:
+            self._control.need_promotable()
+            self._need_free_hands()
+            if plan is not None:
+                self._tracker.follow(plan)
+            self._tracker.running = True
+        try:
+            with self._events.busy("carrying out the plan"):
+                self._begin_plan()
+                self._carry_out()
+        except KeyboardInterrupt:
+            self._give_up("inconclusive", f"interrupted after {self._so_far()}")
+        except Terminated as error:
+            self.terminated(error)
+            raise
+        except BaseException as error:
+            self._give_up("failed", f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            with self._lifecycle.lock:
+                self._tracker.running = False
+        if self._lifecycle.ending is None:
+            raise ClusterError("the experiment was closed while the plan was carried out: both versions stay as they are")
+        self._events.say(str(self._lifecycle.ending))
+        return self._lifecycle.ending
+
+    def terminated(self, error: Terminated) -> None:
+        """End the rollout with the process, which was told to: nobody else would return traffic to stable at once."""
+        self._give_up("inconclusive", f"ended by {error.signal.name} after {self._so_far()}")
+
+    def _so_far(self) -> str:
+        return f"{sum(self._tracker.evidence.requests):,} requests"
+
+    def _begin_plan(self) -> None:
+        with self._lifecycle.lock:
+            if self._lifecycle.ending is None:
+                self._tracker.carry_out()
+
+    def _carry_out(self) -> None:
+        while self._lifecycle.goes_on(None):
+            decision = self._advance()
+            if decision.action == "hold":
+                self._tell_hold(decision)
+                plan, step = self._tracker.rollout.plan, self._tracker.rollout.step + 1
+                self._tracker.notify(f"step {step} of {len(plan.steps)}" if step else "before the first step")
+                self._lifecycle.wait(plan.interval, None)
+
+    def _tell_hold(self, decision: Decision) -> None:
+        """Say once why the weight is held beside a guardrail that is past its own line."""
+        suspects = tuple(verdict.guardrail for verdict in self._tracker.evidence.judgement.suspects)
+        if suspects and suspects != self._suspects:
+            self._events.note("hold", decision.reason)
+        self._suspects = suspects
+
+    def _need_free_hands(self) -> None:
+        if self._tracker.running:
+            raise PlanError("the plan is being carried out already: wait for it, or abort()")
+
+    def _advance(self) -> Decision:
+        while True:
+            self._lifecycle.give_way()
+            with self._lifecycle.lock:
+                self._lifecycle.need_deployment()
+                if self._lifecycle.ending is not None:
+                    return Decision("hold", str(self._lifecycle.ending))
+                self._tracker.poll()
+                decision = self._tracker.decide()
+            try:
+                self._act(decision)
+            except (EditedError, Overtaken):
+                continue  # something, or someone, came in between: decide anew
+            return decision
+
+    def _act(self, decision: Decision) -> None:
+        """Do what was decided. What takes traffic from the canary is written down when it is done, all else before."""
+        if decision.action == "hold":
+            return
+        if decision.action == "advance":
+            assert decision.weight is not None
+            self._events.note(decision.action, decision.reason)
+            self._control.apply(TrafficSplit(decision.weight), None, step=decision)
+            return
+        if decision.action == "promote":
+            self._events.note(decision.action, decision.reason)
+            self._control.promote(decision)
+        elif decision.action == "restore":
+            self._control.returning.restore_stable(decision.reason)
+        else:
+            with self._lifecycle.lock, uninterrupted():
+                self._lifecycle.need_no_end_since(None)
+                thoroughly(lambda: self._end(decision), lambda: self._events.note(decision.action, decision.reason))
+        self._see_out()
+
+    def _end(self, decision: Decision) -> None:
+        """End it; undecided, the canary keeps its share when the plan says so and the numbers may be believed."""
+        assert decision.outcome is not None
+        keep = decision.action == "stop" and self._tracker.rollout.plan.on_inconclusive == "hold"
+        if keep and self._tracker.doubt() is None:
+            self._tracker.end(Ending(decision.outcome, decision.reason))
+        else:
+            self._control.returning.to_stable(decision.outcome, decision.reason)
+
+    def _see_out(self) -> None:
+        """Watch the last split being served for a moment, then end the traffic."""
+        self._lifecycle.wait(_SEE_OUT, self._lifecycle.ending)
+        self._poll_once_more()
+        self._tracker.stop_traffic()
+
+    def _poll_once_more(self) -> None:
+        with self._lifecycle.lock:
+            if self._lifecycle.deployed:
+                self._tracker.poll()
+
+    def _give_up(self, outcome: Outcome, why: str) -> None:
+        """After an interruption or an error: traffic to stable first, then the record. Raises no other error."""
+        try:
+            with uninterrupted(), self._lifecycle.urgently():
+                self._writer.giving_up = True
+                if self._lifecycle.deployed and self._lifecycle.ending is None:
+                    self._attempt(lambda: self._end_on_stable(outcome, why))
+        finally:
+            if self._lifecycle.deployed:
+                self._attempt(self._tracker.stop_traffic)
+
+    def _end_on_stable(self, outcome: Outcome, why: str) -> None:
+        try:
+            self._control.returning.to_stable(outcome, why)
+        except Exception as error:
+            if self._lifecycle.ending is not None:
+                raise
+            self._tracker.end(Ending(outcome, f"{why}; traffic could not be returned to stable: {error}"))
+
+    def _attempt(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except Exception as error:
+            self._events.say(f"while giving up: {type(error).__name__}: {error}")
