@@ -86,18 +86,9 @@ def read_counts(
     frame = _frame(source)
     if kind != "histogram" and (cumulative or "le" in frame.columns):
         raise PlanError(f"only buckets of a histogram are cumulative (the column le): judge it as a histogram, not as {kind}")
-    count = _numbers(frame, "count")
-    _refuse(frame, count < 0, "count", "counts must be whole numbers, 0 or more")
-    _refuse(frame, count != np.floor(count), "count", f"counts must be whole numbers, 0 or more{_EXTRAPOLATED}")
-    _refuse(frame, ~frame["version"].isin(ROLES), "version", "a version is stable or canary")
-    for role in ROLES:
-        if not (frame["version"] == role).any():
-            raise TelemetryError(f"there is no row of {role}: a comparison needs both versions")
+    count = _counts(frame)
     cell = _cells(frame, kind)
-    order = pd.factorize(frame["window"])[1]
-    numbers = pd.to_numeric(pd.Series(order), errors="coerce").to_numpy()
-    if not np.isnan(numbers).any():
-        order = order[np.argsort(numbers, kind="stable")]
+    order = pd.Index(_in_order(frame["window"]))
     position = pd.Categorical(frame["window"], categories=order).codes
     tables = []
     for name in frame["metric"].unique():
@@ -136,6 +127,25 @@ def _checked(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
             f"and the file has: {', '.join(map(str, frame.columns))[:120]}"
         )
     return frame
+
+
+def _counts(frame: pd.DataFrame) -> np.ndarray:
+    """The column of counts, checked; both versions must have rows."""
+    count = _numbers(frame, "count")
+    _refuse(frame, count < 0, "count", "counts must be whole numbers, 0 or more")
+    _refuse(frame, count != np.floor(count), "count", f"counts must be whole numbers, 0 or more{_EXTRAPOLATED}")
+    _refuse(frame, ~frame["version"].isin(ROLES), "version", "a version is stable or canary")
+    for role in ROLES:
+        if not (frame["version"] == role).any():
+            raise TelemetryError(f"there is no row of {role}: a comparison needs both versions")
+    return count
+
+
+def _in_order(windows: pd.Series) -> np.ndarray:
+    """Names of the windows: by their numbers where all are numbers, as they come otherwise."""
+    names = np.asarray(pd.factorize(windows)[1])
+    numbers = pd.to_numeric(pd.Series(names), errors="coerce").to_numpy()
+    return names if np.isnan(numbers).any() else np.asarray(names[np.argsort(numbers, kind="stable")])
 
 
 def _frame(source: Path | pd.DataFrame) -> pd.DataFrame:
