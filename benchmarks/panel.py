@@ -26,7 +26,7 @@ from canarykit.serving import digits
 
 APPLIES, POLLS, DRAW_EVERY, WARM_UP = 10, 1800, 30, 300
 SECONDS, MEGABYTES = 1.0, 25.0
-QUIET = {"tell": lambda line: None}
+QUIET = {"notify": lambda line: None}
 
 
 def applied():
