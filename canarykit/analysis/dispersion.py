@@ -8,6 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from canarykit.analysis.bets import Array
+from canarykit.analysis.state import Stateful
 
 __all__ = ["DispersionEstimate"]
 
@@ -34,11 +35,13 @@ _AMONG = (1, 10)
 _CAUTIOUS, _LIKELY = 0.95, 0.5
 
 
-class _Rate:
+class _Rate(Stateful):
     """Rates of one version over successive blocks, which are no longer than they must be.
 
     Successive differences ignore what changes slowly, such as a day curve.
     """
+
+    _STATE = ("_bad", "_requests", "_last")
 
     def __init__(self) -> None:
         self._bad = self._requests = 0.0
@@ -62,7 +65,7 @@ class _Rate:
         return (now[0] / now[1] - last[0] / last[1]) ** 2 / variance if variance else 0.0
 
 
-class _Difference:
+class _Difference(Stateful):
     """Differences of both versions' rates over successive blocks: what both have in common, such as a day curve, cancels.
 
     Parameters
@@ -70,6 +73,8 @@ class _Difference:
     length : int
         Windows per block, at least.
     """
+
+    _STATE = ("_windows", "_bad", "_requests", "_last")
 
     def __init__(self, length: int) -> None:
         self._length, self._windows = length, 0
@@ -98,7 +103,7 @@ class _Difference:
         return difference**2 / variance if variance else 0.0
 
 
-class _Among:
+class _Among(Stateful):
     """Rates of stable's replicas against each other, in the same block of windows.
 
     Where each replica has bursts of its own, several replicas teach in one block what one version's rate teaches in many.
@@ -108,6 +113,8 @@ class _Among:
     length : int
         Windows per block, at least.
     """
+
+    _STATE = ("_windows", "_served")
 
     def __init__(self, length: int) -> None:
         self._length, self._windows = length, 0
@@ -135,8 +142,10 @@ def _variance(last: tuple[float, float], now: tuple[float, float]) -> float:
     return float(pooled * (1 - pooled) * (1 / now[1] + 1 / last[1]))
 
 
-class _Posterior:
+class _Posterior(Stateful):
     """Posterior of φ from squared and standardised differences: φ times a chi-square, of one degree of freedom by default."""
+
+    _STATE = ("_log", "cautious", "likely")
 
     def __init__(self, cautious: float) -> None:
         self._log, self._probabilities = _PRIOR.copy(), np.array([cautious, _LIKELY]) - 1e-9
@@ -155,7 +164,7 @@ class _Posterior:
         self.cautious, self.likely = float(_GRID[cautious]), float(_GRID[likely])
 
 
-class DispersionEstimate:
+class DispersionEstimate(Stateful):
     """Posterior of φ from past windows of both versions.
 
     Requests that fail independently have φ = 1. Where failures come in bursts that hit one version and not the other, labels
@@ -165,6 +174,8 @@ class DispersionEstimate:
     -----
     Section 6 of docs/statistics.md, "φ during a rollout". Whoever uses it asks before the window that is judged is taken in.
     """
+
+    _STATE = ("known", "_fine", "_rates", "_long", "_among")
 
     def __init__(self) -> None:
         self.known = False

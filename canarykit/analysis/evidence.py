@@ -4,13 +4,13 @@ Given that a request went badly, its label (canary or stable) is Bernoulli with 
 the versions do not differ. A bet on the ratio λ multiplies its wealth by λ / (1 + ρ(λ − 1)) for each bad canary
 request and by 1 / (1 + ρ(λ − 1)) for each bad stable one; a mixture of bets that reaches 1/α does so with
 probability at most α under "no difference" (Ville). Source: Lindon and Malek (2022); sections 1 to 4 of the statistics
-design. State is a few arrays; it merges by addition and goes through JSON.
+design. State is a few arrays, and goes through JSON.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -25,44 +25,14 @@ from canarykit.analysis.bets import (
     log_wealth_of_cells,
     mixture,
 )
+from canarykit.analysis.state import Stateful
 
-__all__ = ["CeilingEvidence", "Evidence", "LabelEvidence", "QuantileEvidence", "RateEvidence", "threshold"]
+__all__ = ["CeilingEvidence", "LabelEvidence", "QuantileEvidence", "RateEvidence", "threshold"]
 
 _GRID: Array = np.linspace(-6.0, 6.0, 481)
 
 
-class Evidence:
-    """Arrays that add up."""
-
-    _STATE: ClassVar[tuple[str, ...]] = ("_wealth",)
-
-    def state(self) -> dict[str, Any]:
-        """What it knows, as plain data for JSON."""
-        return {name.strip("_"): getattr(self, name).tolist() for name in self._STATE}
-
-    def restore(self, state: Mapping[str, Any]) -> Self:
-        """Take over what another one of the same kind knew; return itself.
-
-        Raises
-        ------
-        ValueError
-            It was of another kind.
-        """
-        for name in self._STATE:
-            value = np.asarray(state.get(name.strip("_"), np.nan), dtype=float)
-            if value.shape != getattr(self, name).shape or np.isnan(value).any():
-                raise ValueError(f"the state of {type(self).__name__} has no {name.strip('_')} of the right shape")
-            setattr(self, name, value)
-        return self
-
-    def merge(self, other: Self) -> Self:
-        """Add what another one of the same kind knows, in any order; return itself."""
-        for name in self._STATE:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        return self
-
-
-class RateEvidence(Evidence):
+class RateEvidence(Stateful):
     """Evidence about the ratio of two rates.
 
     Parameters
@@ -171,7 +141,7 @@ class RateEvidence(Evidence):
         return float(np.exp(_GRID[rejected[-1]])) if len(rejected) else 0.0
 
 
-class CeilingEvidence(Evidence):
+class CeilingEvidence(Stateful):
     """Evidence that one version's rate is below a ceiling, for events so rare that a ratio says nothing.
 
     Parameters
@@ -183,6 +153,8 @@ class CeilingEvidence(Evidence):
     -----
     Section 4 of docs/statistics.md: likelihood ratios of a grid of rates below the ceiling against the ceiling.
     """
+
+    _STATE = ("_wealth",)
 
     def __init__(self, ceiling: float) -> None:
         # Half the mass on "next to never": that is the usual case where a ceiling is asked for.
@@ -202,7 +174,7 @@ class CeilingEvidence(Evidence):
         return mixture(self._wealth, self._prior)
 
 
-class QuantileEvidence(Evidence):
+class QuantileEvidence(Stateful):
     """Evidence about the ratio of two quantiles, from a histogram.
 
     For a ratio g, "canary slower than b·g" is as frequent as "stable slower than b" when the canary's quantile is g times
@@ -290,7 +262,7 @@ class QuantileEvidence(Evidence):
         return low, high
 
 
-class LabelEvidence(Evidence):
+class LabelEvidence(Stateful):
     """Evidence that outcomes of any kind are distributed differently: histograms, scores, classes.
 
     Parameters
@@ -305,15 +277,15 @@ class LabelEvidence(Evidence):
     Sections 1 and 2 of docs/statistics.md; Lindon and Malek (2022).
     """
 
-    _STATE = ("_wealth", "_past")
+    _STATE = ("_wealth", "_past", "_made_from")
     _SETTLED = 50
     _RENEW = 1.25
 
     def __init__(self, cells: int, bets: Callable[[Array, Array], Bets]) -> None:
         self._bets = bets
         self._past = np.zeros((2, cells))
+        self._made_from = self._past
         self._ratios, self._prior = bets(self._past[0], self._past[1])
-        self._made_at = 0.0
         self._wealth = np.zeros(len(self._prior))
 
     def update(self, counts: Array, share: float) -> None:
@@ -328,12 +300,22 @@ class LabelEvidence(Evidence):
         """
         seen = self._past[0].sum()
         if seen >= self._SETTLED and 0 < share < 1:
-            if seen >= self._RENEW * self._made_at:
+            if seen >= self._RENEW * self._made_from[0].sum():
                 # Never from the window that is judged; and not at every window, as the past changes ever less.
-                self._ratios, self._prior = self._bets(self._past[0], self._past[1])
-                self._made_at = seen
+                self._make(self._past)
             self._wealth += log_wealth_of_cells(counts, share, self._ratios)
         self._past = self._past + counts
+
+    def _make(self, past: Array) -> None:
+        """Make the bets from what was counted before."""
+        self._made_from = past
+        self._ratios, self._prior = self._bets(past[0], past[1])
+
+    def restore(self, state: Mapping[str, Any]) -> Self:
+        """Take over what another one knew, and make its bets again."""
+        super().restore(state)
+        self._make(self._made_from)
+        return self
 
     @property
     def log_e(self) -> float:

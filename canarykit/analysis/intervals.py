@@ -13,18 +13,21 @@ from scipy.optimize import brentq
 from scipy.special import betaln
 
 from canarykit.analysis.bets import Array
+from canarykit.analysis.state import Stateful
 
 __all__ = ["MeanDifference", "band_radius", "betting_mean", "iterated_logarithm_radius", "rate_interval"]
 
 _ENOUGH_WINDOWS = 20
 
 
-class MeanDifference:
+class MeanDifference(Stateful):
     """Difference of two means from sums per window (canary − stable), compared within each window.
 
     Asymptotic: it says nothing before `_ENOUGH_WINDOWS` windows. Source: section 3 of docs/statistics.md, the
     Mantel-Haenszel form with a normal mixture (Robbins; Howard et al. 2021).
     """
+
+    _STATE = ("windows", "_sum", "_weight", "_variance", "_scale")
 
     def __init__(self) -> None:
         self.windows = 0

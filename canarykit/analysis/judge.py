@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import numpy as np
 
@@ -13,10 +14,11 @@ from canarykit.analysis.bets import Array
 from canarykit.analysis.families import closure
 from canarykit.analysis.monitor import Monitor
 from canarykit.analysis.questions import SPLITS, Split
+from canarykit.analysis.state import Stateful, plain
 from canarykit.errors import PlanError
 from canarykit.model import AT_LIMIT, Alarm, Comparison, Guardrail, Judgement, Status, Verdict, Window
 
-__all__ = ["Judge"]
+__all__ = ["Judge", "comparison_of"]
 
 _LEAST = 1e-300
 
@@ -33,7 +35,21 @@ class _Failure:
     sentence: str
 
 
-class Judge:
+def comparison_of(written: Mapping[str, Any]) -> Comparison:
+    """A comparison from what `plain` made of its fields."""
+    facts: dict[str, Any] = {}
+    for name, value in written.items():
+        number = int if name in ("events", "requests") else float
+        facts[name] = value if name == "metric" else tuple(map(number, value)) if isinstance(value, list) else number(value)
+    return Comparison(**facts)
+
+
+def _failure(written: Mapping[str, Any]) -> _Failure:
+    alarm = {**written["alarm"], "requests": tuple(written["alarm"]["requests"])}
+    return _Failure(Alarm(**alarm), comparison_of(written["comparison"]), written["sentence"])
+
+
+class Judge(Stateful):
     """Guardrails, windows in, judgement out. Memory does not grow with the number of windows.
 
     Parameters
@@ -67,6 +83,8 @@ class Judge:
     Section 4 of docs/statistics.md, "Guardrails and the verdict".
     """
 
+    _STATE = ("_monitors", "_ended", "_failed")
+
     def __init__(
         self,
         guardrails: Sequence[Guardrail],
@@ -94,6 +112,26 @@ class Judge:
         self._failures: dict[str, _Failure] = {}
         self._said: Judgement | None = None
         self._ended, self._failed = np.zeros(2, dtype=np.int64), np.zeros(2, dtype=np.int64)
+
+    def state(self) -> dict[str, Any]:
+        """All evidence so far, as plain data for strict JSON."""
+        return {**super().state(), "failures": [plain(asdict(failure)) for failure in self._failures.values()]}
+
+    def restore(self, state: Mapping[str, Any]) -> Self:
+        """Take over the evidence of a judge that was made with the same arguments; return itself.
+
+        It goes on as if it had taken in the same windows, to the last digit.
+
+        Raises
+        ------
+        ValueError
+            The other one had other guardrails.
+        """
+        super().restore(state)
+        failures = [_failure(written) for written in state.get("failures", ())]
+        self._failures = {failure.alarm.guardrail: failure for failure in failures}
+        self._said = None
+        return self
 
     def update(self, window: Window) -> None:
         """Take in one window.

@@ -10,8 +10,9 @@ import numpy as np
 from canarykit.analysis.bets import Array
 from canarykit.analysis.dispersion import DispersionEstimate
 from canarykit.analysis.questions import Split, question_of
+from canarykit.analysis.state import Stateful
 from canarykit.errors import TelemetryError
-from canarykit.model import Comparison, Counts, Guardrail, TrafficSplit, Window
+from canarykit.model import Comparison, Counts, Guardrail, Window
 
 __all__ = ["Monitor"]
 
@@ -26,7 +27,7 @@ _RECENT_REQUESTS, _RECENT_WINDOWS = 30, 10
 _RECENT_AT_MOST = 3600
 
 
-class Monitor:
+class Monitor(Stateful):
     """One guardrail over all windows.
 
     Parameters
@@ -42,6 +43,25 @@ class Monitor:
         that of a rate is estimated from past windows, and that of other metrics is taken to be 1.
     """
 
+    _STATE = (
+        "totals",
+        "uninformative",
+        "_canary_alone",
+        "silent_because",
+        "_seconds",
+        "_alike",
+        "_pending",
+        "_pending_weight",
+        "_pending_replicas",
+        "_events",
+        "_recent",
+        "_recent_requests",
+        "_question",
+        "_estimate",
+        "dispersion",
+        "_safe_dispersion",
+    )
+
     def __init__(
         self, guardrail: Guardrail, alarm_at: float, split: Split = "realised", dispersion: float | None = None
     ) -> None:
@@ -54,7 +74,7 @@ class Monitor:
         # Stable's requests weighted as the canary's: else a busy hour under one weight looks like a difference.
         self._alike = np.zeros(self.totals.shape)
         self._pending = np.zeros_like(self.totals)
-        self._pending_split: TrafficSplit | None = None
+        self._pending_weight: float | None = None
         self._pending_replicas: dict[str, tuple[int, int]] = {}
         self._events = np.zeros(2, dtype=np.int64)
         self._recent: deque[tuple[float, float]] = deque()
@@ -109,10 +129,10 @@ class Monitor:
             self._seconds += window.end - window.start
             self._take(counts, window.split.share)  # a weight says what to expect of a window of any size
             return
-        if self._pending_split != window.split:
+        if self._pending_weight != window.split.canary:
             self.uninformative += int(self._pending.sum())
             self._pending = np.zeros_like(counts)
-            self._pending_split = window.split
+            self._pending_weight = window.split.canary
         self.totals += counts
         self._seconds += window.end - window.start
         self._pending = self._pending + counts

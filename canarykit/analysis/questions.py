@@ -14,6 +14,7 @@ from canarykit.analysis.histogram import moments_of, quantile_of
 from canarykit.analysis.intervals import MeanDifference
 from canarykit.analysis.power import HISTOGRAM_FACTOR, RATE_FACTOR, still_needed, still_needed_below
 from canarykit.analysis.slowdown import SlowdownEvidence
+from canarykit.analysis.state import Stateful
 from canarykit.model import Counts, Guardrail, Metric
 
 __all__ = ["SPLITS", "Question", "Split", "question_of"]
@@ -29,7 +30,7 @@ _WIDE = 1.1
 
 
 class Question(Protocol):
-    """Evidence of one kind of metric."""
+    """Evidence of one kind of metric; its classes are `Stateful`."""
 
     @property
     def log_e(self) -> float:
@@ -108,7 +109,9 @@ _CEILING_MASS = {"bad": 0.5, "good": 0.1}
 """Share of the evidence for a pass that goes by the ceiling. Errors are often rare, and wrong answers seldom are."""
 
 
-class _Rate:
+class _Rate(Stateful):
+    _STATE = ("_rate", "_ceiling")
+
     def __init__(self, guardrail: Guardrail, split: Split) -> None:
         self._good_first = guardrail.metric.shown == "good"
         self._margin, self._tolerate = guardrail.margin, guardrail.tolerate
@@ -189,7 +192,9 @@ class _Rate:
     varies = True
 
 
-class _Quantile:
+class _Quantile(Stateful):
+    _STATE = ("_quantile", "_shape", "_slowdown")
+
     def __init__(self, guardrail: Guardrail) -> None:
         metric = guardrail.metric
         assert metric.quantile is not None
@@ -273,8 +278,10 @@ class _Quantile:
     varies = False
 
 
-class _Means:
+class _Means(Stateful):
     """Scores, and shares of classes: differences of means, in the metric's own units."""
+
+    _STATE = ("_labels", "_differences")
 
     def __init__(self, guardrail: Guardrail) -> None:
         metric = guardrail.metric

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from canarykit.analysis.bets import Array, log_prior, log_sum, log_wealth_of_cells, mixture, slowed
-from canarykit.analysis.evidence import Evidence
+from canarykit.analysis.state import Stateful
 
 __all__ = ["SlowdownEvidence"]
 
@@ -16,7 +17,7 @@ _STEPS_PER_OCTAVE, _OCTAVES = 16, 2
 _SETTLED, _RENEW = 50, 1.25
 
 
-class SlowdownEvidence(Evidence):
+class SlowdownEvidence(Stateful):
     """Evidence about the ratio of all durations, canary to stable.
 
     Each bet says "the canary's durations are stable's times g"; the evidence against a ratio is the mixture of the bets
@@ -35,7 +36,7 @@ class SlowdownEvidence(Evidence):
     Section 4 of docs/statistics.md, with the first family of section 2.
     """
 
-    _STATE = ("_wealth", "_past")
+    _STATE = ("_wealth", "_past", "_made_from")
 
     def __init__(self, edges: Sequence[float], tolerate: float, margin: float) -> None:
         grid = np.arange(-_OCTAVES * _STEPS_PER_OCTAVE, _OCTAVES * _STEPS_PER_OCTAVE + 1) * np.log(2) / _STEPS_PER_OCTAVE
@@ -46,8 +47,8 @@ class SlowdownEvidence(Evidence):
         self._better = np.flatnonzero(self._points < nulls[1])
         self._wealth = np.zeros(len(self._points))
         self._past = np.zeros(len(edges))
+        self._made_from = self._past
         self._ratios = np.zeros((len(self._points), len(edges)))
-        self._made_at = 0.0
 
     def update(self, counts: Array, share: float) -> None:
         """Take in one window.
@@ -61,11 +62,22 @@ class SlowdownEvidence(Evidence):
         """
         seen = self._past.sum()
         if seen >= _SETTLED and 0 < share < 1:
-            if seen >= _RENEW * self._made_at:
-                self._ratios = slowed(self._past, self._edges, np.exp(self._points))
-                self._made_at = seen
+            if seen >= _RENEW * self._made_from.sum():
+                self._make(self._past)
             self._wealth += log_wealth_of_cells(counts, share, self._ratios)
         self._past = self._past + counts[0]
+
+    def _make(self, past: Array) -> None:
+        """Make the bets from what was counted before."""
+        self._made_from = past
+        self._ratios = slowed(past, self._edges, np.exp(self._points))
+
+    def restore(self, state: Mapping[str, Any]) -> Self:
+        """Take over what another one knew, and make its bets again."""
+        super().restore(state)
+        if self._made_from.any():
+            self._make(self._made_from)
+        return self
 
     def _against(self, null: int, bets: npt.NDArray[np.intp]) -> float:
         prior = log_prior(self._points[bets] - self._points[null])
