@@ -246,7 +246,7 @@ def broken_off(exp, monkeypatch, error):
         raise error
 
     with monkeypatch.context() as broken:
-        broken.setattr("canarykit.session.tracker.Course.begin", fail)
+        broken.setattr("canarykit.session.tracker.Tracker.begin", fail)
         with pytest.raises(type(error)):
             exp.deploy()
 

@@ -48,8 +48,8 @@ def test_the_phase_is_said_in_words(snapshot):
     assert panel_state(stepping).phase == "progressing, step 2 of 4, 1 min 12 s"
     ended = replace(stepping, ending=Ending("rolled back", "too many errors"))
     assert (panel_state(ended).phase, panel_state(ended).verdict) == ("✗ rolled back", "too many errors")
-    assert "deploy()" in panel_state(replace(snapshot, life="new")).phase
-    assert panel_state(replace(snapshot, life="closed")).phase == "closed"
+    assert "deploy()" in panel_state(replace(snapshot, stage="new")).phase
+    assert panel_state(replace(snapshot, stage="closed")).phase == "closed"
 
 
 def test_guardrails_are_rows_with_word_and_symbol(snapshot):
@@ -110,7 +110,7 @@ def test_only_what_can_be_done_is_enabled(snapshot):
     undecided = replace(ended, standing=Standing(ck.TrafficSplit(50)))
     assert "abort" in panel_state(undecided).enabled
     for life in ("new", "closed"):
-        assert not panel_state(replace(snapshot, life=life)).enabled
+        assert not panel_state(replace(snapshot, stage=life)).enabled
 
 
 def test_a_question_names_what_it_does(snapshot):
