@@ -54,7 +54,7 @@ class History:
     Parameters
     ----------
     facts : dict
-        What was compared, and how.
+        The rollout's facts: service, versions, plan, software.
     guardrails : tuple of Guardrail
         Under which it was judged.
     judgement : Judgement
@@ -68,13 +68,13 @@ class History:
     weights : list of dict
         Changes of weight, with `served`, the canary's share in percent, and `requests` until the next change.
     events, loads : list of dict
-        As in `Journal`.
+        See `Journal`.
     ending : Ending or None
         How it ended.
     windows : int
         How many were recorded.
     compared : tuple of (2, cells) float array
-        Of each guardrail, the table that its levels are taken from.
+        For each guardrail, the table that its levels are taken from.
     """
 
     facts: dict[str, Any]

@@ -25,7 +25,7 @@ class Terminated(SystemExit):
     Parameters
     ----------
     number : int
-        Of the signal.
+        Number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -37,7 +37,7 @@ class Terminated(SystemExit):
 def terminable() -> Iterator[None]:
     """Let SIGTERM and SIGHUP raise an error in the main thread meanwhile, as Ctrl-C does.
 
-    Whoever handles one of them, or has it ignored, keeps that; so does a process that is forked meanwhile.
+    A program that handles or ignores one of them keeps that; so does a process that is forked meanwhile.
 
     Raises
     ------
@@ -97,6 +97,6 @@ def uninterrupted() -> Iterator[None]:
 def interrupted() -> bool:
     """Whether a signal came that takes effect at the end of the `uninterrupted` step that this thread is in.
 
-    What only waits in such a step asks this, and ends early.
+    Code that only waits in such a step asks this, and ends early.
     """
     return threading.current_thread() is threading.main_thread() and any(_deferred)

@@ -183,7 +183,7 @@ class Journal:
         Parameters
         ----------
         path : path
-            Of the journal.
+            Path of the journal.
         known : collection of str
             Secrets that are masked wherever they stand.
 

@@ -179,9 +179,9 @@ def masked_values(value: Any, known: Collection[str] = (), name: str = "") -> An
     Parameters
     ----------
     value : dict, list, str or other
-        What JSON can hold.
+        Any value that JSON can hold.
     known : collection of str
-        As of `masked`.
+        See `masked`.
     name : str
         Name of the value: where that is a secret's, all of the value is hidden, whatever its type.
     """

@@ -204,7 +204,7 @@ class Version:
     Parameters
     ----------
     name : str
-        What people call it, such as ``"v2"`` or ``"2026-11-23"``.
+        Name of the version, such as ``"v2"`` or ``"2026-11-23"``.
     model : estimator or path, optional
         A fitted scikit-learn estimator, or a ``.skops`` file that holds one. It is served over the
         Open Inference Protocol by the kit's own server.
@@ -225,7 +225,7 @@ class Version:
     trusted : sequence of str
         Full names of types in the model file that may be loaded although they are not scikit-learn's.
     protocol : {"http", "h2c"}
-        What the gateway speaks to the server: HTTP/1.1, or HTTP/2 without TLS, as gRPC servers want it. Clients may speak
+        Protocol between gateway and server: HTTP/1.1, or HTTP/2 without TLS, as gRPC servers want it. Clients may speak
         either to the gateway.
 
     Raises
@@ -273,7 +273,7 @@ class Service:
     name : str
         Name of the service; also the name of the model that it serves.
     stable, canary : Version
-        What serves now, and what may replace it.
+        The version that serves now, and the one that may replace it.
     replicas : int
         Processes or pods per version. Two by default: with one each, the difference between two
         *instances* looks like a difference between two *versions*.
@@ -328,16 +328,16 @@ class Metric:
     Parameters
     ----------
     name : str
-        What people call it: ``"error rate"``.
+        Name of the metric: ``"error rate"``.
     table : str
         Which table of a `Window` it reads: ``"outcome"``.
     kind : {"rate", "quantile", "score", "classes"}
         A share of requests that went badly, a quantile of a histogram, a mean score, or shares of classes.
     cells : tuple
-        Of a rate: two names, good and bad. Of a histogram: the upper edge of each bucket in `unit`, rising; the last may
-        be infinity. Of a score: the value of each bin. Of classes: their names.
+        A rate has two names, good and bad. A histogram has the upper edge of each bucket in `unit`, rising; the last may
+        be infinity. A score has the value of each bin, classes have their names.
     unit : str
-        Of the level: ``"s"``, or empty for a share.
+        Unit of the level: ``"s"``, or empty for a share.
     quantile : float, optional
         Which quantile, 0 to 1.
     shown : {"bad", "good"}
@@ -360,21 +360,21 @@ class Guardrail:
     Parameters
     ----------
     metric : Metric
-        What is compared.
+        Metric that is compared.
     tolerate : float
         Ratio canary / stable (of bad requests, or of the quantile) that is tolerated: alarm only when
         the canary is shown to be worse than this. Of scores and classes nothing is tolerated: 0.
     margin : float
         Promote only when the canary is shown to be no worse than this ratio; of scores and classes, than this difference.
     ceiling : float, optional
-        Of a rate: "or below this share of requests anyway", for events so rare that a ratio says nothing.
+        Share of requests below which a rate passes anyway, for events so rare that a ratio says nothing.
     mde : float, optional
-        The ratio that one wants to find, when it is known: the same guarantee from fewer requests. Of a quantile only where
+        The ratio that one wants to find, when it is known: the same guarantee from fewer requests. For a quantile only where
         no slowdown is tolerated (``tolerate=1``).
     weight : float
         Share of the error budget, relative to the other guardrails.
     limit : float, optional
-        Of a rate: share of bad requests of *stable* above which it is no reference. The verdict is then "no data", because
+        Share of bad requests of *stable* above which a rate has no reference. The verdict is then "no data", because
         a canary that is no worse than a broken version is not shown to be good.
 
     Raises
@@ -440,7 +440,7 @@ class Window:
     left_out : int
         Requests that began under an earlier weight and ended in this window; counted in no table.
     note : str
-        What is missing and why, in words.
+        The missing data and the reason, in words.
     judged : bool
         False after the end of a rollout: after a promotion, stable is another version.
     in_flight : tuple of int, optional

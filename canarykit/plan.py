@@ -110,9 +110,9 @@ class RolloutPlan(_Written):
         *weights : float
             Percent, rising.
         hold, min_requests
-            As in `Step`.
+            See `Step`.
         **rest
-            As in `RolloutPlan`.
+            See `RolloutPlan`.
         """
         steps = [{"weight": weight, "hold": hold, "min_requests": min_requests} for weight in weights]
         return _checked(cls, {"steps": steps, **rest}, "the plan")

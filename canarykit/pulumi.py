@@ -41,7 +41,7 @@ class CanaryService(pulumi.ComponentResource):
     Parameters
     ----------
     name : str
-        Of the component in the stack; its children are named after it.
+        Name of the component in the stack; its children are named after it.
     service : Service
         Both versions, given as ``image=``, or as ``model=`` with their files in `models`.
     namespace : str
@@ -60,7 +60,7 @@ class CanaryService(pulumi.ComponentResource):
     hostname : str, optional
         Name that the route answers to; any by default.
     opts : ResourceOptions, optional
-        Of the component.
+        Pulumi's options of the component.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class CanaryService(pulumi.ComponentResource):
     Raises
     ------
     PlanError
-        What Kubernetes would refuse, or a weight that nobody serves. Nothing is registered then.
+        Kubernetes would refuse it, or nobody serves the weight. Nothing is registered then.
     RoutingError
         The weight is finer than a route can split.
     """

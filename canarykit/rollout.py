@@ -24,7 +24,7 @@ class Rollout:
     Parameters
     ----------
     plan : RolloutPlan
-        What was written.
+        The plan that is carried out.
     phase : str
         Where it is.
     step : int
@@ -105,7 +105,7 @@ def decide(
     rollout : Rollout
         Where it is.
     judgement : Judgement or None
-        What the evidence says; None before the first window.
+        Judgement of the evidence so far; None before the first window.
     now : float
         On the same clock as the rollout's times, seconds.
     canary_problem : str, optional
@@ -122,7 +122,7 @@ def decide(
         Seconds until a finished request is counted, at most. Holds begin when the source can have counts of the present
         weight; silence is forgiven for as long as it takes two readings of the source.
     waiting : str
-        What the source waits for, when it has nothing new yet; names the cause of a long silence.
+        Reason why the source has nothing new yet; names the cause of a long silence.
 
     Returns
     -------
@@ -202,7 +202,7 @@ def advance(rollout: Rollout, decision: Decision, *, now: float, guardrails: Col
     rollout : Rollout
         Position before.
     decision : Decision
-        What was done.
+        The decision that was carried out.
     now : float
         Time at which it was in force, on the same clock.
     guardrails : collection of str
@@ -231,7 +231,7 @@ def observe(
     rollout : Rollout
         Position before.
     judgement : Judgement or None
-        What the evidence says after that window.
+        Judgement of the evidence after that window.
     canary_requests : int
         Finished canary requests in that window.
     now : float
@@ -257,7 +257,7 @@ def resume(rollout: Rollout, weight: float, *, now: float, guardrails: Collectio
     now : float
         On the clock of the rollout.
     guardrails : collection of str
-        As in `advance`.
+        See `advance`.
 
     Returns
     -------
@@ -282,7 +282,7 @@ def moved(rollout: Rollout, weight: float, *, now: float, guardrails: Collection
     now : float
         On the clock of the rollout.
     guardrails : collection of str
-        As in `advance`.
+        See `advance`.
 
     Returns
     -------

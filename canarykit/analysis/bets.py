@@ -137,7 +137,7 @@ def drawn_without_replacement(totals: Array, share: float, log_ratios: Array) ->
     share : float
         The canary's part of them.
     log_ratios : (bets, cells) float array
-        As in `log_wealth_of_cells`.
+        Logarithm of the likelihood ratio of each bet and cell, natural log.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def slowed(past: Array, edges: Sequence[float], factors: Sequence[float] | Array
     edges : sequence of float
         Upper edges of the buckets, rising; the last may be infinity.
     factors : sequence of float
-        What durations are multiplied by; log-linear interpolation inside buckets.
+        Factors by which durations are multiplied; log-linear interpolation inside buckets.
 
     Notes
     -----
@@ -223,7 +223,7 @@ def latency_bets(past: Array, edges: Sequence[float], mde: float | None = None) 
     Parameters
     ----------
     past, edges
-        As in `slowed`.
+        See `slowed`.
     mde : float, optional
         A slowdown of interest; takes half the mass.
 

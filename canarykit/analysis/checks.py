@@ -24,9 +24,9 @@ def dispersion(windows: Iterable[Window], table: str = "outcome") -> float:
     Parameters
     ----------
     windows : iterable of Window
-        Of equal versions.
+        Windows of two equal versions.
     table : str
-        Of a rate: what went badly is its second cell.
+        Name of a rate's table; its second cell counts bad requests.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def drift(windows: Iterable[Window], table: str = "outcome") -> float:
     Parameters
     ----------
     windows, table
-        As in `dispersion`.
+        See `dispersion`.
 
     Notes
     -----
@@ -107,7 +107,7 @@ class SplitCheck:
     Every request is an event; bets on a share that differs by some percent, in both directions. An alarm is about
     the router, never about the canary. Source: Lindon and Malek (2022); docs/statistics.md, section 6.
 
-    What counts is what was assigned, not what has ended: a burst may wait at one version and not at the other. Requests in
+    The check counts assigned requests, not finished ones: a burst may wait at one version and not at the other. Requests in
     flight are added where the source knows them. Elsewhere a difference has to last longer than requests take.
 
     Parameters
@@ -153,7 +153,7 @@ class SplitCheck:
         Parameters
         ----------
         causes : sequence of str
-            What was wrong with the versions meanwhile, such as pods that were missing.
+            Problems of the versions meanwhile, such as pods that were missing.
         """
         if self.alarm is None or not causes:
             return self.alarm

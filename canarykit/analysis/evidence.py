@@ -337,7 +337,7 @@ def threshold(
     share : float
         The canary's share of the requests.
     alpha, mde
-        As in `RateEvidence` and `Judge`.
+        See `RateEvidence` and `Judge`.
     runs, seed : int
         Simulated rollouts.
 

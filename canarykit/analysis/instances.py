@@ -66,7 +66,7 @@ def remarks(instances: Mapping[str, Counts], edges: Sequence[float], quantile: f
     Parameters
     ----------
     instances, edges, quantile
-        As in `spread`.
+        See `spread`.
 
     Notes
     -----

@@ -82,7 +82,7 @@ def rate_interval(successes: int, trials: int, *, tightest_at: float, alpha: flo
     Parameters
     ----------
     successes, trials : int
-        What was counted so far.
+        Successes and trials so far.
     tightest_at : float
         Number of trials at which the interval should be tightest.
     alpha : float

@@ -70,7 +70,7 @@ class Judge(Stateful):
         A/A split (`canarykit.analysis.checks.dispersion`), say. Evidence is taken to the power of one over it. By default
         that of each rate is estimated from the windows judged before.
     alarm_at : float, optional
-        Of a single rate: value of E at which it alarms, from `canarykit.analysis.evidence.threshold`, when the number of
+        Value of E at which a single rate alarms, from `canarykit.analysis.evidence.threshold`, when the number of
         events is declared beforehand. The guarantee ends there.
 
     Raises

@@ -33,7 +33,7 @@ class Monitor(Stateful):
     Parameters
     ----------
     guardrail : Guardrail
-        What is watched.
+        The guardrail that is monitored.
     alarm_at : float
         Value of E at which it would alarm alone.
     split : {"realised", "known", "mirrored"}

@@ -71,11 +71,11 @@ class Need:
     Parameters
     ----------
     weight : float
-        Of the canary, percent.
+        Weight of the canary, percent.
     requests : float
-        Of both versions together, expected.
+        Expected requests to both versions together.
     canary_requests : float
-        Of these, to the canary.
+        Expected requests to the canary.
     seconds : float
         At the stated traffic.
     mirrored : bool
@@ -176,7 +176,7 @@ class Plan:
     Parameters
     ----------
     question : str
-        What is to be found, in words.
+        The effect that is to be found, in words.
     asked : tuple of Need
         At the weights that were asked about.
     soonest : Need
@@ -223,12 +223,12 @@ def plan(
     Parameters
     ----------
     rate, weights, base, effect, alpha, interval
-        As in `needs`.
+        See `needs`.
 
     Raises
     ------
     PlanError
-        As in `needs`.
+        See `needs`.
 
     Notes
     -----
@@ -254,7 +254,7 @@ def still_needed(levels: tuple[float, float], requests: tuple[int, int], margin:
     levels : tuple of float
         Share of bad requests of stable and of the canary so far.
     requests : tuple of int
-        Of stable and of the canary so far.
+        Requests to stable and to the canary so far.
     margin : float
         The ratio in question.
     log_e_safe : float
@@ -288,7 +288,7 @@ def still_needed_below(
     level : float
         Share of bad requests of the canary so far.
     requests : tuple of int
-        Of stable and of the canary so far.
+        Requests to stable and to the canary so far.
     ceiling : float
         Share of requests.
     mass : float

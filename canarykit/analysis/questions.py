@@ -85,7 +85,7 @@ class Question(Protocol):
         Parameters
         ----------
         good, bad : float
-            As of `apart`.
+            See `apart`.
         surely : bool
             Whether it must be above the limit by more than chance does: by three standard deviations.
         """

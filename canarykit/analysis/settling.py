@@ -69,7 +69,7 @@ class Settling:
         Parameters
         ----------
         end : float
-            Of the window.
+            End of the window, seconds.
         canary, total : int
             Requests of the canary, and of both versions.
         """

@@ -15,8 +15,8 @@ __all__ = ["Stateful", "plain"]
 class Stateful:
     """Values whose attributes named in `_STATE` are all that changes after they were made.
 
-    Whoever was made with the same arguments and restored from the state goes on as if it had seen all that the other one saw:
-    numbers go through JSON without loss.
+    An object that was made with the same arguments and restored from the state goes on as the original would: numbers go
+    through JSON without loss.
     """
 
     _STATE: ClassVar[tuple[str, ...]]

@@ -45,7 +45,7 @@ def compare(history: History) -> Chart:
     Parameters
     ----------
     history : History
-        What was counted and judged; may be empty.
+        The rollout to draw; it may be empty.
     """
     from matplotlib.ticker import MaxNLocator
 

@@ -38,7 +38,7 @@ def finished(figure: Figure, history: History, finding: str, shows: str) -> Char
     finding : str
         Title of the whole.
     shows : str
-        What can be seen, for whoever cannot see it; the finding comes before it.
+        Alternative text: it describes the picture, and follows the finding.
     """
     title = textwrap.fill(finding, int(figure.get_figwidth() * _LETTERS_PER_INCH))
     figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK)

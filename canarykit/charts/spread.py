@@ -71,7 +71,7 @@ def draw_shares(ax: Axes, table: pd.DataFrame, *, metric: str = "answers that sa
     table : DataFrame
         Columns version, said, requests, share.
     metric : str
-        What is shared out, for the title.
+        Name of the metric, for the title.
     """
     clean(ax, f"{metric}, %")
     if not len(table):

@@ -35,7 +35,7 @@ def draw_family(ax: Axes, table: pd.DataFrame, *, metrics: Sequence[Metric], ala
     table : DataFrame
         Columns seconds, metric, log_e (natural logarithm); those of metric "all together" are what alarms.
     metrics : sequence of Metric
-        Of the guardrails.
+        Metrics of the guardrails.
     alarm_at : float
         Value of E at which the canary is sent back.
     """

@@ -36,7 +36,7 @@ def distribution(history: History) -> Chart:
     Parameters
     ----------
     history : History
-        Of a rollout, finished or not.
+        A rollout, finished or not.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def evidence(history: History) -> Chart:
     Parameters
     ----------
     history : History
-        Of a rollout, finished or not.
+        A rollout, finished or not.
     """
     figure = sheet(9.0, 3.4)
     ax = figure.subplots()
@@ -96,7 +96,7 @@ def shares(history: History) -> Chart:
     Parameters
     ----------
     history : History
-        Of a rollout whose traffic has labels that are a few classes; else the picture says that there are none.
+        A rollout whose traffic has labels that are a few classes; else the picture says that there are none.
     """
     figure, table = sheet(9.0, 3.2), shares_of(history)
     draw_shares(figure.subplots(), table)
@@ -115,7 +115,7 @@ def confusion(history: History) -> Chart:
     Parameters
     ----------
     history : History
-        Of a rollout whose traffic has labels that are a few classes; else the picture says that there are none.
+        A rollout whose traffic has labels that are a few classes; else the picture says that there are none.
     """
     table = answers_of(history)
     figure = sheet(9.0, 4.6 if len(table) else 2.4)
@@ -141,7 +141,7 @@ def timeline(history: History) -> Chart:
     Parameters
     ----------
     history : History
-        Of a rollout, finished or not.
+        A rollout, finished or not.
     """
     figure, decisions = sheet(9.0, 2.6), decisions_of(history)
     ax = figure.subplots()

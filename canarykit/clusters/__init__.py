@@ -26,7 +26,7 @@ def connect(where: str = "local", *, scenario: str = "good") -> Cluster:
         its `Workload` that are text, numbers, or true and false. Of several names each is written: ``select.stable=…``,
         ``node_selector.disk=ssd``. An = or & within a value is written %3D or %26.
     scenario : str
-        What happens on a simulated cluster when `where` names no scenario; nothing simulated knows how a model behaves.
+        Scenario of a simulated cluster, when `where` names none. A simulation does not know how a model behaves.
 
     Raises
     ------

@@ -138,7 +138,7 @@ class Cluster(Protocol):
         role : {"stable", "canary"}
             Which version.
         share : float
-            Of all traffic, 0 to 1, for which it needs replicas that are ready.
+            Share of all traffic, 0 to 1, for which it needs replicas that are ready.
 
         Raises
         ------

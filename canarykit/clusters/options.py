@@ -40,7 +40,7 @@ def read_options(query: str, known: Mapping[str, frozenset[Any]], where: str) ->
     known : mapping of str to set of types
         As `options_of` returns them.
     where : str
-        What has this address, for messages.
+        The thing that has this address, for messages.
 
     Raises
     ------

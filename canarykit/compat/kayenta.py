@@ -68,7 +68,7 @@ class KayentaJudgement:
     Parameters
     ----------
     classification : {"Pass", "Marginal", "Fail"}
-        Of the canary.
+        Kayenta's classification of the canary.
     score : float
         0 to 100, to two digits.
     reason : str

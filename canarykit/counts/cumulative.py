@@ -19,7 +19,7 @@ def first_fall(counts: Counts) -> tuple[int, int, int] | None:
     Parameters
     ----------
     counts : (windows, 2, cells) int array
-        Of buckets in the order of their edges.
+        Counts of buckets in the order of their edges.
     """
     falls = np.argwhere(np.diff(counts, axis=2) < 0)
     if not len(falls):
@@ -42,7 +42,7 @@ def look_cumulative(counts: Counts) -> bool:
     Parameters
     ----------
     counts : (windows, 2, cells) int array
-        Of buckets in the order of their edges.
+        Counts of buckets in the order of their edges.
     """
     together = counts.reshape(-1, counts.shape[2])
     if any(map(_looks_so, (together, *counts.swapaxes(0, 1)))):

@@ -25,7 +25,7 @@ class Findings:
     Parameters
     ----------
     judgement : Judgement
-        Of all metrics.
+        Judgement of all metrics.
     still_needed : mapping of str to float
         Per metric, further requests until it is likely to be decided; NaN when that cannot be said.
     windows, idle : int
@@ -99,9 +99,9 @@ def judge_counts(
     guardrails : sequence of Guardrail
         One per table, in the same order.
     alpha, split
-        As in `Judge`.
+        See `Judge`.
     dispersion : float, optional
-        As in `Judge`; None has it estimated from window to window, which takes a file of some dozen windows.
+        See `Judge`; None has it estimated from window to window, which takes a file of some dozen windows.
 
     Raises
     ------

@@ -38,7 +38,7 @@ class Table:
     Parameters
     ----------
     metric : Metric
-        What was counted.
+        Metric of the table.
     windows : sequence of str
         Names of the windows that have it, in order.
     counts : (windows, 2, cells) int array
@@ -62,11 +62,11 @@ def read_counts(
         metric, and weight (percent that the canary was configured to receive). Rows of the same cell add up. A column
         ``le`` in place of cell holds Prometheus' buckets, each of which counts all below it.
     kind : {"rate", "histogram", "classes", "score"}
-        What cells are: ``error`` and ``ok``; upper edges of buckets, the last one ``inf``; names; values from 0 to 1.
+        Meaning of cells: ``error`` and ``ok``; upper edges of buckets, the last one ``inf``; names; values from 0 to 1.
     quantile : float
-        Of a histogram, which one is judged.
+        Quantile of a histogram that is judged.
     cumulative : bool, optional
-        Of a histogram: whether each bucket counts all below it. By default a column ``le`` says so, and counts in a column
+        Whether each bucket of a histogram counts all below it. By default a column ``le`` says so, and counts in a column
         cell that look so are refused. False takes all counts as they are.
 
     Returns

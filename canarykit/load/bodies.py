@@ -21,7 +21,7 @@ async def body_of(response: aiohttp.ClientResponse, *, kept: bool) -> bytes | No
     Parameters
     ----------
     response : ClientResponse
-        Of a session that does not decode by itself.
+        Response of a session that does not decode by itself.
     kept : bool
         Whether somebody reads it. Otherwise it is only seen whether it is whole.
 

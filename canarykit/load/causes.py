@@ -27,9 +27,9 @@ def lost_by(status: int, flags: str | None, *, unsigned: bool = False, limit: st
     Parameters
     ----------
     status : int
-        Of the answer.
+        Status of the answer.
     flags : str, optional
-        What the gateway says went wrong; None when no gateway of ours answered.
+        The gateway's response flags; None when no gateway of ours answered.
     unsigned : bool
         It does not say which version it is from, and others do.
     limit : str, optional
@@ -50,7 +50,7 @@ def broken_off_by(limit: str | None, lasted: float) -> str:
     Parameters
     ----------
     limit : str, optional
-        As of `lost_by`.
+        See `lost_by`.
     lasted : float
         Seconds from the request's begin to the end of what came.
     """

@@ -94,7 +94,7 @@ class Generator:
     Parameters
     ----------
     spec : dict
-        As of `canarykit.load.load.specification`.
+        See `canarykit.load.load.specification`.
     """
 
     def __init__(self, spec: dict[str, Any]) -> None:

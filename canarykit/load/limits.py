@@ -27,7 +27,7 @@ def most_under_way(rate: float, shape: str, timeout: float) -> int:
     rate : float
         Requests per second.
     shape : str
-        Of the traffic: its peak counts.
+        Shape of the traffic: its peak counts.
     timeout : float
         Seconds after which a request is given up.
     """

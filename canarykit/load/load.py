@@ -161,8 +161,8 @@ class Load:
     method : str
         GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS.
     content_type : str, optional
-        Of payloads without one of their own; by default that of JSON, or of bytes. A text is sent as it is, and not as JSON,
-        when its content type is another than JSON's.
+        Content type of payloads without one of their own; by default that of JSON, or of bytes. A text is sent as it is,
+        and not as JSON, when its content type is another than JSON's.
     compression : {"gzip", "deflate"}, optional
         How bodies are compressed. Bodies that are compressed already are bytes, with a ``content-encoding`` in `headers`.
     answer : str

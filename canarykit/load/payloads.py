@@ -33,7 +33,7 @@ class Payload:
     label : object, optional
         The right answer; None when it is not known.
     content_type : str, optional
-        Of this body.
+        Content type of this body.
     """
 
     body: Any

@@ -61,11 +61,11 @@ def form(
     Parameters
     ----------
     payloads : sequence of Payload
-        What is sent.
+        Payloads to send.
     headers : mapping of str to str, optional
         Sent with each request.
     content_type : str, optional
-        Of all payloads without one of their own.
+        Content type of all payloads without one of their own.
     compression : {"gzip", "deflate"}, optional
         How bodies are compressed.
 

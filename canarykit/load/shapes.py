@@ -40,7 +40,7 @@ def relative_rate(shape: str, seconds: float, duration: float | None) -> float:
     seconds : float
         Since the beginning.
     duration : float, optional
-        Of the whole traffic, in seconds.
+        Duration of the whole traffic, seconds.
     """
     return SHAPES[shape](seconds, duration)
 
@@ -51,7 +51,7 @@ def peak(shape: str) -> float:
     Parameters
     ----------
     shape : {"steady", "ramp", "spike"}
-        As of `relative_rate`.
+        See `relative_rate`.
     """
     return _SPIKE_TIMES if shape == "spike" else 1.0
 

@@ -42,7 +42,7 @@ class Answer:
     behind : float
         Seconds that it left too late.
     status : int
-        Of the answer, even where that broke off; 0 when there was none.
+        Status of the answer, even where that broke off; 0 when there was none.
     role : str
         Version that answered, as the gateway says; empty when it does not, or names another than stable and canary.
     right : bool or None
@@ -87,7 +87,7 @@ class Summary:
         Requests that were due and never sent, because as many were under way as this machine takes. They are not lost: the
         service never saw them.
     statuses : mapping of str to mapping of int to int
-        Of the answered requests, how many had each status, by the version that answered; ``""`` where nobody says which.
+        Number of answered requests with each status, by the version that answered; ``""`` where nobody says which.
     """
 
     answered: int = 0

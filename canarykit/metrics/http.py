@@ -76,7 +76,7 @@ def error_rate(
     Parameters
     ----------
     tolerate, margin, ceiling, mde, limit
-        As in `Guardrail`. A stable version that fails more than a tenth of its requests is no reference.
+        See `Guardrail`. A stable version that fails more than a tenth of its requests is no reference.
     """
     metric = Metric("error rate", "outcome", "rate", OUTCOME_CELLS)
     return Guardrail(metric, tolerate=tolerate, margin=margin, ceiling=ceiling, mde=mde, limit=limit)
@@ -103,7 +103,7 @@ def refused(
     Parameters
     ----------
     tolerate, margin, ceiling, mde, limit
-        As in `Guardrail`. A stable version that refuses more than half of its requests is no reference.
+        See `Guardrail`. A stable version that refuses more than half of its requests is no reference.
     """
     metric = Metric("refused requests", "refused", "rate", REFUSED_CELLS)
     return Guardrail(metric, tolerate=tolerate, margin=margin, ceiling=ceiling, mde=mde, weight=_OF_CLIENTS, limit=limit)
@@ -124,7 +124,7 @@ def denied(
     Parameters
     ----------
     tolerate, margin, ceiling, mde, limit
-        As in `Guardrail`. A stable version that denies more than half of its requests is no reference.
+        See `Guardrail`. A stable version that denies more than half of its requests is no reference.
     """
     metric = Metric("denied requests", "denied", "rate", DENIED_CELLS)
     return Guardrail(metric, tolerate=tolerate, margin=margin, ceiling=ceiling, mde=mde, weight=_OF_CLIENTS, limit=limit)
@@ -141,7 +141,7 @@ def latency(quantile: float = 0.95, *, tolerate: float = 1.2, margin: float = 1.
     quantile : float
         Between 0 and 1; 0.95 by default.
     tolerate, margin, mde
-        As in `Guardrail`, ratios of the quantile.
+        Ratios of the quantile; see `Guardrail`.
 
     Raises
     ------

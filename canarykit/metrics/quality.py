@@ -57,7 +57,7 @@ def accuracy(
     Parameters
     ----------
     tolerate, margin, ceiling, mde, limit
-        As in `Guardrail`: ratios and shares of wrong answers. The ceiling lets a version pass that is hardly ever wrong. A
+        Ratios and shares of wrong answers; see `Guardrail`. The ceiling lets a version pass that is hardly ever wrong. A
         stable version that is wrong in more than nine answers of ten is no reference.
     """
     metric = Metric("accuracy", "answers", "rate", ANSWER_CELLS, shown="good")
@@ -70,7 +70,7 @@ def score(name: str, values: tuple[float, ...], *, margin: float = 0.05) -> Guar
     Parameters
     ----------
     name : str
-        What people call it; also the table of a window that it reads.
+        Name of the metric; also the table of a window that it reads.
     values : tuple of float
         Score of each bin.
     margin : float
@@ -92,7 +92,7 @@ def classes(name: str, names: tuple[str, ...], *, margin: float = 0.05) -> Guard
     Parameters
     ----------
     name : str
-        What people call it; also the table of a window that it reads.
+        Name of the metric; also the table of a window that it reads.
     names : tuple of str
         The classes.
     margin : float

@@ -48,7 +48,7 @@ class Panel:
     Parameters
     ----------
     experiment : Experiment
-        What it shows and moves.
+        Experiment that the panel shows and moves.
     every : float
         Seconds between two looks, 2 at least: what it polls costs the kernel time.
     view : callable, optional
@@ -137,7 +137,7 @@ class Panel:
         action : str
             ``slide``, ``apply``, ``promote``, ``abort``, ``yes``, ``no``, ``run``, ``send``, ``stop`` or ``inject``.
         value : optional
-            Of ``slide``: percent; of ``send``: rate and shape; of ``inject``: a fault, or None.
+            Argument of the action. ``slide``: percent; ``send``: rate and shape; ``inject``: a fault, or None.
         """
         exp = self.experiment
         if action == "slide":

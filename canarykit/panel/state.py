@@ -64,21 +64,21 @@ class PanelState:
     asked, served : str
         The weight in force, and the canary's share of the requests that were counted under it.
     columns : tuple of str
-        Of the table of guardrails.
+        Columns of the table of guardrails.
     rows : tuple of tuple of str
         One per guardrail.
     traffic : str
-        What the kit sends itself.
+        Description of the traffic that the kit sends.
     faults : tuple of str
-        What can be broken on purpose; without any there is no control for it.
+        Faults that can be injected; without any there is no control for it.
     fault : str
-        What is; empty when nothing is.
+        Fault that is injected; empty when there is none.
     message : str
-        What went wrong, what is being done, or what was done.
+        Current problem, activity or result.
     problem : bool
         Whether it went wrong.
     question : str
-        What is asked before something that cannot be taken back; empty when nothing is.
+        Question before an action that cannot be undone; empty when there is none.
     enabled : frozenset of str
         Controls that do something now: ``slide``, ``apply``, ``promote``, ``abort``, ``run``, ``send``, ``stop``, ``inject``.
     picture : Picture, optional
@@ -124,11 +124,11 @@ def panel_state(
     wish : float, optional
         Where a person has left the slider without applying it; by default it follows the weight in force.
     note : Note, optional
-        What the last click came to.
+        Result of the last click.
     asking : {"", "promote", "abort"}
-        What was clicked and waits for a yes.
+        Action that waits for a confirmation.
     working : str
-        What this panel is doing; empty when nothing.
+        Activity of this panel; empty when there is none.
     picture : Picture, optional
         The last chart.
     """

@@ -172,7 +172,7 @@ def execute(
     Parameters
     ----------
     notebook, target : Path
-        What is run, and the executed copy.
+        The notebook, and its executed copy.
     parameters : mapping
         Values for its parameters.
     known : collection of str
@@ -185,7 +185,7 @@ def execute(
     Returns
     -------
     str or None
-        What went wrong in the cell that failed; None when none did.
+        Error of the cell that failed; None when none did.
 
     Raises
     ------

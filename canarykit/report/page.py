@@ -25,7 +25,7 @@ def page(executed: Path, found: dict[str, Any]) -> str:
     executed : Path
         The executed notebook.
     found : dict
-        What `canarykit.report.verdict.verdict` gives.
+        The result of `canarykit.report.verdict.verdict`.
     """
     import nbformat
 

@@ -30,7 +30,7 @@ def parameters_of(source: str) -> dict[str, dict[str, Any]]:
     Parameters
     ----------
     source : str
-        Of the cell tagged ``parameters``; magics and shell commands in it are left out.
+        Source of the cell tagged ``parameters``; magics and shell commands in it are left out.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def value_of(text: str, annotation: str, default: str) -> Any:
         As written on a command line: text as it is, true, false, null, numbers; lists and dicts as YAML or JSON write them
         in one line.
     annotation, default : str
-        As in `parameters_of`.
+        See `parameters_of`.
 
     Raises
     ------

@@ -38,7 +38,7 @@ class MaskedStream(Stream):
     Parameters
     ----------
     stream : file, optional
-        As in `Stream`.
+        See `Stream`.
     known : collection of str
         Secrets that are masked wherever they stand.
     """

@@ -66,7 +66,7 @@ def without_secrets(found: Mapping[str, Any], known: Collection[str]) -> dict[st
     Parameters
     ----------
     found : mapping
-        What `verdict` gives.
+        The result of `verdict`.
     known : collection of str
         Secrets that are masked wherever they stand.
     """
@@ -121,9 +121,9 @@ def junit(found: dict[str, Any], name: str) -> str:
     Parameters
     ----------
     found : dict
-        What `verdict` gives.
+        The result of `verdict`.
     name : str
-        Of the notebook.
+        Name of the notebook.
     """
     cases: list[tuple[str, str | None, str]] = [("rollout", _failure(found), found["sentence"])]
     for guardrail in found["guardrails"]:

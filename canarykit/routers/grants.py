@@ -18,7 +18,7 @@ def allowing(grants: Iterable[Mapping[str, Any]], kind: str, service: str, names
     grants : iterable of mappings
         ReferenceGrants of the Service's namespace.
     kind : str
-        Of the routes, of the Gateway API.
+        Kind of the routes, of the Gateway API.
     service, namespace : str
         The Service.
     """

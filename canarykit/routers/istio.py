@@ -146,7 +146,7 @@ def virtual_service(
     target : Target
         The Services.
     namespace : str
-        Of the Services: a gateway elsewhere must be able to find them.
+        Namespace of the Services: a gateway elsewhere must be able to find them.
     gateway : str, optional
         ``"namespace/name"`` of the Istio Gateway; the mesh itself by default.
     hostname : str, optional

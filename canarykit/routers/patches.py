@@ -22,9 +22,9 @@ class Form:
     Parameters
     ----------
     kind : str
-        Of the object.
+        Kind of the object.
     rule : str
-        What it calls a rule.
+        The kind's name for a rule.
     rules, backends : str
         Fields of the rules within ``spec``, and of the backends within a rule.
     unsaid : int

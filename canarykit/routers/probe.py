@@ -20,7 +20,7 @@ class Probe:
     Parameters
     ----------
     url : str
-        Of the gateway.
+        Address of the gateway.
     ready : str or mapping of role to str
         Path that each version answers without effort, such as its readiness.
     host : str, optional
@@ -33,7 +33,7 @@ class Probe:
     Attributes
     ----------
     last : str
-        What came of the last request.
+        Result of the last request.
     refused : int or None
         Status of the last answer, where it was of nobody known, and no 2xx: a login, a redirect, no such page.
     believed : int or None

@@ -152,11 +152,11 @@ def services_in(kind: str, body: Mapping[str, Any], namespace: str, *, carrying:
     Parameters
     ----------
     kind : str
-        Of the route.
+        Kind of the route.
     body : mapping
         The route, of any namespace.
     namespace : str
-        Of the Services.
+        Namespace of the Services.
     carrying : bool
         Leave out those that have no weight.
     """

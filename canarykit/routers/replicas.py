@@ -87,7 +87,7 @@ class ReplicasRouter(WithoutRoute):
     target : Target
         The Deployments.
     pods : int
-        Of both versions together, at every split.
+        Number of pods of both versions together, at every split.
     port : int
         Where the pods listen.
     url : str, optional

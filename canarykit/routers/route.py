@@ -38,11 +38,11 @@ class RouteRouter(WithoutRoute):
     url : str
         Where the gateway is reached.
     gateway : str, optional
-        What is to serve the route, when the kit makes it; what that names depends on the router.
+        Gateway that serves the route, when the kit makes it; what that names depends on the router.
     hostname : str, optional
         Name that the route answers to; read from the user's own object by default.
     name : str, optional
-        Of the user's own object; the kit makes one named after the service by default.
+        Name of the user's own object; the kit makes one named after the service by default.
     ready : str or mapping of role to str
         Path that each version answers.
     within : float

@@ -134,7 +134,7 @@ def split_rules(rules: Sequence[Rule], before: Mapping[str, Any]) -> list[Rule]:
     rules : sequence of Rule
         All of the route.
     before : mapping
-        What `noted` says of the route.
+        The result of `noted` for the route.
     """
     both = [rule for rule in rules if rule.both]
     known = [rule for rule in both if rule.key in before]

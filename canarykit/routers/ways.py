@@ -19,11 +19,11 @@ class Way:
     prefix : str
         Beginning of the paths that it takes.
     replaced_by : str, optional
-        What versions see in place of the prefix; the prefix itself by default.
+        Replacement of the prefix, as the versions see it; the prefix itself by default.
     exact : bool
         Whether it takes this path alone.
     headers, query : mapping of str to str
-        What it asks for.
+        Headers and query parameters that the rule asks for.
     method : str, optional
         The one that it takes; any by default.
     """

@@ -53,7 +53,7 @@ def model(kind: str, seed: int = 0) -> Any:
         ``stable``; ``good`` (more accurate); ``slow`` (a good model, but far more work for each request); ``failing``
         (raises for images with much ink); ``wrong`` (trained on damaged labels).
     seed : int
-        Of the training.
+        Seed of the training.
 
     Raises
     ------

@@ -97,9 +97,9 @@ def answer(name: str, version: str, asked: Inference, labels: Any) -> tuple[byte
     Parameters
     ----------
     name, version : str
-        Of the model.
+        Name and version of the model.
     asked : Inference
-        What it answers; a given id is returned.
+        The request that it answers; a given id is returned.
     labels : array_like
         The model's answer.
     """

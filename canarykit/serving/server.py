@@ -45,7 +45,7 @@ class ModelServer:
     model : estimator
         Has ``predict``.
     name, version : str
-        What the protocol calls it.
+        The model's name and version in the protocol.
     knob : FaultSwitch, optional
         Says what is broken on purpose; nothing by default.
     """

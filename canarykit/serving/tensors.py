@@ -87,7 +87,7 @@ def from_binary(raw: bytes, datatype: str, shape: Sequence[int]) -> np.ndarray:
     raw : bytes
         All of it, in row-major order.
     datatype, shape
-        As of `from_json`.
+        See `from_json`.
 
     Raises
     ------

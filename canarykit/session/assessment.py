@@ -31,20 +31,20 @@ is small; one that serves nine tenths of the weight is found some seconds later 
 class Assessment:
     """Takes in windows, and judges them.
 
-    What changes it needs the experiment's lock; `judged`, `judgement` and `guardrails` may be read without.
+    Changes need the experiment's lock; `judged`, `judgement` and `guardrails` may be read without.
 
     Parameters
     ----------
     cluster : Cluster
         Its telemetry counts.
     guardrails : sequence of Guardrail
-        What is judged.
+        Guardrails that are judged.
     writer : JournalWriter
         Told when what is judged becomes known more exactly.
     alpha : float
         Chance of a false alarm over the whole rollout.
     dispersion, split
-        As of `Judge`.
+        See `Judge`.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Assessment:
         Parameters
         ----------
         causes : sequence of str
-            What was wrong with the versions meanwhile, and explains it.
+            Problems of the versions meanwhile that explain it.
         """
         return self._split_check.because(causes)
 

@@ -70,7 +70,7 @@ class TrafficControl:
         Parameters
         ----------
         step : Decision, optional
-            Of the plan, which never goes on over what someone else did to the split.
+            The plan's step; it never goes over a split that someone else wrote.
         """
         with self._events.busy(f"promoting {self._service.canary.name}"):
             with self._lifecycle.lock:
@@ -127,7 +127,7 @@ class TrafficControl:
         over : TrafficSplit, optional
             The split that is to be replaced; any by default.
         step : Decision, optional
-            Of the plan, which is a step further then. It replaces the weight in force, and nothing that someone else wrote.
+            The plan's step, which is taken then. It replaces the weight in force, and nothing that someone else wrote.
         """
         self._ensure_capacity(split)
         with self._lifecycle.lock, uninterrupted():
@@ -240,7 +240,7 @@ class TrafficControl:
         Returns
         -------
         str or None
-            What is written now; None when nothing changed.
+            Description of the split that is written now; None when nothing changed.
         """
         router, before = self._cluster.router, self._tracker.split
         try:

@@ -74,7 +74,7 @@ class Experiment:
     cluster : Cluster or str, optional
         Where they run; ``"local"`` by default.
     guardrails : sequence of Guardrail, optional
-        What the canary must not do worse. By default error rate, p95 latency, refused and denied requests; of the last two
+        Limits that the canary must keep. By default error rate, p95 latency, refused and denied requests; of the last two
         only what the source of counts can tell.
     plan : RolloutPlan, optional
         For `run` and `advance`; 5, 25 and 50 % for a minute each by default.
@@ -187,7 +187,7 @@ class Experiment:
         rate : float or str
             Requests per second: ``150`` or ``"150/s"``.
         **options
-            As in `Load`: ``path``, ``method``, ``payloads``, ``content_type``, ``compression``, ``answer``, ``shape``,
+            See `Load`: ``path``, ``method``, ``payloads``, ``content_type``, ``compression``, ``answer``, ``shape``,
             ``duration``, ``timeout``, ``headers``, ``seed``; on a cluster also ``inside`` and ``url``.
         """
         self._lifecycle.need_deployment()
@@ -267,7 +267,7 @@ class Experiment:
         Returns
         -------
         TrafficSplit
-            What the gateway says it serves, when it does.
+            The split that the gateway says it serves, once it does.
 
         Raises
         ------

@@ -68,7 +68,7 @@ def thoroughly(*steps: Callable[[], object]) -> None:
     Raises
     ------
     Exception
-        Of the first step that failed, in the end; the others are in its notes.
+        The error of the first step that failed, after all steps; the others are in its notes.
     """
     errors: list[Exception] = []
     for step in steps:

@@ -26,8 +26,8 @@ class Overtaken(PlanError):
 class Lifecycle:
     """From the deployment to the end of the rollout, and of the experiment.
 
-    What changes it holds `lock`, the one under which evidence and weights change: who holds it sees and leaves them whole.
-    It may be read without.
+    Changes need `lock`, under which evidence and weights change, too: its holder sees and leaves them whole. It may be read
+    without.
 
     Parameters
     ----------

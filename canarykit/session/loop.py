@@ -29,7 +29,7 @@ class RolloutLoop:
     Parameters
     ----------
     clock : Clock
-        What time it is.
+        Clock of the cluster.
     lifecycle : Lifecycle
         Says whether it goes on, and has the lock.
     tracker : Tracker

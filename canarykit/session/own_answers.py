@@ -31,7 +31,7 @@ class OwnAnswers:
     Parameters
     ----------
     asked : mapping of str to value
-        What was asked for, as `Load.asked` says: advice names ``compression=``, ``content_type=`` and ``answer=`` as they were
+        Options of the traffic, see `Load.asked`: advice names ``compression=``, ``content_type=`` and ``answer=`` as they were
         given.
     """
 

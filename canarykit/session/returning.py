@@ -46,7 +46,7 @@ class Returning:
         outcome : str, optional
             How the rollout ends by that; by default it does not.
         why : str
-            Of the ending.
+            Reason, for the ending.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class Returning:
         Parameters
         ----------
         why : str
-            What is wrong with stable; of the ending.
+            Problem of stable, for the ending.
 
         Raises
         ------

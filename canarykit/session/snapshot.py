@@ -21,7 +21,7 @@ class Standing:
     Parameters
     ----------
     split : TrafficSplit
-        What the gateway was told.
+        Split that the gateway was told.
     served : tuple of int
         Requests of stable and canary since then.
     since : float
@@ -59,21 +59,21 @@ class Snapshot:
     running : bool
         Whether the plan is being carried out.
     judgement : Judgement
-        What the evidence shows.
+        Judgement of the evidence so far.
     needed : tuple of float
         Seconds until each guardrail is likely to be decided, at the traffic so far; NaN when unknown.
     ending : Ending, optional
         How it ended, when it has.
     traffic : mapping, optional
-        What the kit sends itself: ``rate``, ``shape``; None when it sends nothing.
+        Traffic that the kit sends: ``rate``, ``shape``; None when it sends nothing.
     lost : int, optional
         Requests lost of those that the kit sent; None when it never sent any.
     faults : tuple of str
-        What can be broken in the canary on purpose.
+        Faults that can be injected into the canary.
     fault : str, optional
-        What is.
+        Fault that is injected.
     doing : str
-        What takes time just now; empty when nothing does.
+        Current activity; empty when there is none.
     said : str
         The last line of progress.
     """

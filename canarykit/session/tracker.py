@@ -26,7 +26,7 @@ __all__ = ["Tracker"]
 class Tracker:
     """The weight in force, what was counted under it, and the position in the plan.
 
-    What changes it needs the experiment's lock; `standing`, `rollout`, `running` and `edit` are values, replaced whole, and
+    Changes need the experiment's lock; `standing`, `rollout`, `running` and `edit` are values, replaced whole, and
     may be read without.
 
     Parameters
@@ -34,7 +34,7 @@ class Tracker:
     cluster : Cluster
         Where the versions run.
     plan : RolloutPlan
-        What is to be done.
+        Plan of the rollout.
     lifecycle : Lifecycle
         Says whether it goes on, and has the lock.
     evidence : Assessment

@@ -69,9 +69,9 @@ class OwnTraffic:
         rate : float or str
             Requests per second.
         look : callable
-            As of `stop`.
+            See `stop`.
         **options
-            As in `Load`.
+            See `Load`.
         """
         with self._sending:
             self.stop(look)

@@ -36,7 +36,7 @@ def made_up(stable: float, canary: float, *, weight: float = 20, requests: int =
     weight : float
         Percent of the requests that the canary receives.
     requests : int
-        Of both versions together.
+        Requests to both versions together.
     seed : int
         The same seed serves the same requests.
 
@@ -63,7 +63,7 @@ def windows(stable: float, canary: float, *, count: int = 100, weight: float = 2
     Parameters
     ----------
     stable, canary, weight, seed
-        As in `made_up`.
+        See `made_up`.
     count : int
         How many windows.
     """
@@ -89,11 +89,11 @@ def looks(
     Parameters
     ----------
     stable, canary, weight, requests
-        As in `made_up`.
+        See `made_up`.
     runs : int
         How many rollouts.
     seed : int
-        Of the first; the others follow.
+        Seed of the first run; the others follow.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def race(
     Parameters
     ----------
     stable, canary, runs, weight, requests, seed
-        As in `looks`. Methods with a threshold get the middle between both shares.
+        See `looks`. Methods with a threshold get the middle between both shares.
 
     Returns
     -------

@@ -48,9 +48,9 @@ class Served:
     Parameters
     ----------
     requests, events : (windows, 2) int array
-        Of stable and canary; events are errors, wrong answers, or requests slower than stable's true quantile.
+        Counts of stable and canary; events are errors, wrong answers, or requests slower than stable's true quantile.
     values : (intervals, 2) float array
-        What a dashboard shows per interval: the share of events, or the quantile; NaN without requests.
+        Values of a dashboard per interval: the share of events, or the quantile; NaN without requests.
     threshold : float
         Halfway between stable's and the canary's true value of that.
     effect : float

@@ -28,11 +28,11 @@ class Series(NamedTuple):
     instance : str
         The source that counts: a pod, or the gateway.
     what : {"requests", "failures", "latency"}
-        What is counted.
+        Meaning of the counter.
     kind : {"ok", "refused", "denied", "failed"}
-        What became of the requests that it counts.
+        Outcome of the requests that it counts.
     edge : float
-        Of a bucket: its upper edge in seconds. NaN otherwise would not equal itself, so it is -1.
+        Upper edge of a bucket in seconds. NaN otherwise would not equal itself, so it is -1.
     rest : tuple of (str, str)
         All its labels, so that two series are never taken for one.
     """
@@ -120,7 +120,7 @@ class CounterWindows:
     Parameters
     ----------
     entry : Exposition
-        What the counters are called.
+        Names of the counters.
     """
 
     def __init__(self, entry: Exposition) -> None:

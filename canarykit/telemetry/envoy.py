@@ -62,7 +62,7 @@ def in_flight(page: str) -> tuple[int, int] | None:
     Parameters
     ----------
     page : str
-        What Envoy answers to `IN_FLIGHT`.
+        Envoy's answer to `IN_FLIGHT`.
 
     Returns
     -------

@@ -47,7 +47,7 @@ def page_of(text: str, entry: Exposition, role: Role, instance: str, known: Know
     text : str
         In Prometheus' text format, or in OpenMetrics.
     entry : Exposition
-        What the counters are called.
+        Names of the counters.
     role, instance : str
         Whose page it is.
     known : dict, optional

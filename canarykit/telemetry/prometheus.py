@@ -56,7 +56,7 @@ class PrometheusTelemetry:
     Parameters
     ----------
     url : str
-        Of Prometheus; ``http://user:password@host:9090`` is understood, and never shown.
+        Address of Prometheus; ``http://user:password@host:9090`` is understood, and never shown.
     entry : str or Exposition
         Who is scraped: ``"traefik"``, ``"istio"``, ``"canarykit"``, ….
     select : mapping of role to labels, to str, or to a list of these

@@ -222,7 +222,7 @@ class Life:
         moment : float
             When it was, seconds since the epoch.
         totals : mapping of Series to float
-            What the counters said.
+            Totals of the counters.
         started : float, optional
             When the process says that it started.
         """

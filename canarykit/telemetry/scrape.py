@@ -63,7 +63,7 @@ class _Remembered:
     seen : float
         When it was last there.
     lines : dict
-        What the lines of its page count.
+        Series of each counting line of its page.
     before : dict of Series to float
         Totals up to which it is counted.
     marked : bool
@@ -87,7 +87,7 @@ class ScrapeTelemetry:
     replicas : callable
         Returns the replicas that there are now.
     entry : str or Exposition
-        What they call their counters.
+        Names of their counters.
     place : str
         Where they show them, in words.
     """

@@ -100,9 +100,9 @@ def as_bound(asked: Mapping[str, Any], router: Any) -> dict[str, Any]:
     Parameters
     ----------
     asked : mapping
-        As of `bind`.
+        See `bind`.
     router : Router
-        What `bind` made of it.
+        The router that `bind` returned.
     """
     if router.scales:
         return dict(asked)  # its Service may have no address yet
@@ -118,9 +118,9 @@ def end_testers_at(phase: object, router: Any, notify: Callable[[str], object]) 
     Parameters
     ----------
     phase : object
-        Of the rollout; an outcome where it has ended.
+        Phase of the rollout; an outcome where it has ended.
     router : Router or None
-        Of the service.
+        Router of the service.
     notify : callable
         Takes one line.
     """

@@ -55,7 +55,7 @@ class KubeCluster:
     Parameters
     ----------
     context : str, optional
-        Of the kubeconfig; its current one by default.
+        Context of the kubeconfig; its current one by default.
     namespace : str
         Where everything is written; made when it is not there.
     router : str
@@ -355,7 +355,7 @@ class KubeCluster:
         inside : int
             Pods of the cluster that send; by default a process of this machine does.
         **options
-            As in `Load`; and ``url``, the gateway's address as the pods see it, where it is another than from here.
+            See `Load`; also ``url``, the gateway's address as the pods see it, where it is another than from here.
         """
         path = request_path(options.pop("path", f"/v2/models/{self._deployed.name}/infer"))
         if hostname := self._bound.hostname:

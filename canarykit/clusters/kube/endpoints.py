@@ -27,7 +27,7 @@ class Endpoints:
     app : str
         The service.
     pods : Pods
-        What a port leads to.
+        Pods that a forwarded port leads to.
     port : int
         Where they listen.
     """

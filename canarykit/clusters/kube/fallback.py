@@ -75,7 +75,7 @@ def can_take_over(client: Api, app: str, router: Any, *, warm: Callable[[], None
     Parameters
     ----------
     client, app, router
-        As of `only_canary_serves`.
+        See `only_canary_serves`.
     warm : callable
         Brings up stable within a bounded time.
     notify : callable

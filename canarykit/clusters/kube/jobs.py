@@ -86,7 +86,7 @@ class JobLoad:
     client : Client
         The namespace.
     service : Service
-        What the traffic is for.
+        The service that gets the traffic.
     workload : Workload
         Its `image` sends.
     url : str
@@ -94,7 +94,7 @@ class JobLoad:
     pods : int
         Senders; each sends its share of the rate.
     **options
-        As of `canarykit.load.load.specification`.
+        See `canarykit.load.load.specification`.
 
     Raises
     ------

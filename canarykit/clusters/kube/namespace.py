@@ -21,7 +21,7 @@ class Namespace:
     Parameters
     ----------
     client : Client
-        Of that namespace.
+        Client for that namespace.
     notify : callable
         Takes one line.
     """

@@ -31,7 +31,7 @@ class Counting:
     Parameters
     ----------
     prometheus, prometheus_token_file, metrics, select, port, path, ignore
-        As of `KubeCluster`.
+        See `KubeCluster`.
 
     Raises
     ------

@@ -61,7 +61,7 @@ def refusal(word: str, kind: str, why: str, *, interpreter: str = sys.executable
     why : str
         Its text.
     interpreter : str
-        As of `program`.
+        See `program`.
     """
     is_path = "/" in word
     if kind == "FileNotFoundError" and is_path and Path(word).exists():

@@ -55,7 +55,7 @@ class Envoy:
     ready : mapping
         Path that answers 200 when a version is ready, per role.
     timeout, protocol
-        As of `bootstrap`.
+        See `bootstrap`.
 
     Raises
     ------

@@ -75,13 +75,13 @@ def bootstrap(
     folder : Path
         Private folder with the admin socket, the access log and the endpoint files.
     port : int
-        Of the gateway, on the loopback address.
+        Port of the gateway, on the loopback address.
     ready : dict
         Path that answers 200 when a version is ready, per role.
     timeout : float
         Seconds after which the gateway ends a request.
     protocol : {"http", "h2c"}
-        Of the versions' servers.
+        Protocol of the versions' servers.
 
     Returns
     -------

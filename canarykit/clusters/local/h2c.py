@@ -33,7 +33,7 @@ def get(port: int, path: str, timeout: float = 2.0, *, host: str = "127.0.0.1") 
     port : int
         Where the server listens.
     path : str
-        What is asked for.
+        Path of the request.
     timeout : float
         Seconds for the whole exchange.
     host : str

@@ -27,7 +27,7 @@ class NotStarted(RuntimeError):
     Parameters
     ----------
     why : str
-        What the operating system said.
+        Reason that the operating system gave.
     kind : str
         Name of the exception that it was; empty when the keeper was killed.
     """

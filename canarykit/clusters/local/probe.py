@@ -28,9 +28,9 @@ def probe(port: int, path: str, protocol: Protocol = "http") -> int | str | None
     port : int
         Where it listens.
     path : str
-        What is asked for.
+        Path of the request.
     protocol : {"http", "h2c"}
-        What it should speak.
+        Expected protocol.
 
     Returns
     -------
@@ -53,11 +53,11 @@ def serves(address: Address, path: str, protocol: Protocol = "http") -> bool:
     Parameters
     ----------
     address : Address
-        Of this machine.
+        Address on this machine.
     path : str
-        What is asked for.
+        Path of the request.
     protocol : {"http", "h2c"}
-        What it should speak.
+        Expected protocol.
     """
     host = _LOCAL.get(address.host, address.host)
     try:

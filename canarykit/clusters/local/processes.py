@@ -34,7 +34,7 @@ class NotStartedError(ClusterError):
     kind : str
         Name of the exception that the operating system's refusal is in Python, such as ``"FileNotFoundError"``.
     why : str
-        What the operating system said.
+        Reason that the operating system gave.
     """
 
     def __init__(self, said: str, kind: str, why: str) -> None:

@@ -91,7 +91,7 @@ def wait_ready(processes: Processes, replicas: Iterable[Replica], protocol: Prot
     replicas : iterable of Replica
         They were started.
     protocol : {"http", "h2c"}
-        What they speak.
+        Protocol of the replicas.
     within : float
         Seconds.
 

@@ -273,7 +273,7 @@ class SimulatedCluster:
         start, end : float
             Seconds since the epoch.
         split : TrafficSplit
-            What the gateway was told.
+            Split that the gateway was told.
         """
         traffic, story = self._traffic, self.scenario
         expected = traffic.expected(start, end) * story.traffic if traffic is not None else 0.0
@@ -336,7 +336,7 @@ class SimulatedCluster:
         right, wrong : int
             Answers.
         unread : int
-            Of the wrong ones, those that say nothing.
+            Number of wrong answers that cannot be read.
         """
         table = np.zeros((len(_DIGITS), len(_DIGITS) + 1), dtype=np.int64)
         for label, mistaken in enumerate(_MISTAKEN_FOR):

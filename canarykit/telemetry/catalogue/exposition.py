@@ -144,7 +144,7 @@ class Exposition:
         labels : mapping of str to str
             Its labels.
         what : {"requests", "failures", "latency"}
-            What it counts.
+            Meaning of the counter.
 
         Returns
         -------

@@ -80,7 +80,7 @@ def asked_for(handler: str, path: str) -> bool:
     handler : str
         A path, or a framework's template of paths such as ``"/v2/models/{model}/ready"``.
     path : str
-        What to look for; ``*`` stands for anything.
+        Pattern of the path; ``*`` stands for anything.
     """
     handler, path = (text.rstrip("/") or "/" for text in (handler, path))
     if fnmatchcase(handler, path):

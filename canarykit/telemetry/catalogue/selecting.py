@@ -99,8 +99,8 @@ def _port(port: int) -> str:
 def _traefik(namespace: str, version: str, port: int, route: str | None, rules: Sequence[int]) -> str:
     """Names that Traefik gives to a Service of Kubernetes.
 
-    Of an Ingress, an IngressRoute, or an HTTPRoute up to Traefik 3.1; of an HTTPRoute later; and of one since 3.6, which names
-    the rule, too: requests of testers are told apart there.
+    There are three forms: an Ingress, an IngressRoute, or an HTTPRoute up to Traefik 3.1; an HTTPRoute later; and an HTTPRoute
+    since 3.6, whose name has the rule, too, so that requests of testers are told apart.
     """
     service = f"{namespace}-{version}"
     name = "[a-z0-9-]+" if route is None else re.sub(r"[^a-zA-Z0-9]+", "-", route)
@@ -153,7 +153,7 @@ def matchers_of(select: str | Mapping[str, str], namespace: str = "", app: str =
     select : str or mapping of role to str
         Matchers such as ``service="{namespace}-{app}-{role}-80@kubernetes"``, one text for both, or one for each.
     namespace, app : str
-        What is written for ``{namespace}`` and ``{app}``.
+        Values of ``{namespace}`` and ``{app}``.
 
     Raises
     ------

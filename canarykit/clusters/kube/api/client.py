@@ -64,7 +64,7 @@ def path_of(kind: str, namespace: str | None, name: str | None = None, sub: str 
     namespace : str or None
         None for a Namespace itself, and for all namespaces.
     name, sub : str, optional
-        Of the object, and of a subresource of it.
+        Name of the object, and of a subresource of it.
     version : str, optional
         ``"apps/v1"``; the one that is known of the kind by default.
     """
@@ -83,7 +83,7 @@ class Client:
     Parameters
     ----------
     context : str, optional
-        Of the kubeconfig; its current one by default. Inside a pod, the pod's own service account.
+        Context of the kubeconfig; its current one by default. Inside a pod, the pod's own service account.
     namespace : str
         Where everything happens.
     patience : float
@@ -170,7 +170,7 @@ class Client:
         path : str
             Below the API server's address.
         what : str
-            What it is, for messages.
+            Name of the object, for messages.
         accept : str
             In which form.
 
@@ -223,7 +223,7 @@ class Client:
         Parameters
         ----------
         kind, name : str
-            Of the object.
+            Kind and name of the object.
         body : mapping or list
             A merge patch, or the list of a JSON patch.
         how : {"merge", "json"}

@@ -23,7 +23,7 @@ class Connection:
     Parameters
     ----------
     context : str, optional
-        Of the kubeconfig; its current one by default. Inside a pod, the pod's own service account.
+        Context of the kubeconfig; its current one by default. Inside a pod, the pod's own service account.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Connection:
     host : str
         Address of the API server.
     api : kubernetes.client.ApiClient
-        As of now.
+        The client with the current credentials.
 
     Raises
     ------
@@ -70,7 +70,7 @@ class Connection:
         body : object, optional
             Sent as JSON.
         headers : mapping of str to str, optional
-            Beside the credentials.
+            Headers that are sent beside the credentials.
         timeout : float, optional
             Seconds; forever by default.
         stream : bool

@@ -116,11 +116,11 @@ class Lease:
     Parameters
     ----------
     objects : Objects
-        Of the namespace.
+        Objects of the namespace.
     app : str
         The service.
     labels : mapping of str to str
-        Of the object.
+        Labels of the Lease.
     seconds : int
         Without a renewal for so long, nobody is there.
     notify : callable, optional

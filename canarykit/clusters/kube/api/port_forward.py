@@ -25,7 +25,7 @@ class Forward:
     connection : Connection
         The way to the API server.
     namespace : str
-        Of the pods.
+        Namespace of the pods.
     pod : callable
         Returns the name of a pod that is ready.
     port : int

@@ -37,7 +37,7 @@ class Watch:
     kind : str
         ``"Pod"``.
     selector, fields : str, optional
-        Of labels, and of fields such as ``metadata.name=web``.
+        Selectors for labels, and for fields such as ``metadata.name=web``.
     """
 
     def __init__(self, client: Client, kind: str, selector: str = "", fields: str = "") -> None:

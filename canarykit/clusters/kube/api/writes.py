@@ -67,7 +67,7 @@ def resumable(client: Client, canary: Mapping[str, Any], router: Any) -> tuple[b
     canary : mapping
         The canary's Deployment, as it is to be.
     router : Router
-        Of this service.
+        Router of this service.
 
     Returns
     -------

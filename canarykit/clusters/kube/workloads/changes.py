@@ -25,9 +25,9 @@ class Change:
     Parameters
     ----------
     kind, name : str
-        Of the object.
+        Kind and name of the object.
     action : {"create", "change", "leave"}
-        What would be done.
+        The planned action.
     fields : tuple of str
         ``"spec.replicas: 2 → 3"``, one per field that would change. Values that look like secrets are hidden.
     """
@@ -49,7 +49,7 @@ class Changes(tuple[Change, ...]):
     changes : iterable of Change
         One for each object.
     notes : iterable of str
-        What else of the namespace matters: what is refused, and what selects the pods beside the kit's own objects.
+        Notes about the rest of the namespace: what is refused, and what selects the pods beside the kit's own objects.
     """
 
     notes: tuple[str, ...]

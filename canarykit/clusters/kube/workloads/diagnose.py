@@ -101,9 +101,9 @@ def diagnose(
     Parameters
     ----------
     pods : sequence of mappings
-        Of the version.
+        Pods of the version.
     events : sequence of mappings
-        Of those pods that are not ready, oldest first.
+        Events of those pods that are not ready, oldest first.
     refused : str
         Why the API server makes no pods, in its own words.
     served : bool

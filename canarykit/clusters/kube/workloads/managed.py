@@ -33,7 +33,7 @@ class Versions:
     service : Service
         As deployed.
     workload : Workload
-        What its pods have.
+        Settings of its pods.
     models : mapping of Role to Model
         Files of those versions that are models.
     pods : Pods

@@ -70,19 +70,19 @@ class Workload:
     service_port : int
         Where the Services listen.
     service_type : {"LoadBalancer", "ClusterIP", "NodePort"}, optional
-        Of both Services; by default ``LoadBalancer``, or ``ClusterIP`` where a router fronts them.
+        Type of both Services; by default ``LoadBalancer``, or ``ClusterIP`` where a router fronts them.
     resources : mapping
         Requests and limits of the server's container.
     gpus : int
         GPUs per pod.
     gpu_resource : str
-        What the cluster calls them.
+        The cluster's name for the resource.
     node_selector : mapping of str to str
         Labels that a node must have.
     server_image : str, optional
         Serves versions given as ``model=``; the kit's own, of this version, by default.
     pull_policy : str, optional
-        Of images: ``IfNotPresent``, ``Always``, ``Never``; the cluster's own rule by default.
+        Pull policy of images: ``IfNotPresent``, ``Always``, ``Never``; the cluster's own rule by default.
     grace : int
         Seconds that a pod has to end, when it is replaced or retired: five to leave the gateway's lists, five to take leave
         of its clients' connections, the rest to finish what it has begun. The answer of a language model may take minutes;
@@ -128,7 +128,7 @@ class Model:
     Parameters
     ----------
     content : bytes
-        Of a ``.skops`` file.
+        Content of a ``.skops`` file.
     trusted : tuple of str
         Types in it that may be loaded beside scikit-learn's and the kit's own.
 
@@ -217,9 +217,9 @@ def deployment(service: Service, role: Role, workload: Workload, model: Model | 
     role : {"stable", "canary"}
         Which of its versions.
     workload : Workload
-        What its pods need.
+        Settings of its pods.
     model : Model, optional
-        Of a version given as ``model=``.
+        Model of a version given as ``model=``.
 
     Raises
     ------
@@ -284,7 +284,7 @@ def objects(service: Service, workload: Workload, models: Mapping[Role, Model] |
     service : Service
         Both versions.
     workload : Workload
-        What their pods need.
+        Settings of their pods.
     models : mapping of role to Model, optional
         Files of the versions given as ``model=``.
     """

@@ -30,8 +30,8 @@ _SERVICE_NAME = "kubernetes.io/service-name"
 class Pods:
     """Pods of both versions.
 
-    What is asked at every look (`by_role`, `health`, `problem`) is read from watches; what waits for a change, or acts on
-    what it read, asks the API server.
+    `by_role`, `health` and `problem` are asked at every poll and read from watches. Methods that wait for a change, or act
+    on what they read, ask the API server.
 
     Parameters
     ----------

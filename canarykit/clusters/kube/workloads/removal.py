@@ -28,9 +28,9 @@ class Staying:
     because : tuple of str
         Routes that lead to them.
     allowed : str
-        What may lead to them and could not be seen; empty when nothing may.
+        Routes that may lead to them and could not be seen; empty when there is none.
     doubt : str
-        What does not stay and a route may lead to all the same; empty when that is known.
+        Objects that do not stay although a route may lead to them; empty when that is known.
     """
 
     services: frozenset[str] = frozenset()

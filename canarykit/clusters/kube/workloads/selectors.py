@@ -21,7 +21,7 @@ def matches(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bo
     selector : mapping or None
         With ``matchLabels`` and ``matchExpressions``, all of which must hold. Empty selects everything, None nothing.
     labels : mapping of str to str
-        Of a pod.
+        Labels of a pod.
     """
     if selector is None:
         return False

@@ -32,17 +32,17 @@ def health_of(
     Parameters
     ----------
     name : str
-        Of its Deployment.
+        Name of its Deployment.
     expected : int, optional
         Pods that the kit gave it; None when its Deployment alone says how many.
     deployment : mapping, optional
         None when it is gone.
     pods : sequence of mappings
-        Of the version.
+        Pods of the version.
     unreached : str
         Why its Service leads to none of those that are ready; empty when it does.
     events : sequence of mappings
-        Of those that are not ready, oldest first.
+        Events of those that are not ready, oldest first.
     log : str
         Last lines of the pod that tells more.
     """
