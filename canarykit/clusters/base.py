@@ -11,7 +11,7 @@ from canarykit.model import Role, Service
 from canarykit.routers.base import Router
 from canarykit.telemetry.base import Answered, Telemetry
 
-__all__ = ["Breakable", "Cancellable", "Clock", "Cluster", "Limited", "ReportsProgress", "SystemClock", "Traffic"]
+__all__ = ["Breakable", "Cancellable", "Clock", "Cluster", "InProcess", "Limited", "ReportsProgress", "SystemClock", "Traffic"]
 
 
 class Clock(Protocol):
@@ -207,6 +207,34 @@ class Cluster(Protocol):
     def teardown(self) -> None:
         """Remove all that was made. May be called again."""
         ...
+
+
+class InProcess:
+    """Members of a cluster that only this process reaches, and that ends with it: nobody else holds or guards it."""
+
+    def teardown(self) -> None:
+        """Remove all that was made. May be called again."""
+
+    def save_state(self, **facts: Any) -> None:
+        """Do nothing: nothing of it outlives this process."""
+
+    def saved_state(self) -> Mapping[str, Any]:
+        """Return nothing: nothing was written down."""
+        return {}
+
+    def check_held(self) -> None:
+        """Do nothing: nobody else reaches it."""
+
+    def leave_to_guard(self) -> None:
+        """Do nothing: all ends with this process."""
+
+    def undeploy(self) -> None:
+        """End all that was started."""
+        self.teardown()
+
+    def release(self) -> None:
+        """End all that was started: nothing of it may outlive this process."""
+        self.teardown()
 
 
 @runtime_checkable

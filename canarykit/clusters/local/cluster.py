@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from canarykit.clusters.base import SystemClock
+from canarykit.clusters.base import InProcess, SystemClock
 from canarykit.clusters.local.environment import program, refusal, thread_limits
 from canarykit.clusters.local.envoy import Envoy, executable
 from canarykit.clusters.local.gateway import TIMEOUT, Endpoint
@@ -43,7 +43,7 @@ _LIMIT_LEAST, _LIMIT_MOST = 0.001, 86_400.0
 """Seconds. Envoy takes 0 ms for no limit at all."""
 
 
-class LocalCluster:
+class LocalCluster(InProcess):
     """Versions as processes of this machine behind an Envoy; all on the loopback address.
 
     All of it ends with the process that made it, however that ends: also the workers and daemons that a server starts, whatever
@@ -219,27 +219,6 @@ class LocalCluster:
     def log(self, instance: str, lines: int = 20) -> str:
         """Last lines that a replica (``"canary-0"``) or the gateway (``"envoy"``) wrote."""
         return self._running.log(instance, lines)
-
-    def save_state(self, **facts: Any) -> None:
-        """Nothing of it outlives this process."""
-
-    def saved_state(self) -> Mapping[str, Any]:
-        """Nothing was written down."""
-        return {}
-
-    def check_held(self) -> None:
-        """Nobody else reaches what runs here."""
-
-    def undeploy(self) -> None:
-        """End all that was started."""
-        self.teardown()
-
-    def leave_to_guard(self) -> None:
-        """Do nothing: all ends with this process."""
-
-    def release(self) -> None:
-        """End all processes: nothing of them may outlive this one."""
-        self.teardown()
 
     def teardown(self) -> None:
         """End all processes and remove all files. May be called again."""

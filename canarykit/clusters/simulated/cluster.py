@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 
 import numpy as np
 
+from canarykit.clusters.base import InProcess
 from canarykit.clusters.simulated.scenarios import SCENARIOS, Behaviour, Scenario
 from canarykit.errors import ClusterError, PlanError, RoutingError
 from canarykit.health import Health
@@ -134,7 +135,7 @@ class _Telemetry:
         return Window(start, now, self._split, counts, note=note)
 
 
-class SimulatedCluster:
+class SimulatedCluster(InProcess):
     """A cluster that only exists as random numbers.
 
     Parameters
@@ -239,27 +240,9 @@ class SimulatedCluster:
     def retire_canary(self) -> None:
         """Do nothing: the canary has no weight any more."""
 
-    def save_state(self, **facts: Any) -> None:
-        """Nothing of it outlives this process."""
-
-    def saved_state(self) -> Mapping[str, Any]:
-        """Nothing was written down."""
-        return {}
-
-    def check_held(self) -> None:
-        """Nobody else is there."""
-
-    def undeploy(self) -> None:
-        """Forget the service."""
-        self.teardown()
-
     def leave_to_guard(self) -> None:
         """Nobody guards it: that it was asked for is kept for tests, in `left`."""
         self.left = True
-
-    def release(self) -> None:
-        """End it."""
-        self.teardown()
 
     def teardown(self) -> None:
         """Forget the service."""
