@@ -187,11 +187,11 @@ def trajectory(case, run, *, stated=False, stop=None):
     """Log E of the kit after each window, until it passes `stop`."""
     if case.kind == "latency":
         return _latency_trajectory(case, run, stated, stop)
-    watch = Monitor(guardrail(case, stated=stated), 1 / ALPHA)
+    monitor = Monitor(guardrail(case, stated=stated), 1 / ALPHA)
     found = np.full(WINDOWS, -np.inf)
     for i, table in enumerate(run.tables):
-        watch.update(Window(i, i + 1, TrafficSplit(100 * run.shares[i]), {"t": table}), table)
-        found[i] = watch.log_e
+        monitor.update(Window(i, i + 1, TrafficSplit(100 * run.shares[i]), {"t": table}), table)
+        found[i] = monitor.log_e
         if stop is not None and found[i] >= stop:
             break
     return found

@@ -59,7 +59,7 @@ class History:
         Under which it was judged.
     judgement : Judgement
         At the end.
-    looks : tuple of Poll
+    polls : tuple of Poll
         On the way.
     bins : tuple of Bin
         Counts over time, coarse enough to draw.
@@ -80,7 +80,7 @@ class History:
     facts: dict[str, Any]
     guardrails: tuple[Guardrail, ...]
     judgement: Judgement
-    looks: tuple[Poll, ...]
+    polls: tuple[Poll, ...]
     bins: tuple[Bin, ...]
     instances: dict[str, Counts]
     weights: list[dict[str, float]]
@@ -168,9 +168,9 @@ class History:
         import pandas as pd
 
         rows = [
-            (look.time - self.began, c.metric, c.effect, *c.interval, c.log_e, c.log_e_safe)
-            for look in self.looks
-            for c in look.comparisons
+            (poll.time - self.began, c.metric, c.effect, *c.interval, c.log_e, c.log_e_safe)
+            for poll in self.polls
+            for c in poll.comparisons
         ]
         return pd.DataFrame(rows, columns=["seconds", "metric", "effect", "low", "high", "log_e", "log_e_safe"])
 
@@ -266,7 +266,7 @@ def replay(journal: Journal, *, guardrails: Sequence[Guardrail] | None = None, a
     )
     windows = list(journal.windows())
     every = max(1, len(windows) // _LOOKS)
-    looks: list[Poll] = []
+    polls: list[Poll] = []
     instances: dict[str, Counts] = {}
     for number, window in enumerate(windows):
         if not window.judged:
@@ -277,9 +277,9 @@ def replay(journal: Journal, *, guardrails: Sequence[Guardrail] | None = None, a
             for name, cells in window.instances.get("latency", {}).items():
                 instances[name] = instances.get(name, 0) + cells
         if number % every == 0 or number == len(windows) - 1 or judge.calm != calm:
-            looks.append(Poll(window.end, judge.comparisons, judge.log_e))
+            polls.append(Poll(window.end, judge.comparisons, judge.log_e))
     return History(
-        facts, chosen, judge.judgement, tuple(looks), binned(windows), instances, _served(journal.weights(), windows),
+        facts, chosen, judge.judgement, tuple(polls), binned(windows), instances, _served(journal.weights(), windows),
         journal.events(), journal.loads(), journal.ending, len(windows), judge.compared,
     )  # fmt: skip
 

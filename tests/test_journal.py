@@ -163,7 +163,7 @@ def test_a_replay_is_the_live_judgement(window):
     history = replay(journal)
     assert repr(history.judgement) == repr(judge.judgement)
     assert history.judgement.alarm is not None
-    assert history.looks[-1].log_e == judge.log_e
+    assert history.polls[-1].log_e == judge.log_e
 
 
 def test_a_rollout_can_be_judged_again_under_other_margins(window):

@@ -49,7 +49,7 @@ def evidence_of(history: History) -> pd.DataFrame:
     table = history.effects()[["seconds", "metric", "log_e"]]
     if len(history.guardrails) < 2:
         return table
-    family = [(look.time - history.began, FAMILY, look.log_e) for look in history.looks]
+    family = [(poll.time - history.began, FAMILY, poll.log_e) for poll in history.polls]
     return pd.concat([table, pd.DataFrame(family, columns=list(table.columns))], ignore_index=True)
 
 

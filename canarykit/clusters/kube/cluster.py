@@ -313,8 +313,8 @@ class KubeCluster:
         if lease.lost is not None:
             self.release()
             return
-        warm = partial(self.ensure_capacity, "stable")
-        if can_take_over(self.client, self._deployed.name, self._router, warm=warm, notify=self._notify):
+        ensure = partial(self.ensure_capacity, "stable")
+        if can_take_over(self.client, self._deployed.name, self._router, ensure_capacity=ensure, notify=self._notify):
             self._router.reset()
         if held:
             lease.keep()

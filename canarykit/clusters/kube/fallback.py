@@ -67,7 +67,9 @@ def check_may_return(client: Api, app: str, router: Any) -> None:
         )
 
 
-def can_take_over(client: Api, app: str, router: Any, *, warm: Callable[[], None], notify: Callable[[str], object]) -> bool:
+def can_take_over(
+    client: Api, app: str, router: Any, *, ensure_capacity: Callable[[], None], notify: Callable[[str], object]
+) -> bool:
     """Whether stable can take over a team's own route; it is brought up first where the canary alone serves.
 
     The kit's route is removed with both versions, so that nobody has to take it over.
@@ -76,7 +78,7 @@ def can_take_over(client: Api, app: str, router: Any, *, warm: Callable[[], None
     ----------
     client, app, router
         See `only_canary_serves`.
-    warm : callable
+    ensure_capacity : callable
         Brings up stable within a bounded time.
     notify : callable
         Takes one line that says why stable cannot take over.
@@ -84,7 +86,7 @@ def can_take_over(client: Api, app: str, router: Any, *, warm: Callable[[], None
     if router.own is None or not only_canary_serves(client, app, router):
         return True
     try:
-        warm()
+        ensure_capacity()
         why = "no pod of it is ready"
     except CanaryError as error:
         why = str(error)

@@ -11,7 +11,7 @@ from canarykit.errors import ClusterError
 
 __all__ = ["contents", "listable"]
 
-_DOORS = ("/api", "/apis")
+_ROOTS = ("/api", "/apis")
 _ALL_KINDS = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _ONLY_NAMES = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _BESIDE = ("events", "endpoints")
@@ -34,23 +34,23 @@ def contents(client: Client) -> list[str]:
         Not everything may be listed, or the API server does not know all of its kinds at present.
     """
     found = []
-    for connection in _DOORS:
-        kinds = client.read(connection, "the list of kinds", accept=_ALL_KINDS)
-        for base, resource in listable(kinds or {}, connection):
+    for root in _ROOTS:
+        kinds = client.read(root, "the list of kinds", accept=_ALL_KINDS)
+        for base, resource in listable(kinds or {}, root):
             held = client.read(f"{base}/namespaces/{quote(client.namespace)}/{resource}", resource, accept=_ONLY_NAMES)
             found += [f"{resource}/{name}" for name in _names(held or {}) if (resource, name) not in _ALWAYS_THERE]
     return found
 
 
-def listable(kinds: Mapping[str, Any], connection: str) -> Iterator[tuple[str, str]]:
+def listable(kinds: Mapping[str, Any], root: str) -> Iterator[tuple[str, str]]:
     """Kinds of object that a namespace may hold and a user may make: path of the group's version, and plural name.
 
     Parameters
     ----------
     kinds : mapping
         The API server's own list, with all groups in one (Kubernetes 1.30 and later).
-    connection : {"/api", "/apis"}
-        Below which path.
+    root : {"/api", "/apis"}
+        Path above the groups.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def listable(kinds: Mapping[str, Any], connection: str) -> Iterator[tuple[str, s
         newest = versions[0]
         if newest.get("freshness") == "Stale":
             raise ClusterError(f"the kinds of {name or 'the core'} are not known at present")
-        base = f"{connection}/{f'{name}/' if name else ''}{newest['version']}"
+        base = f"{root}/{f'{name}/' if name else ''}{newest['version']}"
         for entry in newest.get("resources", []):
             made = {"list", "create"} <= set(entry.get("verbs", []))
             if entry.get("scope") == "Namespaced" and made and entry["resource"] not in _BESIDE:
