@@ -18,7 +18,7 @@ from canarykit.analysis.state import Stateful, plain
 from canarykit.errors import PlanError
 from canarykit.model import AT_LIMIT, Alarm, Comparison, Guardrail, Judgement, Status, Verdict, Window
 
-__all__ = ["Judge", "comparison_of"]
+__all__ = ["Judge"]
 
 _LEAST = 1e-300
 
@@ -35,7 +35,7 @@ class _Failure:
     sentence: str
 
 
-def comparison_of(written: Mapping[str, Any]) -> Comparison:
+def _comparison(written: Mapping[str, Any]) -> Comparison:
     """A comparison from what `plain` made of its fields."""
     facts: dict[str, Any] = {}
     for name, value in written.items():
@@ -46,7 +46,7 @@ def comparison_of(written: Mapping[str, Any]) -> Comparison:
 
 def _failure(written: Mapping[str, Any]) -> _Failure:
     alarm = {**written["alarm"], "requests": tuple(written["alarm"]["requests"])}
-    return _Failure(Alarm(**alarm), comparison_of(written["comparison"]), written["sentence"])
+    return _Failure(Alarm(**alarm), _comparison(written["comparison"]), written["sentence"])
 
 
 class Judge(Stateful):
@@ -106,6 +106,7 @@ class Judge(Stateful):
         ):
             raise PlanError(f"alarm_at is for one rate, and between 1 and 1/alpha ({1 / alpha:g}), not {alarm_at}")
         self.alpha, self.beta = alpha, beta
+        self._asked = {"split": split, "dispersion": dispersion, "alarm_at": alarm_at}
         self._alarm_at = 1 / alpha if alarm_at is None else alarm_at
         self._weights = [guardrail.weight for guardrail in guardrails]
         self._monitors = [Monitor(guardrail, self._alarm_at, split, dispersion) for guardrail in guardrails]
@@ -115,7 +116,14 @@ class Judge(Stateful):
 
     def state(self) -> dict[str, Any]:
         """All evidence so far, as plain data for strict JSON."""
-        return {**super().state(), "failures": [plain(asdict(failure)) for failure in self._failures.values()]}
+        failures = [plain(asdict(failure)) for failure in self._failures.values()]
+        return {**super().state(), "failures": failures, "asked": self._question}
+
+    @property
+    def _question(self) -> dict[str, Any]:
+        """What it was made with, as plain data."""
+        guardrails = [asdict(monitor.guardrail) for monitor in self._monitors]
+        return dict(plain({**self._asked, "guardrails": guardrails, "alpha": self.alpha, "beta": self.beta}))
 
     def restore(self, state: Mapping[str, Any]) -> Self:
         """Take over the evidence of a judge that was made with the same arguments; return itself.
@@ -125,10 +133,15 @@ class Judge(Stateful):
         Raises
         ------
         ValueError
-            The other one had other guardrails.
+            The other one was made with other arguments, or something is missing.
         """
+        if state.get("asked") != self._question:
+            raise ValueError("the state is of a judge that was made with other guardrails or other options")
         super().restore(state)
-        failures = [_failure(written) for written in state.get("failures", ())]
+        try:
+            failures = [_failure(written) for written in state["failures"]]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the state of Judge has no failures, or others: {error!r}") from error
         self._failures = {failure.alarm.guardrail: failure for failure in failures}
         self._said = None
         return self

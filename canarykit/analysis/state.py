@@ -31,7 +31,7 @@ class Stateful:
         Raises
         ------
         ValueError
-            It was of another kind: something is missing, or has another shape.
+            It was of another kind: something is missing, has another shape, or is NaN.
         """
         for name in self._STATE:
             if name.strip("_") not in state:
@@ -61,17 +61,21 @@ def _restored(like: Any, value: Any) -> Any:
     if isinstance(like, Stateful):
         return like.restore(value)
     if isinstance(like, np.ndarray):
-        array = np.array(_numbers(value)).astype(like.dtype)
+        array = np.array(_numbers(value), dtype=float)
         if array.shape != like.shape:
             raise ValueError(f"an array of shape {array.shape}, not {like.shape}")
-        return array
+        if np.isnan(array).any():  # evidence that is NaN would never alarm
+            raise ValueError("an array that holds NaN")
+        return array.astype(like.dtype)
     if isinstance(like, list | tuple) and any(isinstance(inner, Stateful | tuple) for inner in like):
         if len(like) != len(value):
             raise ValueError(f"{len(value)} parts, not {len(like)}")
         return type(like)(_restored(inner, given) for inner, given in zip(like, value, strict=True))
-    if isinstance(like, float | deque | list):
-        return type(like)(_frozen(value) if not isinstance(like, float) else value)
-    return _frozen(value)
+    if isinstance(like, float):
+        if math.isnan(number := float(value)):
+            raise ValueError("a number that is NaN")
+        return number
+    return type(like)(_frozen(value)) if isinstance(like, deque | list) else _frozen(value)
 
 
 def _numbers(value: Any) -> Any:

@@ -134,6 +134,8 @@ def test_state_goes_through_json_and_goes_on(kind, rng):
         make().restore({})
     with pytest.raises(ValueError, match="shape"):
         make().restore({name: [1.0] for name in kept})
+    with pytest.raises(ValueError, match="NaN"):
+        make().restore({**kept, "wealth": np.full(np.shape(kept["wealth"]), np.nan).tolist()})
 
 
 def test_the_state_is_small_and_does_not_grow(rng):

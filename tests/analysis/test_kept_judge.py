@@ -71,10 +71,41 @@ def test_a_failure_that_was_kept_stays():
     assert not other.calm
 
 
-@pytest.mark.parametrize("other", [(metrics.error_rate(), metrics.latency()), (metrics.accuracy(), metrics.score("s", (0, 1)))])
-def test_the_state_of_other_guardrails_is_refused(other):
+@pytest.mark.parametrize(
+    "other",
+    [
+        Judge((metrics.error_rate(), metrics.latency())),
+        Judge((metrics.refused(),)),  # a table of the same shape
+        Judge((metrics.error_rate(margin=2.0),)),
+        Judge((metrics.error_rate(),), alpha=0.01),
+        Judge((metrics.error_rate(),), split="known"),
+        Judge((metrics.error_rate(),), dispersion=1.0),
+    ],
+    ids=["more guardrails", "another table", "margin", "alpha", "split", "dispersion"],
+)
+def test_the_state_of_another_question_is_refused(other):
     """
-    Evidence of another question is never taken for one's own.
+    Evidence of another question is never taken for one's own, whatever its shape.
     """
-    with pytest.raises(ValueError, match=r"state of|shape|parts"):
-        Judge(other).restore(Judge((metrics.error_rate(ceiling=None), metrics.latency(0.9), metrics.refused())).state())
+    with pytest.raises(ValueError, match="other guardrails or other options"):
+        other.restore(Judge((metrics.error_rate(),)).state())
+
+
+@pytest.mark.parametrize("harm", ["no failures", "no counts", "NaN in an array", "NaN for a number", "another failure"])
+def test_a_state_that_was_harmed_is_refused(harm):
+    """
+    An alarm that is missing, or evidence that is NaN, would let a bad canary pass: neither is taken.
+    """
+    state = json.loads(json.dumps(Judge((metrics.error_rate(),)).state()))
+    if harm == "no failures":
+        del state["failures"]
+    elif harm == "no counts":
+        del state["monitors"][0]["totals"]
+    elif harm == "NaN in an array":
+        state["monitors"][0]["question"]["rate"]["wealth"][5] = "nan"
+    elif harm == "NaN for a number":
+        state["monitors"][0]["dispersion"] = "nan"
+    else:
+        state["failures"] = [{"alarm": {}}]
+    with pytest.raises(ValueError, match=r"has no|NaN|failures"):
+        Judge((metrics.error_rate(),)).restore(state)
