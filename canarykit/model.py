@@ -446,6 +446,9 @@ class Window:
     in_flight : tuple of int, optional
         Requests of stable and canary that were assigned and had not ended when the window closed; None when the source
         cannot tell. The journal does not keep it.
+    apart : float
+        Seconds by which the counts of one version begin and end before those of the other, because their sources are read
+        one after another. The journal does not keep it.
     waiting : bool
         The source has nothing new yet, which is no fault so far; the note says what it waits for. Such a window is neither
         judged nor kept.
@@ -460,6 +463,7 @@ class Window:
     note: str = ""
     judged: bool = True
     in_flight: tuple[int, int] | None = None
+    apart: float = 0.0
     waiting: bool = False
 
     @property

@@ -110,6 +110,9 @@ class SplitCheck:
     The check counts assigned requests, not finished ones: a burst may wait at one version and not at the other. Requests in
     flight are added where the source knows them. Elsewhere a difference has to last longer than requests take.
 
+    Where the versions are read one after another, a pause or a burst is counted for one of them first. A difference then has
+    to be greater than either version's counts vary from window to window under one weight, and to last longer than that.
+
     Parameters
     ----------
     alpha : float
@@ -129,6 +132,7 @@ class SplitCheck:
         self._before: TrafficSplit | None = None
         self._settling: Settling | None = None
         self._since, self._suspected, self._slowest = -math.inf, math.inf, 0.0
+        self._range = _Range()
         self._fact = ""
         self.alarm: str | None = None
 
@@ -139,13 +143,24 @@ class SplitCheck:
         It has to show with requests in flight and without: the former end a queue's difference, and the latter one that
         requests make which were forced to a version and are in flight.
         """
-        ended = self._ended
-        return min(mixture((ended + self._waiting).wealth, self._prior), mixture(ended.wealth, self._prior))
+        return min(
+            mixture(self._wealth(self._ended + self._waiting), self._prior), mixture(self._wealth(self._ended), self._prior)
+        )
 
     @property
     def _ended(self) -> _Counted:
         """Earlier weights, the present one while the gateway may not have followed it yet, and since then."""
         return self._kept + self._old + self._new
+
+    def _wealth(self, counted: _Counted) -> Array:
+        """What each bet won, less what a difference wins that comes from reading the versions one after another."""
+        share = 0.0 if self._split is None else self._split.share
+        most = self._range.canary(share)
+        if not most:
+            return counted.wealth
+        missing = (counted.asked - counted.served) / (1 - share)
+        unread = min(max(missing, -most), most)
+        return counted.wealth + log_wealth(unread, unread, share, self._bets)
 
     def because(self, causes: Sequence[str]) -> str | None:
         """Return the alarm, with what explains it in place of the router; None when there is none.
@@ -168,7 +183,9 @@ class SplitCheck:
             In force until now, which a slow gateway goes on to serve for a while; None when nobody knows.
         """
         zero = _Counted(np.zeros_like(self._bets))
-        self._kept = self._ended + self._waiting
+        ended = self._ended + self._waiting
+        self._kept = replace(ended, wealth=self._wealth(ended))
+        self._range = _Range()
         self._old = self._new = self._waiting = zero
         self._before, self._split, self._settling = before or self._split, None, None
 
@@ -200,10 +217,11 @@ class SplitCheck:
         share = window.split.share
         if not stable + canary + sum(window.in_flight or ()) or not 0 < share < 1:
             return
+        self._range = self._range.wider(window)
         self._take(window.end, canary, stable + canary, share)
         in_flight = window.in_flight or (0, 0)
         self._waiting = self._counted(in_flight[1], sum(in_flight), share)
-        self._sound(window, max(requests_take, slowest))
+        self._sound(window, max(requests_take, slowest, window.apart))
 
     def _counted(self, canary: int, total: int, share: float) -> _Counted:
         return _Counted(log_wealth(canary, total, share, self._bets), total * share, float(canary))
@@ -251,6 +269,34 @@ class SplitCheck:
                 "said about the canary"
             )
         return f"{self._fact}: check the router; nothing is said about the canary"
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """Fewest and most requests of stable and canary in a window of one weight, where the versions are read apart."""
+
+    least: tuple[float, float] = (math.inf, math.inf)
+    most: tuple[float, float] = (0.0, 0.0)
+
+    def wider(self, window: Window) -> _Range:
+        """Return the range with another window in it."""
+        if not window.apart:
+            return self
+        least, most = zip(
+            *((min(a, n), max(b, n)) for a, b, n in zip(self.least, self.most, window.requests, strict=True)), strict=True
+        )
+        return _Range(least, most)
+
+    def canary(self, share: float) -> float:
+        """How many requests the canary may have been given that are not read yet, or the other way round.
+
+        The first and the last moments of the windows are of one version alone, and traffic differs between the two by no
+        more than it differs between windows.
+        """
+        if not 0 < share < 1:
+            return 0.0
+        stable, canary = (max(b - a, 0.0) for a, b in zip(self.least, self.most, strict=True))
+        return max(canary, stable * share / (1 - share))
 
 
 @dataclass(frozen=True, slots=True)

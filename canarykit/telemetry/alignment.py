@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from itertools import combinations
 
 __all__ = ["Alignment"]
 
@@ -29,6 +30,24 @@ class Alignment:
     def spread(self) -> float:
         """Seconds by which the last source is scraped after the first one."""
         return max(self._origins.values()) - min(self._origins.values()) if self._origins else 0.0
+
+    def apart(self, roles: Mapping[str, Collection[str]]) -> float:
+        """Return the most seconds between a scrape of one version and of the other; 0 where each source counts both.
+
+        Parameters
+        ----------
+        roles : mapping of str to collection of str
+            Per source the versions that it counts.
+        """
+        alone = {source: set(counted) for source, counted in roles.items() if source in self._origins and len(counted) == 1}
+        return max(
+            (
+                abs(self._origins[one] - self._origins[other])
+                for one, other in combinations(alone, 2)
+                if alone[one] != alone[other]
+            ),
+            default=0.0,
+        )
 
     def due(
         self,

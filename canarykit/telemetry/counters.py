@@ -176,7 +176,7 @@ class CounterWindows:
                 self._labelled = True
                 self._answers[ROLES.index(answer.role), int(not answer.right)] += 1
 
-    def close(self, now: float, missing: str = "", *, waiting: bool = False) -> Window:
+    def close(self, now: float, missing: str = "", *, waiting: bool = False, apart: float = 0.0) -> Window:
         """Return the window up to now, and begin the next.
 
         Parameters
@@ -187,6 +187,8 @@ class CounterWindows:
             Why nothing is known of this interval: then the window is empty, and what was counted stays for the next.
         waiting : bool
             Whether that is no fault so far: the source has nothing new yet, and the next window begins where this one does.
+        apart : float
+            Seconds between the reading of one version's source and the other's.
         """
         start = self._opened if self._opened is not None else now
         if missing and waiting:
@@ -211,7 +213,7 @@ class CounterWindows:
         note = self._unlike if counts["outcome"].any() else f"no request was counted in {self._entry.requests}"
         self._grown = {}
         told = instances if self._entry.backend is None else {}
-        return Window(start, now, self._split, counts, told, note=note)
+        return Window(start, now, self._split, counts, told, note=note, apart=apart)
 
     def _tilts(self, start: float, end: float, requests: int) -> bool:
         """Whether requests of the earlier weight, which are counted when they end, would make this one look like a lie.

@@ -224,7 +224,8 @@ class PrometheusTelemetry:
         held_back = [moments[len(due[source])] for source, moments in pending.items() if len(moments) > len(due[source])]
         doubted = [self._lives[source].doubted_since for source in newest]
         self._last = min([now, *held_back, *doubted])
-        return self._windows.close(now)
+        roles = {source: {series.role for series in scrapes[max(scrapes)].totals} for source, scrapes in found.items()}
+        return self._windows.close(now, apart=self._alignment.apart(roles))
 
     @property
     def _look_back(self) -> float:

@@ -159,6 +159,64 @@ def test_a_slow_canary_is_no_lie_when_the_weight_changes(rng, weights):
     assert check.alarm is None
 
 
+def read_apart(rng, rate, *, share, weight, apart=13, every=15, seconds=600):
+    """Windows of two versions that are scraped every 15 s, the canary 13 s after stable.
+
+    Parameters
+    ----------
+    rate : callable of float
+        Requests per second at a moment.
+    share : float
+        Of the canary.
+    """
+    arrived = rng.poisson([rate(second) for second in range(seconds + apart)])
+    canary = rng.binomial(arrived, share)
+    stable = arrived - canary
+    for start in range(0, seconds, every):
+        counts = (stable[start : start + every].sum(), canary[start + apart : start + apart + every].sum())
+        yield Window(
+            float(start),
+            float(start + every),
+            TrafficSplit(weight),
+            {"outcome": np.array([[n, 0] for n in counts])},
+            apart=apart,
+        )
+
+
+PATTERNS = {
+    "a pause": lambda second: 0 if 200 <= second < 206 else 80,
+    "a pause at the first scrape": lambda second: 0 if 15 <= second < 21 else 80,
+    "a burst": lambda second: 800 if 200 <= second < 203 else 80,
+    "a steady rise": lambda second: 80 + second / 2,
+    "twice as much": lambda second: 160 if second > 200 else 80,
+    "no change": lambda second: 80,
+}
+
+
+@pytest.mark.parametrize("weight", [5, 25, 50])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pause_that_one_version_is_read_of_first_is_no_lie(rng, pattern, weight):
+    """
+    Traffic stops for six seconds: the counts of the version that is scraped later show it first.
+    """
+    for _ in range(20):
+        check = SplitCheck(alpha=0.001)
+        for each in read_apart(rng, PATTERNS[pattern], share=weight / 100, weight=weight):
+            check.update(each, 0.1)
+        assert check.alarm is None
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_lie_is_found_where_versions_are_read_one_after_another(rng, pattern):
+    """
+    Four fifths of the weight: found in ten minutes of 80 requests a second, whatever traffic does.
+    """
+    check = SplitCheck(alpha=0.001)
+    for each in read_apart(rng, PATTERNS[pattern], share=0.2, weight=25):
+        check.update(each, 0.1)
+    assert check.alarm is not None
+
+
 def test_forced_requests_in_flight_are_no_lie(rng):
     """
     Fifty streams that a tester's header sent to the canary stay open: they are in flight, and say nothing about the router.

@@ -63,6 +63,7 @@ def test_every_interval_gives_equal_spans_from_the_first_window_on(prometheus, i
         windows.append(telemetry.read(since + look * interval / 5))
     counted = [window for window in windows if window.counts]
     assert counted[0].end <= since + (2 + phase) * interval
+    assert [window.apart for window in counted] == pytest.approx([phase * interval] * len(counted))
     assert all(abs(stable - canary) <= 1 for stable, canary in (window.requests for window in counted))
     assert sum(window.requests[0] for window in counted) >= 10 * 9 * interval
     assert telemetry.delay == pytest.approx(interval * (1 + phase) + 1)
