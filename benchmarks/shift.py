@@ -19,6 +19,7 @@ import numpy as np
 
 import canarykit as ck
 from canarykit.clusters.local.cluster import LocalCluster
+from canarykit.routers.base import apply
 from canarykit.serving import digits
 
 CHANGES, CONNECTIONS, SECONDS, ROUNDS = 200, 16, 3.0, 3
@@ -31,7 +32,7 @@ def changes(cluster):
     took, before = [], cluster.router.observed()
     for weight in np.random.default_rng(0).uniform(0, 100, CHANGES):
         split = ck.TrafficSplit(round(float(weight), 3))
-        took.append(1000 * cluster.router.apply(split, instead_of=before))
+        took.append(1000 * apply(cluster.router, split, expected=before))
         before = split
         time.sleep(0.02)
     cluster.router.reset()

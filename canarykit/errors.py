@@ -22,6 +22,7 @@ from canarykit.masking import masked
 
 __all__ = [
     "CanaryError",
+    "CancelledError",
     "ClusterError",
     "ConflictError",
     "EditedError",
@@ -60,6 +61,10 @@ class ForbiddenError(ClusterError):
 
 class UnrestoredError(ClusterError):
     """Stable was to take the canary's version, could not, and may not be what it was."""
+
+
+class CancelledError(ClusterError):
+    """Somebody ended the wait for a version; what had begun was undone."""
 
 
 class RoutingError(CanaryError):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Terminated", "interrupted", "terminable", "uninterrupted"]
+__all__ = ["Terminated", "interrupted", "never", "terminable", "uninterrupted"]
 
 _ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals by which a process is told to end: by whoever runs it, and by a terminal that is closed."""
@@ -100,3 +100,8 @@ def interrupted() -> bool:
     Code that only waits in such a step asks this, and ends early.
     """
     return threading.current_thread() is threading.main_thread() and any(_deferred)
+
+
+def never() -> bool:
+    """Answer that nobody has cancelled a wait."""
+    return False

@@ -29,15 +29,14 @@ def failing(error):
 
 def written_and_refused(router, refused):
     """Make a router write every split, and then raise for some: its gateway does not confirm them."""
-    apply = router.apply
+    confirm = router.confirm
 
-    def unconfirmed(split, **options):
-        took = apply(split, **options)
-        if split.canary in refused:
-            raise RoutingError(f"the gateway was not seen to serve {split}")
-        return took
+    def unconfirmed(change, **options):
+        if change.split.canary in refused:
+            raise RoutingError(f"the gateway was not seen to serve {change.split}")
+        return confirm(change, **options)
 
-    router.apply = unconfirmed
+    router.confirm = unconfirmed
 
 
 def alarm_while_warming(exp):
@@ -228,7 +227,7 @@ def test_nobody_gives_stable_traffic_while_it_is_replaced(experiment):
     exp = experiment()
     exp.shift(50)
     exp._lifecycle.lock = Fair()
-    apply, replaced = exp.cluster.router.apply, exp.cluster.promote
+    confirm, replaced = exp.cluster.router.confirm, exp.cluster.promote
     found, refused = [], []
 
     def meddle():
@@ -239,15 +238,14 @@ def test_nobody_gives_stable_traffic_while_it_is_replaced(experiment):
 
     meddler = threading.Thread(target=meddle)
 
-    def watched(split, **options):
-        took = apply(split, **options)
-        if split.canary == 100:
+    def watched(change, **options):
+        if change.split.canary == 100:
             meddler.start()
             time.sleep(0.1)
-        return took
+        return confirm(change, **options)
 
-    exp.cluster.router.apply = watched
-    exp.cluster.promote = lambda: (time.sleep(0.1), found.append(exp.cluster.router.split.canary), replaced())
+    exp.cluster.router.confirm = watched
+    exp.cluster.promote = lambda cancelled: (time.sleep(0.1), found.append(exp.cluster.router.split.canary), replaced())
     assert exp.promote().outcome == "promoted"
     meddler.join(10)
     assert found == [100]
@@ -296,17 +294,17 @@ def test_a_weight_that_can_neither_be_confirmed_nor_taken_back_is_named(experime
     """
     exp = experiment()
     exp.shift(5)
-    real, refuse = exp.cluster.router.apply, failing(RoutingError("the gateway is away"))
+    router = exp.cluster.router
+    write, confirm, refuse = router.write, router.confirm, failing(RoutingError("the gateway is away"))
 
-    def half(split, **options):
-        real(split, **options)
-        exp.cluster.router.apply = refuse
+    def half(change, **options):
+        router.write = refuse
         raise RoutingError("the gateway is gone")
 
-    exp.cluster.router.apply = half
+    router.confirm = half
     with pytest.raises(RoutingError, match=r"is gone; 50 % is written now, and 5 %, .* could not be put back: .* away"):
         exp.shift(50)
-    exp.cluster.router.apply = real
+    router.write, router.confirm = write, confirm
     if lower:
         assert exp.shift(lower) == ck.TrafficSplit(lower)
         return
@@ -321,13 +319,7 @@ def test_an_error_that_nobody_foresaw_takes_the_weight_back_too(experiment):
     """
     exp = experiment()
     exp.shift(5)
-    real = exp.cluster.router.apply
-
-    def broken(split, **options):
-        real(split, **options)
-        return 1 / (split.canary - 50)
-
-    exp.cluster.router.apply = broken
+    exp.cluster.router.confirm = lambda change, cancelled: 1 / (change.split.canary - 50)
     with pytest.raises(ZeroDivisionError) as caught:
         exp.shift(50)
     assert caught.value.__notes__ == ["5 %, which was in force, is written again"]
@@ -475,12 +467,12 @@ def test_an_edit_that_was_told_stays_when_the_change_fails(experiment, monkeypat
     exp.shift(5)
     exp.cluster.router.split = ck.TrafficSplit(77)
     exp.poll()
-    real = exp.cluster.router.apply
-    exp.cluster.router.apply = failing(RoutingError("too fine"))
+    real = exp.cluster.router.write
+    exp.cluster.router.write = failing(RoutingError("too fine"))
     with pytest.raises(RoutingError, match=r"^too fine$"):
         exp.shift(25)
     assert exp.cluster.router.observed() == ck.TrafficSplit(77)
-    exp.cluster.router.apply = real
+    exp.cluster.router.write = real
     assert exp.shift(25) == ck.TrafficSplit(25)
 
 
@@ -490,16 +482,15 @@ def test_what_someone_else_wrote_while_a_change_failed_is_named(experiment):
     """
     exp = experiment()
     exp.shift(5)
-    real = exp.cluster.router.apply
+    confirm = exp.cluster.router.confirm
 
-    def meddled(split, **options):
-        took = real(split, **options)
-        if split.canary == 25:
+    def meddled(change, **options):
+        if change.split.canary == 25:
             exp.cluster.router.split = ck.TrafficSplit(77)
             raise RoutingError("not seen")
-        return took
+        return confirm(change, **options)
 
-    exp.cluster.router.apply = meddled
+    exp.cluster.router.confirm = meddled
     with pytest.raises(RoutingError, match="not seen; 5 %, which was in force, is written again, over 77 %"):
         exp.shift(25)
     assert exp.cluster.router.observed() == ck.TrafficSplit(5)
@@ -513,21 +504,21 @@ def test_rules_in_disorder_are_replaced_by_who_was_told_of_them(experiment, monk
     exp = experiment()
     exp.shift(5)
     router = exp.cluster.router
-    real_apply, real_observed = router.apply, router.observed
+    real_write, real_observed = router.write, router.observed
 
-    def disordered(split, *, instead_of=None):
-        if instead_of is not None:
+    def disordered(split, *, expected=None):
+        if expected is not None:
             raise EditedError("the gateway was told no split")
-        router.observed, router.apply = real_observed, real_apply
-        return real_apply(split)
+        router.observed, router.write = real_observed, real_write
+        return real_write(split)
 
-    router.observed, router.apply = failing(RoutingError("its rules disagree")), disordered
+    router.observed, router.write = failing(RoutingError("its rules disagree")), disordered
     with pytest.raises(EditedError, match="cannot be read back: its rules disagree; nothing was changed"):
         exp.shift(25)
-    router.observed, router.apply, router.split = real_observed, real_apply, ck.TrafficSplit(60)
+    router.observed, router.write, router.split = real_observed, real_write, ck.TrafficSplit(60)
     with pytest.raises(EditedError, match="serves 60 %"):
         exp.shift(25)
-    router.observed, router.apply = failing(RoutingError("its rules disagree")), disordered
+    router.observed, router.write = failing(RoutingError("its rules disagree")), disordered
     exp.poll()
     assert exp.shift(25) == ck.TrafficSplit(25)
     assert exp.shift(50) == ck.TrafficSplit(50)
@@ -554,7 +545,7 @@ def test_the_split_is_not_read_before_a_write(experiment, monkeypatch, idle):
     exp = experiment()
     exp.cluster.clock.sleep(idle)
     router, calls = exp.cluster.router, []
-    for name in ("observed", "apply"):
+    for name in ("observed", "write", "confirm"):
         real = getattr(router, name)
 
         def called(*split, name=name, real=real, **options):
@@ -563,13 +554,14 @@ def test_the_split_is_not_read_before_a_write(experiment, monkeypatch, idle):
 
         monkeypatch.setattr(router, name, called)
     exp.shift(5)
-    assert calls == ["apply", "observed"]
+    assert calls == ["write", "confirm", "observed"]
 
 
 @pytest.mark.parametrize(
     ("what", "name", "error", "outcome", "says"),
     [
-        ("router", "apply", RoutingError("gone"), "failed", "traffic was not seen to return to it"),
+        ("router", "write", RoutingError("gone"), "failed", "traffic was not seen to return to it"),
+        ("router", "confirm", RoutingError("gone"), "failed", "traffic was not seen to return to it"),
         (
             "cluster",
             "retire_canary",
@@ -590,11 +582,11 @@ def test_what_fails_after_stable_was_replaced_is_told_truly(experiment, what, na
     exp.observe("1min")
     part = exp.cluster if what == "cluster" else getattr(exp.cluster, what)
     replaced, real = exp.cluster.promote, getattr(part, name)
-    exp.cluster.promote = lambda: (replaced(), setattr(part, name, failing(error)))
+    exp.cluster.promote = lambda cancelled: (replaced(), setattr(part, name, failing(error)))
     with pytest.raises(type(error), match="gone"):
         exp.run(ck.RolloutPlan.of(50, hold="1s", budget="10min"))
     setattr(part, name, real)
-    assert exp.cluster.left is (name == "apply")
+    assert exp.cluster.left is (what == "router")
     assert exp.ending.outcome == outcome
     assert exp.ending.sentence.startswith("v2 is stable now")
     assert says in exp.ending.sentence

@@ -5,6 +5,7 @@ import pytest
 import canarykit as ck
 from canarykit.clusters.simulated import SimulatedCluster
 from canarykit.errors import ClusterError, TelemetryError
+from canarykit.routers.base import apply
 
 
 class Remembering(SimulatedCluster):
@@ -17,7 +18,7 @@ class Remembering(SimulatedCluster):
     def deploy(self, service):
         """Find the canary with its share."""
         super().deploy(service)
-        self.router.apply(ck.TrafficSplit(self.weight))
+        apply(self.router, ck.TrafficSplit(self.weight))
 
     def save_state(self, **facts):
         """Write it down."""

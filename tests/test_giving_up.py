@@ -196,6 +196,8 @@ def test_the_traffic_of_the_kit_ends_when_the_rollout_ended_before_the_error(exp
 
     def nap(seconds):
         sleep(seconds)
+        if seconds < 1:  # until a weight is served
+            return
         exp.cluster.clock.sleep = sleep
         exp.abort("by someone else")
         raise KeyError("just then")
@@ -242,14 +244,14 @@ def test_a_second_interruption_waits_until_traffic_is_back(experiment, monkeypat
     """
     exp = experiment()
     exp.advance()
-    apply = exp.cluster.router.apply
+    write = exp.cluster.router.write
 
     def impatient(split, **options):
         os.kill(os.getpid(), signal.SIGINT)
-        return apply(split)
+        return write(split)
 
     monkeypatch.setattr(exp.cluster.telemetry, "read", later(exp.cluster.telemetry.read, 3, KeyboardInterrupt()))
-    monkeypatch.setattr(exp.cluster.router, "apply", impatient)
+    monkeypatch.setattr(exp.cluster.router, "write", impatient)
     with pytest.raises(KeyboardInterrupt):
         exp.run()
     assert exp.cluster.router.observed() == STABLE

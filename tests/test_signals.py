@@ -155,7 +155,7 @@ def test_weights_by_hand_end_with_their_process(experiment, monkeypatch, doing):
     owner, name = {
         "observe": (exp.cluster.telemetry, "read"),
         "warm up": (exp.cluster, "ensure_capacity"),
-        "shift": (exp.cluster.router, "apply"),
+        "shift": (exp.cluster.router, "write"),
     }[doing]
     monkeypatch.setattr(owner, name, told(signal.SIGTERM, getattr(owner, name), at=1))
     with pytest.raises(Terminated):

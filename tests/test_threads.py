@@ -4,13 +4,15 @@ import itertools
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 import canarykit as ck
 from canarykit.clusters.base import SystemClock
 from canarykit.clusters.simulated import SimulatedCluster
-from canarykit.errors import ClusterError, PlanError
+from canarykit.errors import CancelledError, ClusterError, PlanError
+from canarykit.health import Health
 
 SLOW_LOOKS = ck.RolloutPlan.of(5, 50, hold="1h", interval="1h")
 
@@ -121,22 +123,71 @@ def test_a_shift_that_warms_up_while_a_plan_begins_is_refused(experiment, monkey
         doing.result(10)
 
 
-def test_a_promotion_that_has_begun_is_finished(experiment, monkeypatch):
+@pytest.mark.parametrize("undone", [True, False], ids=["undone", "done by then"])
+def test_an_abort_ends_a_promotion(experiment, monkeypatch, undone):
     """
-    A snapshot and a look never wait for it; an abort does, and finds it promoted.
+    A snapshot and a look never wait for it, and traffic returns before it is undone; the ending says what became of it.
     """
     gate, promoting = threading.Event(), threading.Event()
-    monkeypatch.setattr(experiment.cluster, "promote", lambda: (promoting.set(), gate.wait(20)))
+
+    def promote(cancelled):
+        promoting.set()
+        while not cancelled():
+            time.sleep(0.005)
+        gate.wait(20)
+        if undone:
+            raise CancelledError("nobody waits any more")
+
+    monkeypatch.setattr(experiment.cluster, "promote", promote)
     with ThreadPoolExecutor(2) as pool:
         promotion = pool.submit(experiment.promote)
         assert promoting.wait(10)
         assert experiment.poll().doing == "promoting v2"
-        late = pool.submit(experiment.abort)
-        time.sleep(0.1)
-        assert not late.done()
+        ending = pool.submit(experiment.abort)
+        until = time.monotonic() + 10
+        while experiment.cluster.router.observed() != ck.TrafficSplit(0):
+            assert time.monotonic() < until
         gate.set()
-        assert promotion.result(10) == late.result(10)
-    assert experiment.ending.outcome == "promoted"
+        assert ending.result(10) == experiment.ending
+        with pytest.raises(PlanError, match="the promotion was"):
+            promotion.result(10)
+    said = "stable is v1 as before" if undone else "stable is v2 by now: its replicas had been replaced"
+    assert experiment.ending.outcome == ("rolled back" if undone else "failed")
+    assert experiment.ending.sentence.startswith("aborted by hand; all traffic was back on stable after")
+    assert experiment.ending.sentence.endswith(said)
+    assert experiment.snapshot().standing.split == ck.TrafficSplit(0)
+
+
+@pytest.mark.parametrize("harm", ["its pods crash", "it fails"])
+def test_the_canary_is_watched_while_stable_is_replaced(simulated, monkeypatch, harm):
+    """
+    It has all traffic, and nothing to be compared with: its health and the guardrails' own limits end the promotion.
+    """
+    exp = simulated(plan=ck.RolloutPlan.of(50, hold="1s", budget="10min", interval="50ms"))
+    exp.shift(50)
+
+    def promote(cancelled):
+        if harm == "it fails":
+            exp.cluster._behaviour["canary"] = replace(exp.cluster._behaviour["canary"], errors=0.4)
+        else:
+            real = exp.cluster.health
+            crashes = Health(False, "digits-canary has 0 of 2 pods ready: CrashLoopBackOff", True)
+            monkeypatch.setattr(exp.cluster, "health", lambda role: crashes if role == "canary" else real(role))
+        until = time.monotonic() + 20
+        while not cancelled():
+            exp.cluster.clock.sleep(0.5)
+            time.sleep(0.01)
+            assert time.monotonic() < until
+        raise CancelledError("nobody waits any more")
+
+    monkeypatch.setattr(exp.cluster, "promote", promote)
+    with pytest.raises(PlanError, match="the promotion was ended: rolled back"):
+        exp.promote()
+    assert exp.ending.outcome == "rolled back"
+    said = "canary: digits-canary has 0 of 2 pods ready" if harm == "its pods crash" else "error rate: "
+    assert exp.ending.sentence.startswith(said)
+    assert "; stable is v1 as before" in exp.ending.sentence
+    assert exp.cluster.router.observed() == exp.snapshot().standing.split == ck.TrafficSplit(0)
 
 
 def test_no_request_is_counted_twice_or_left_out(experiment):

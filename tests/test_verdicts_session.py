@@ -131,8 +131,8 @@ def test_answers_that_nobody_can_read_are_no_accuracy(simulated):
 class Losing(SimulatedCluster):
     """Loses requests of the kit's own traffic, and fails some, while versions are exchanged and after."""
 
-    def promote(self):
-        super().promote()
+    def promote(self, cancelled):
+        super().promote(cancelled)
         self._traffic.record = lambda: {"answered": 10, "lost": {"timed out": 7, "refused": 3}, "lost_total": 10}
         self._behaviour["stable"] = replace(self._behaviour["stable"], errors=0.2)
 

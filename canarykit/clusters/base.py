@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from canarykit.health import Health
+from canarykit.interrupts import never
 from canarykit.model import Role, Service
 from canarykit.routers.base import Router
 from canarykit.telemetry.base import Answered, Telemetry
 
-__all__ = ["Breakable", "Cancellable", "Clock", "Cluster", "InProcess", "Limited", "ReportsProgress", "SystemClock", "Traffic"]
+__all__ = ["Breakable", "Clock", "Cluster", "InProcess", "Limited", "ReportsProgress", "SystemClock", "Traffic"]
 
 
 class Clock(Protocol):
@@ -165,8 +166,13 @@ class Cluster(Protocol):
         """
         ...
 
-    def promote(self) -> None:
+    def promote(self, cancelled: Callable[[], bool] = never) -> None:
         """Replace stable's replicas by ones of the canary's version, behind the canary's back, which has all traffic.
+
+        Parameters
+        ----------
+        cancelled : callable
+            Asked again and again; once it says True, what was done so far is undone, and `CancelledError` raised.
 
         Raises
         ------
@@ -235,19 +241,6 @@ class InProcess:
     def release(self) -> None:
         """End all that was started: nothing of it may outlive this process."""
         self.teardown()
-
-
-@runtime_checkable
-class Cancellable(Protocol):
-    """Router whose `apply` may wait long for the gateway to serve a split that is written already.
-
-    Attributes
-    ----------
-    cancelled : callable
-        Asked again and again meanwhile; once it says True, `apply` returns without having seen the split served.
-    """
-
-    cancelled: Callable[[], bool]
 
 
 @runtime_checkable

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
 
 from canarykit.errors import PlanError
+from canarykit.routers.base import KubeRouter
 
 __all__ = ["ROUTERS", "able", "router_class"]
 
@@ -19,7 +19,7 @@ ROUTERS = {
 """Routers of a Kubernetes cluster, by the name that people give them."""
 
 
-def router_class(name: str) -> Any:
+def router_class(name: str) -> type[KubeRouter]:
     """Return the router of that name.
 
     Raises
@@ -30,10 +30,11 @@ def router_class(name: str) -> Any:
     if name not in ROUTERS:
         raise PlanError(f"no router is known as {name!r}: choose one of {', '.join(ROUTERS)}")
     module, _, found = ROUTERS[name].partition(":")
-    return getattr(import_module(module), found)
+    made: type[KubeRouter] = getattr(import_module(module), found)
+    return made
 
 
 def able(feature: str) -> str:
     """Say which routers have a feature: ``testers``, ``mirroring``, ``affinity``, ``fractions``."""
-    names = [name for name in ROUTERS if feature in getattr(router_class(name), "features", ())]
+    names = [name for name in ROUTERS if feature in router_class(name).capabilities.features]
     return f"{' and '.join(names)} can" if names else "no router here can do it without breaking its split or its way back"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
 
 from canarykit.errors import EditedError
-from canarykit.model import TrafficSplit
+from canarykit.interrupts import never
+from canarykit.model import Role, TrafficSplit
 
-__all__ = ["Router", "WithoutRoute", "need_in_place", "never"]
+__all__ = ["Capabilities", "Change", "Feature", "KubeRouter", "Router", "apply", "need_in_place"]
+
+Feature = Literal["testers", "mirroring", "affinity", "fractions"]
 
 
 def need_in_place(found: TrafficSplit | None, split: TrafficSplit, instead_of: TrafficSplit | None) -> None:
@@ -31,30 +37,95 @@ def need_in_place(found: TrafficSplit | None, split: TrafficSplit, instead_of: T
         raise EditedError(f"the gateway was told {found or 'no split'}, not {instead_of}: someone else changed it")
 
 
-class Router(Protocol):
-    """Sets and reads the split of a gateway."""
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A split that is written, and may not be served yet.
 
-    def apply(self, split: TrafficSplit, *, instead_of: TrafficSplit | None = None) -> float:
-        """Set the split; return when the data plane serves it.
+    Parameters
+    ----------
+    split : TrafficSplit
+        Split that was written.
+    before : TrafficSplit, optional
+        Split that was written before; None when nobody knows.
+    details : object
+        Facts that the router needs to confirm it.
+    began : float
+        Moment before it was written, seconds by `time.perf_counter`.
+    """
+
+    split: TrafficSplit
+    before: TrafficSplit | None = None
+    details: Any = None
+    began: float = field(default_factory=time.perf_counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a router can do beside splitting.
+
+    Parameters
+    ----------
+    features : frozenset of str
+        ``"testers"``, ``"mirroring"``, ``"affinity"``, ``"fractions"``.
+    scales : bool
+        Whether the numbers of pods are its business.
+    promoted_by : str, optional
+        Advice, where no promotion of the kit's Deployments reaches what it splits.
+    """
+
+    features: frozenset[Feature] = frozenset()
+    scales: bool = False
+    promoted_by: str | None = None
+
+
+class Router(Protocol):
+    """Sets and reads the split of a gateway: `write` is short, and `confirm` waits until the split is served."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do beside that."""
+        ...
+
+    def write(self, split: TrafficSplit, *, expected: TrafficSplit | None = None) -> Change:
+        """Write the split, and do not wait until it is served.
 
         Parameters
         ----------
         split : TrafficSplit
             Asked for.
-        instead_of : TrafficSplit, optional
+        expected : TrafficSplit, optional
             The one to be replaced; any by default.
-
-        Returns
-        -------
-        float
-            Seconds until it was in force.
 
         Raises
         ------
         EditedError
             Another split was in place; nothing was changed.
         RoutingError
-            It was not in force after a bounded time, or cannot be served at all; says what was seen.
+            It cannot be served at all; nothing was changed.
+        """
+        ...
+
+    def confirm(self, change: Change, *, cancelled: Callable[[], bool] = never) -> bool:
+        """Wait until the data plane serves what was written.
+
+        It may be called while another thread writes the next split.
+
+        Parameters
+        ----------
+        change : Change
+            As `write` returned it.
+        cancelled : callable
+            Asked again and again; once it says True, the wait ends.
+
+        Returns
+        -------
+        bool
+            Whether the split is served; False when the wait was cancelled.
+
+        Raises
+        ------
+        RoutingError
+            It was not in force after a bounded time; says what was seen.
         """
         ...
 
@@ -67,13 +138,81 @@ class Router(Protocol):
         ...
 
 
-def never() -> bool:
-    """Answer that nobody has cancelled a wait."""
-    return False
+def apply(router: Router, split: TrafficSplit, *, expected: TrafficSplit | None = None) -> float:
+    """Write a split and wait until it is served; return the seconds that took. Parameters and errors as of both steps."""
+    change = router.write(split, expected=expected)
+    router.confirm(change)
+    return time.perf_counter() - change.began
 
 
-class WithoutRoute:
-    """What a router does for a route beside its weights: nothing, where there is no route."""
+class KubeRouter(Protocol):
+    """What a router on Kubernetes can do for its route beside the weights: nothing, where there is no route."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    kind: ClassVar[str]
+    """Kind of the object that is split."""
+    name: str
+    """Name of that object."""
+    gateway: str | None
+    """Gateway that serves the route; None where it is not known, or there is none."""
+    wanted: Mapping[Role, int]
+    """Pods that each version was given last; empty where that is not the router's business."""
+
+    @property
+    def url(self) -> str:
+        """Where the gateway is reached.
+
+        Raises
+        ------
+        RoutingError
+            It has no address yet.
+        """
+        ...
+
+    @property
+    def hostname(self) -> str | None:
+        """Name that the route answers to; None when it answers to any."""
+        return None
+
+    def write(self, split: TrafficSplit, *, expected: TrafficSplit | None = None) -> Change:
+        """See `Router.write`."""
+        ...
+
+    def confirm(self, change: Change, *, cancelled: Callable[[], bool] = never) -> bool:
+        """See `Router.confirm`."""
+        ...
+
+    def observed(self) -> TrafficSplit:
+        """See `Router.observed`."""
+        ...
+
+    def reset(self) -> None:
+        """See `Router.reset`."""
+        ...
+
+    def objects(self) -> list[dict[str, Any]]:
+        """Objects that the kit makes for this router; none that the user has already."""
+        ...
+
+    def mirror(self, percent: float) -> None:
+        """Send a copy of so many percent of the requests to the canary, whose answers nobody sees; 0 ends it.
+
+        Raises
+        ------
+        RoutingError
+            The router cannot, or the gateway behind it.
+        """
+        ...
+
+    def need(self, feature: Feature) -> None:
+        """Refuse what this router cannot do.
+
+        Raises
+        ------
+        RoutingError
+            Says so, and who can.
+        """
+        ...
 
     @property
     def own(self) -> tuple[str, str] | None:

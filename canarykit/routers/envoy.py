@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
+from collections.abc import Callable
 from typing import Protocol
 
 from canarykit.errors import RoutingError
+from canarykit.interrupts import never
 from canarykit.model import TrafficSplit
-from canarykit.routers.base import need_in_place
+from canarykit.routers.base import Capabilities, Change, apply, need_in_place
 
 __all__ = ["RUNTIME_PREFIX", "TOTAL_WEIGHT", "EnvoyRouter", "split_of", "weights"]
 
@@ -65,19 +66,24 @@ class EnvoyRouter:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    def apply(self, split: TrafficSplit, *, instead_of: TrafficSplit | None = None) -> float:
-        """Set the split; return the seconds until it was in force."""
-        start = time.perf_counter()
-        if instead_of is not None:
-            need_in_place(self.observed(), split, instead_of)
+    capabilities = Capabilities(frozenset({"fractions"}))
+
+    def write(self, split: TrafficSplit, *, expected: TrafficSplit | None = None) -> Change:
+        """Set the split, and see that the gateway's main thread has taken it."""
+        if expected is not None:
+            need_in_place(self.observed(), split, expected)
+        change = Change(split, expected)
         query = "&".join(f"{RUNTIME_PREFIX}.{role}={weight}" for role, weight in weights(split).items())
         self._gateway.admin("POST", f"/runtime_modify?{query}")
         seen = self.observed()
         if not seen.is_near(split):
             raise RoutingError(f"asked the gateway for {split} to the canary, and it says {seen}: who else changes it?")
-        # The main thread has taken the weights; a round trip through the one worker proves that it has them too.
+        return change
+
+    def confirm(self, change: Change, *, cancelled: Callable[[], bool] = never) -> bool:
+        """See that the gateway's worker has taken the split: a round trip through it, of a millisecond, proves that."""
         self._gateway.ping()
-        return time.perf_counter() - start
+        return True
 
     def observed(self) -> TrafficSplit:
         """Read the split back from the gateway's runtime."""
@@ -85,4 +91,4 @@ class EnvoyRouter:
 
     def reset(self) -> None:
         """Send everything to stable."""
-        self.apply(TrafficSplit(0))
+        apply(self, TrafficSplit(0))

@@ -8,6 +8,7 @@ from typing import Any
 from canarykit.errors import RoutingError
 from canarykit.model import ROLES, Role, TrafficSplit
 from canarykit.protocol import ROLE_HEADER
+from canarykit.routers.base import Capabilities
 from canarykit.routers.objects import Target, unchanged
 from canarykit.routers.patches import Form, read_split, written_split
 from canarykit.routers.route import RouteRouter, whole_weights
@@ -191,7 +192,7 @@ class GatewayApiRouter(RouteRouter):
 
     kind = "HTTPRoute"
     form = FORM
-    features = frozenset({"testers", "mirroring", "fractions"})
+    capabilities = Capabilities(frozenset({"testers", "mirroring", "fractions"}))
     advice = "install the Gateway API's definitions and a gateway, or choose another router"
 
     def objects(self) -> list[dict[str, Any]]:

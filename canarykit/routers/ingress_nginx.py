@@ -9,6 +9,7 @@ from typing import Any
 from canarykit.errors import RoutingError
 from canarykit.model import TrafficSplit
 from canarykit.protocol import ROLE_HEADER
+from canarykit.routers.base import Capabilities
 from canarykit.routers.objects import Target
 from canarykit.routers.route import RouteRouter, whole_weights
 from canarykit.routers.testers import Testers
@@ -174,7 +175,7 @@ class IngressNginxRouter(RouteRouter):
     """Router of two Ingresses; `gateway` is the class, `name` the user's own Ingress. Parameters as of `RouteRouter`."""
 
     kind = "Ingress"
-    features = frozenset({"testers", "fractions"})
+    capabilities = Capabilities(frozenset({"testers", "fractions"}))
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

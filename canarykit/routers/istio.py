@@ -8,6 +8,7 @@ from typing import Any
 from canarykit.errors import RoutingError
 from canarykit.model import ROLES, Role, TrafficSplit
 from canarykit.protocol import ROLE_HEADER
+from canarykit.routers.base import Capabilities
 from canarykit.routers.hosts import service_of
 from canarykit.routers.objects import Target, unchanged
 from canarykit.routers.patches import Form, read_split, written_split
@@ -183,7 +184,7 @@ class IstioRouter(RouteRouter):
 
     kind = "VirtualService"
     form = FORM
-    features = frozenset({"testers", "mirroring", "fractions"})
+    capabilities = Capabilities(frozenset({"testers", "mirroring", "fractions"}))
     advice = "install Istio, or choose another router"
 
     def objects(self) -> list[dict[str, Any]]:

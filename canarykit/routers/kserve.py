@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from canarykit.errors import RoutingError
 from canarykit.model import TrafficSplit
+from canarykit.routers.base import Capabilities, Change
 from canarykit.routers.objects import unchanged
 from canarykit.routers.route import RouteRouter
 
@@ -58,9 +58,9 @@ class KServeRouter(RouteRouter):
 
     kind = "InferenceService"
     advice = "install KServe and make the InferenceService, or choose another router"
-    promoted_by = (
-        "the router kserve splits an InferenceService of yours, and a promotion would not reach it: shift() moves its "
-        "weight and abort() returns it; promote it yourself, as KServe's documentation says, and then close() this"
+    capabilities = Capabilities(
+        promoted_by="the router kserve splits an InferenceService of yours, and a promotion would not reach it: shift() moves "
+        "its weight and abort() returns it; promote it yourself, as KServe's documentation says, and then close() this"
     )
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -90,9 +90,5 @@ class KServeRouter(RouteRouter):
         asks = split_of(found)
         return None if says == asks else f"KServe's controller serves {says} to the newest revision, not {asks}"
 
-    def apply(self, split: TrafficSplit, *, instead_of: TrafficSplit | None = None) -> float:
-        """Ask for the split; return the seconds until KServe's controller said that it serves it."""
-        start = time.perf_counter()
-        _, written = self._write(split, instead_of)
-        self._wait_accepted(written)
-        return time.perf_counter() - start
+    def _wait_served(self, change: Change, cancelled: Callable[[], bool]) -> bool:
+        return True  # KServe's controller has said that it serves the split

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from canarykit.errors import ConflictError, RoutingError
 from canarykit.model import Role, TrafficSplit
-from canarykit.routers.base import Router
+from canarykit.routers.base import Router, apply
 
 __all__ = [
     "BEFORE",
@@ -96,7 +96,7 @@ def to_stable(router: Router) -> None:
         return
     except RoutingError:
         pass  # rules that disagree, or no weights at all
-    router.apply(TrafficSplit(0))
+    apply(router, TrafficSplit(0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,17 @@ open stays on its pod.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from canarykit.errors import CanaryError, RoutingError
+from canarykit.interrupts import never
 from canarykit.model import ROLES, Role, TrafficSplit
-from canarykit.routers.base import WithoutRoute, need_in_place
+from canarykit.routers.base import Capabilities, Change, KubeRouter, need_in_place
 from canarykit.routers.objects import Api, NothingThere, Target, balancer_url, lacking, made_by_the_kit
 from canarykit.routers.probe import Probe
 from canarykit.routers.references import references
@@ -77,7 +80,15 @@ def _share(pods: Mapping[Role, int]) -> TrafficSplit:
     return TrafficSplit(100 * pods["canary"] / max(sum(pods.values()), 1))
 
 
-class ReplicasRouter(WithoutRoute):
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """Pods of each version before a change, and as it wants them."""
+
+    have: dict[Role, int]
+    want: dict[Role, int]
+
+
+class ReplicasRouter(KubeRouter):
     """Router of the numbers of pods.
 
     Parameters
@@ -101,10 +112,8 @@ class ReplicasRouter(WithoutRoute):
     """
 
     kind = "Service"
-    hostname = None
-    scales = True
-    """The numbers of pods are its business."""
-    promoted_by = None
+    gateway = None
+    capabilities = Capabilities(scales=True)
 
     def __init__(
         self,
@@ -121,10 +130,11 @@ class ReplicasRouter(WithoutRoute):
         if pods < 2:
             raise RoutingError(f"two versions need two pods at least, not {pods}")
         self._api, self._target, self._pods, self._port = api, target, pods, port
+        self.name = target.app
+        self._writing, self._latest = threading.Lock(), Change(TrafficSplit(0))
         self._url, self._within, self._notify = url, within, notify
         self._ready: dict[Role, str] = dict.fromkeys(ROLES, ready) if isinstance(ready, str) else dict(ready)
-        self.wanted: dict[Role, int] = {}
-        """Pods that each version was given last; empty before."""
+        self.wanted: Mapping[Role, int] = {}
 
     @property
     def url(self) -> str:
@@ -158,51 +168,81 @@ class ReplicasRouter(WithoutRoute):
             }
         ]
 
-    def apply(self, split: TrafficSplit, *, instead_of: TrafficSplit | None = None) -> float:
-        """Change the numbers of pods; return the seconds until those that are asked for, and no others, are served."""
-        start, have = time.perf_counter(), {role: self._asked(role) for role in ROLES}
-        need_in_place(_share(have), split, instead_of)
-        want = pods_for(split, self._pods)
-        self.wanted = {role: min(want[role], have[role]) for role in ROLES}
-        more = {role: pods for role, pods in want.items() if pods > have[role]}
-        fewer = {role: pods for role, pods in want.items() if pods < have[role]}
-        # More first, and ready, before there are fewer: at no moment is there less capacity than before. Pods that are to go
-        # are not waited for: those of a canary that crashes never become ready.
-        self._scale(more)
+    def write(self, split: TrafficSplit, *, expected: TrafficSplit | None = None) -> Change:
+        """Ask for more pods of the version that is to have more; `confirm` takes the others away once these are ready.
+
+        At no moment is there less capacity than before, with one exception: all traffic returns to stable at once when as many
+        of its pods are ready as the service has replicas.
+        """
+        began = time.perf_counter()
+        with self._writing:
+            have = {role: self._asked(role) for role in ROLES}
+            need_in_place(_share(have), split, expected)
+            want = pods_for(split, self._pods)
+            self.wanted = {role: min(want[role], have[role]) for role in ROLES}
+            self._scale({role: pods for role, pods in want.items() if pods > have[role]})
+            self._latest = change = Change(split, nearest_on_the_way(have, want), _Numbers(have, want), began)
+            if not split.canary and self._serving()["stable"] >= self._pods // 2:
+                self._scale_down(change)
+        return change
+
+    def confirm(self, change: Change, *, cancelled: Callable[[], bool] = never) -> bool:
+        """Wait for the pods that were asked for, take the others away, and see that new connections show the split.
+
+        Pods that are to go are not waited for: those of a canary that crashes never become ready.
+        """
+        have, want = change.details.have, change.details.want
+        more = [role for role in ROLES if want[role] > have[role]]
         try:
-            self._wait({role: max(want[role], have[role]) for role in ROLES}, grown=more)
+            ready = self._wait({role: max(want[role], have[role]) for role in ROLES}, more, cancelled, after=change)
         except CanaryError:
-            if not split.canary:
-                self._scale(fewer)  # traffic must be able to return to a stable that is in trouble too
+            if not change.split.canary:
+                with self._writing:
+                    self._scale_down(change)  # traffic must be able to return to a stable that is in trouble too
             raise
-        if split.canary and self._asked("canary") < max(want["canary"], have["canary"]):
+        with self._writing:
+            if not ready or self._latest is not change:
+                return False
+            self._need_untouched(change)
+            self._scale_down(change)
+        if not self._wait(want, None, cancelled, after=change):
+            return False
+        self.wanted = want
+        return self._wait_served(change, cancelled)
+
+    def _need_untouched(self, change: Change) -> None:
+        """Check that nobody has taken the canary's pods away meanwhile."""
+        asked = max(change.details.want["canary"], change.details.have["canary"])
+        if change.split.canary and self._asked("canary") < asked:
             raise RoutingError(
                 f"someone else took pods from Deployment {self._target.service('canary')} meanwhile: they stay away"
             )
-        self._scale(fewer)
-        self._wait(want)
-        self.wanted = want
-        self._confirm(nearest_on_the_way(have, want), split)
-        return time.perf_counter() - start
+
+    def _scale_down(self, change: Change) -> None:
+        """Take away the pods that the split has no use for, unless another split was written meanwhile."""
+        have, want = change.details.have, change.details.want
+        if self._latest is change:
+            self._scale({role: pods for role, pods in want.items() if pods < have[role]})
 
     def _scale(self, pods: Mapping[Role, int]) -> None:
         for role, number in pods.items():
             self._api.patch("Deployment", self._target.service(role), {"spec": {"replicas": number}})
 
-    def _confirm(self, before: TrafficSplit, after: TrafficSplit) -> None:
+    def _wait_served(self, change: Change, cancelled: Callable[[], bool]) -> bool:
         """Wait until new connections show the split: a node takes up who is ready a moment after the API server knows."""
         try:
             probe = Probe(self.url, self._ready)
         except RoutingError:
-            return  # a Service without an address serves nobody yet
-        probe.aim(after)
+            return True  # a Service without an address serves nobody yet
+        probe.aim(change.split)
 
         def anew() -> str | None:
             role = probe()
             probe.close()
             return role
 
-        until_served(anew, before, after, what=f"Service {self._target.app}", patience=Patience(self._within))
+        what, patience = f"Service {self._target.app}", Patience(self._within, cancelled=cancelled)
+        return until_served(anew, change.before, change.split, what=what, patience=patience)
 
     def promoted(self) -> None:
         """Know that stable is of the canary's version by now: it answers where that does."""
@@ -236,7 +276,7 @@ class ReplicasRouter(WithoutRoute):
         if self._is_there("stable") and self._asked("canary"):
             self._scale({"stable": want["stable"]})
             with suppress(RoutingError):
-                self._wait(want, grown=["stable"])
+                self._wait(want, ["stable"])
         serve = self._serving()
         return bool(serve["stable"] or not serve["canary"])
 
@@ -275,13 +315,32 @@ class ReplicasRouter(WithoutRoute):
         }
         return ready_in(self._api.list("EndpointSlice", f"kubernetes.io/service-name={self._target.app}"), roles)
 
-    def _wait(self, want: Mapping[Role, int], *, grown: Collection[Role] | None = None) -> None:
-        """Wait until as many pods get connections, or of those roles that have grown as many at least."""
-        end = time.monotonic() + self._within
+    def _wait(
+        self,
+        want: Mapping[Role, int],
+        grown: Collection[Role] | None,
+        cancelled: Callable[[], bool] = never,
+        *,
+        after: Change | None = None,
+    ) -> bool:
+        """Wait until as many pods get connections, or of those roles that have grown as many at least.
+
+        All traffic is back on stable when none of the canary's pods gets any, and half of all pods do.
+
+        Returns
+        -------
+        bool
+            Whether they do; False when the wait was cancelled, or another split was written.
+        """
+        end, back = time.monotonic() + self._within, after is not None and not after.split.canary
         while True:
             found = self._serving()
+            if back and not found["canary"] and found["stable"] >= self._pods // 2:
+                return True
             if found == dict(want) if grown is None else all(found[role] >= want[role] for role in grown):
-                return
+                return True
+            if cancelled() or (after is not None and after is not self._latest):
+                return False
             if time.monotonic() > end:
                 raise RoutingError(
                     f"after {self._within:g} s {found['stable']} pods of stable and {found['canary']} of the canary "

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar, Literal
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from canarykit.errors import ConflictError, RoutingError
+from canarykit.interrupts import never
 from canarykit.model import Role, TrafficSplit
-from canarykit.routers.base import WithoutRoute, need_in_place, never
+from canarykit.routers.base import Change, Feature, KubeRouter, apply, need_in_place
 from canarykit.routers.objects import Api, NothingThere, Target, lacking, made_by_the_kit, retried
 from canarykit.routers.patches import Form, given_back, joined, need_split
 from canarykit.routers.probe import Probe, answers_within, broken_within
@@ -20,13 +24,11 @@ from canarykit.routers.ways import Way
 
 __all__ = ["RouteRouter"]
 
-Feature = Literal["testers", "mirroring", "affinity", "fractions"]
-
 _TAKES_UP = 3.0
 """Seconds in which a gateway takes up what was written, at the latest: Traefik gathers changes for two."""
 
 
-class RouteRouter(WithoutRoute):
+class RouteRouter(KubeRouter):
     """Router whose split is the weights in an object: the user's own, of which only they are touched, or the kit's.
 
     Parameters
@@ -58,10 +60,7 @@ class RouteRouter(WithoutRoute):
     kind: ClassVar[str]
     form: ClassVar[Form | None] = None
     """How its rules are written, where the canary is a backend beside stable."""
-    features: ClassVar[frozenset[Feature]] = frozenset()
-    scales: ClassVar[bool] = False
-    promoted_by: ClassVar[str | None] = None
-    """What to do instead, where no promotion of the kit's Deployments reaches what this router splits."""
+    wanted: Mapping[Role, int] = MappingProxyType({})
     advice: ClassVar[str] = "install what defines it, or choose another router"
 
     def __init__(
@@ -79,17 +78,22 @@ class RouteRouter(WithoutRoute):
         testers: Testers | None = None,
         notify: Callable[[str], object] = lambda line: None,
     ) -> None:
-        self.url, self.name = url, name or target.app
+        self._url, self.name = url, name or target.app
         self._api, self._target, self.gateway = api, target, gateway
         self._adopted, self._within, self._notify = name is not None, within, notify
         # A gateway that needs longer to settle than others do to serve has that time.
         most = max(within, settle + _TAKES_UP)
-        self.cancelled: Callable[[], bool] = never
-        self._patience = Patience(most, settle, any_refusal=self._adopted, notify=notify, cancelled=lambda: self.cancelled())
+        self._patience = Patience(most, settle, any_refusal=self._adopted, notify=notify)
         self._testers = Testers() if testers is None else testers
         self._last: dict[str, Any] | None = None
         self._hostname = hostname
         self._probe = Probe(url, ready, host=hostname)
+        self._asking = threading.Lock()  # one connection: who is told to wait no longer ends its question first
+
+    @property
+    def url(self) -> str:
+        """Where the gateway is reached."""
+        return self._url
 
     @property
     def hostname(self) -> str | None:
@@ -152,14 +156,44 @@ class RouteRouter(WithoutRoute):
 
     # What all do -----------------------------------------------------------------------------------------------------
 
-    def apply(self, split: TrafficSplit, *, instead_of: TrafficSplit | None = None) -> float:
-        """Set the split; return the seconds until the gateway served it, or until the wait for that was cancelled."""
-        start = time.perf_counter()
-        before, written = self._write(split, instead_of)
-        self._wait_accepted(written)
-        self._probe.aim(split)
-        until_served(self._probe, before, split, what=f"{self.kind} {self.name}", patience=self._patience)
-        return time.perf_counter() - start
+    def write(self, split: TrafficSplit, *, expected: TrafficSplit | None = None) -> Change:
+        """Patch the object, again while someone else writes in between.
+
+        A patch fails when the object has changed since it was read, so the first is made for what was read last: to read
+        it again would take as long as half a write.
+        """
+        began, found = time.perf_counter(), list[TrafficSplit | None]()
+
+        def attempt(read: dict[str, Any]) -> dict[str, Any]:
+            found.append(self._said(read))
+            need_in_place(found[-1], split, expected)
+            body, how = self.change(read, split)
+            if self._adopted and self.form is not None:
+                body = [*body, *noting(read, split_rules(self.rules(read), noted(read)))]
+            self._last = written = self._api.patch(self.kind, self.name, body, how=how)
+            return written
+
+        last, written = self._last, None
+        if last is not None:
+            with suppress(ConflictError, RoutingError):  # someone has written since, or may have mended what cannot be split
+                written = attempt(last)
+        if written is None:
+            written = retried(lambda: attempt(self._read()))
+        # An attempt whose answer was lost finds the new split in place, which says nothing about what the gateway serves.
+        before = found[0] if found[-1] is not None and found[-1].is_near(split) else found[-1]
+        return Change(split, before, written, began)
+
+    def confirm(self, change: Change, *, cancelled: Callable[[], bool] = never) -> bool:
+        """Wait until a controller has accepted the object, and then until the gateway's answers show the split."""
+        if not self._wait_accepted(change.details, cancelled):
+            return False
+        return self._wait_served(change, cancelled)
+
+    def _wait_served(self, change: Change, cancelled: Callable[[], bool]) -> bool:
+        patience = replace(self._patience, cancelled=cancelled)
+        with self._asking:
+            self._probe.aim(change.split)
+            return until_served(self._probe, change.before, change.split, what=f"{self.kind} {self.name}", patience=patience)
 
     def observed(self) -> TrafficSplit:
         """Read the split back from the object."""
@@ -179,10 +213,10 @@ class RouteRouter(WithoutRoute):
         """Leave the user's own object as it was: the canary's pods end after this, so that nothing may lead to them."""
         if self.splits(own):
             try:
-                self.apply(TrafficSplit(0)) if self._said(own) != TrafficSplit(0) else self._write(TrafficSplit(0))
+                apply(self, TrafficSplit(0)) if self._said(own) != TrafficSplit(0) else self.write(TrafficSplit(0))
             except RoutingError as error:  # it is written: a gateway that nobody reaches must not keep all from being removed
                 self._notify(f"nobody has seen the traffic return to stable: {error}")
-        if "mirroring" in self.features:
+        if "mirroring" in self.capabilities.features:
             self.mirror(0)
         self.give_back(exact=False)
 
@@ -202,7 +236,7 @@ class RouteRouter(WithoutRoute):
     def hold_back(self) -> None:
         """Take the canary's weight away in the user's own object, before its pods are there."""
         if self._adopted and self.form is not None and self._said(self._read()) not in (None, TrafficSplit(0)):
-            self._write(TrafficSplit(0))
+            self.write(TrafficSplit(0))
 
     def join(self) -> None:
         """Add the canary to the user's own object where that names stable alone, with no weight; its pods are ready."""
@@ -219,7 +253,7 @@ class RouteRouter(WithoutRoute):
 
         if (written := retried(once)) is not None:
             self._last = written
-            self._wait_accepted(written)
+            self._wait_accepted(written, never)
 
     def give_back(self, *, exact: bool) -> None:
         """Give the user's own object the weights and backends that it had before; the canary's share only where `exact`."""
@@ -315,35 +349,8 @@ class RouteRouter(WithoutRoute):
         RoutingError
             Says so, and who can.
         """
-        if feature not in self.features:
+        if feature not in self.capabilities.features:
             raise lacking(f"{self.kind} as a router has", feature)
-
-    def _write(self, split: TrafficSplit, instead_of: TrafficSplit | None = None) -> tuple[TrafficSplit | None, dict[str, Any]]:
-        """Patch the object, again while someone else writes in between; the split before, if it said one, and the object.
-
-        A patch fails when the object has changed since it was read, so the first is made for what was read last: to read
-        it again would take as long as half a write.
-        """
-        found: list[TrafficSplit | None] = []
-
-        def attempt(read: dict[str, Any]) -> dict[str, Any]:
-            found.append(self._said(read))
-            need_in_place(found[-1], split, instead_of)
-            body, how = self.change(read, split)
-            if self._adopted and self.form is not None:
-                body = [*body, *noting(read, split_rules(self.rules(read), noted(read)))]
-            self._last = written = self._api.patch(self.kind, self.name, body, how=how)
-            return written
-
-        last, written = self._last, None
-        if last is not None:
-            with suppress(ConflictError, RoutingError):  # someone has written since, or may have mended what cannot be split
-                written = attempt(last)
-        if written is None:
-            written = retried(lambda: attempt(self._read()))
-        # An attempt whose answer was lost finds the new split in place, which says nothing about what the gateway serves.
-        before = found[-1]
-        return found[0] if before is not None and before.is_near(split) else before, written
 
     def _said(self, found: Mapping[str, Any]) -> TrafficSplit | None:
         """Split that the object says; None when someone left it in disorder: traffic must be able to return all the same."""
@@ -363,14 +370,18 @@ class RouteRouter(WithoutRoute):
             self._probe.way = self.way(found, tuple(self._probe.ready.values()))
         return found
 
-    def _wait_accepted(self, written: Mapping[str, Any]) -> None:
+    def _wait_accepted(self, written: Mapping[str, Any], cancelled: Callable[[], bool]) -> bool:
+        """Wait until a controller has accepted what was written; False when nobody wants to know any more."""
         end, generation = time.monotonic() + self._within, int(written["metadata"].get("generation", 0))
         found = written
-        while (said := self.refusal(found, generation)) is not None and not self.cancelled():
+        while (said := self.refusal(found, generation)) is not None:
+            if cancelled():
+                return False
             if time.monotonic() > end:
                 raise RoutingError(f"{self.kind} {self.name}: {said} after {self._within:g} s")
             time.sleep(0.02)
             found = self._read()
+        return True
 
 
 def whole_weights(split: TrafficSplit, most: int, what: str) -> tuple[int, int]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from canarykit.errors import RoutingError
+from canarykit.interrupts import never
 from canarykit.model import TrafficSplit
-from canarykit.routers.base import never
 
 __all__ = ["Patience", "until_served"]
 
@@ -59,7 +59,7 @@ class Patience:
 
 def until_served(
     probe: Callable[[], str | None], before: TrafficSplit | None, after: TrafficSplit, *, what: str, patience: Patience
-) -> None:
+) -> bool:
     """Ask the gateway until the answers show the new split rather than the old one.
 
     The answers are a sequential test for a change (Page's cumulative sum): the likelihood of the new split over that of the
@@ -81,6 +81,11 @@ def until_served(
     patience : Patience
         How long, and what is believed.
 
+    Returns
+    -------
+    bool
+        Whether the split is believed; False when the wait was cancelled.
+
     Raises
     ------
     RoutingError
@@ -97,7 +102,7 @@ def until_served(
         role, over = probe(), time.monotonic() > end
         asked += 1
         if patience.cancelled():
-            return
+            return False
         if role in ("stable", "canary"):
             seen[role] += 1
             gain = _gain(role, before, after)
@@ -107,17 +112,17 @@ def until_served(
             else:
                 evidence, balance, fits = max(evidence + gain, 0.0), balance + gain, fits + 1
                 if evidence >= _SURE + 2 * math.log(max(asked / _FEW, 1)):
-                    return
+                    return True
                 if fits >= (_FEW if over else _MAX_PROBES) and balance > -_SURE:
-                    return
+                    return True
         elif role == "":
             silent += 1
             if silent >= 3 and (over or time.monotonic() >= settled):
-                return  # no one says who answers: the counts of the rollout have to tell
+                return True  # no one says who answers: the counts of the rollout have to tell
             time.sleep(0.02)
         else:
             if not silent and not any(seen.values()) and turned_away.believed(over=over):
-                return
+                return True
             time.sleep(0.02)
         if over:
             counted = f"{seen['canary']} of {sum(seen.values())} answers came from the canary"

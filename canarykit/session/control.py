@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+
 from canarykit.clusters.base import Cluster
-from canarykit.errors import CanaryError, EditedError, PlanError, RoutingError, UnrestoredError
+from canarykit.errors import CanaryError, CancelledError, EditedError, PlanError, RoutingError, UnrestoredError
 from canarykit.interrupts import uninterrupted
 from canarykit.model import Ending, Service, TrafficSplit
 from canarykit.rollout import Decision
+from canarykit.routers.base import Change
 from canarykit.session.events import Events
 from canarykit.session.journal_writer import thoroughly
 from canarykit.session.lifecycle import Lifecycle, Overtaken
+from canarykit.session.promotion import Promotion
 from canarykit.session.returning import Returning
 from canarykit.session.tracker import Tracker
 
@@ -19,9 +26,9 @@ __all__ = ["TrafficControl"]
 class TrafficControl:
     """Moves the weight.
 
-    It holds the experiment's lock while the weight changes, and not while a version warms up for more traffic: a canary that
-    does not answer must not keep an abort waiting. An abort cancels the wait for a weight to be served, where the router can;
-    only a promotion that has begun to replace stable is finished first.
+    It holds the experiment's lock while a weight is written, and never while something is waited for: a version that warms up,
+    a gateway that takes up a weight, replicas of stable that are replaced. A return of all traffic to stable waits for none of
+    these: it writes its weight, which cancels them.
 
     Parameters
     ----------
@@ -51,7 +58,7 @@ class TrafficControl:
     def shift(self, split: TrafficSplit) -> TrafficSplit:
         """Change the weight by hand, but never to a higher one after an alarm; return what is served."""
         ending = self._lifecycle.ending
-        with self._events.busy(f"giving {split} to the canary"):
+        with self._events.busy(f"giving {split} to the canary"), self._lifecycle.changing:
             with self._lifecycle.lock:
                 self._lifecycle.need_no_end_since(ending)
                 over = self._known() if split.canary else None
@@ -72,6 +79,7 @@ class TrafficControl:
         step : Decision, optional
             The plan's step; it never goes over a split that someone else wrote.
         """
+        everything = TrafficSplit(100)
         with self._events.busy(f"promoting {self._service.canary.name}"):
             with self._lifecycle.lock:
                 self.need_promotable()
@@ -83,17 +91,18 @@ class TrafficControl:
                 if self._tracker.due:
                     self._tracker.take_in()
                 self._need_no_alarm()
-            self._ensure_capacity(TrafficSplit(100))
-            # One hold of the lock: nobody gives stable traffic before its replicas are replaced.
-            with self._lifecycle.lock, uninterrupted():
-                self._lifecycle.need_no_end_since(None)
-                self._need_no_alarm()
+            self._ensure_capacity(everything)
+            # Nobody else changes the weight meanwhile, but to return all traffic to stable.
+            with self._lifecycle.changing, uninterrupted():
+
+                def check() -> None:
+                    self._lifecycle.need_no_end_since(None)
+                    self._need_no_alarm()
+                    self._tracker.promoting()
+
                 over = over if step is None else self._tracker.split
-                self._tracker.promoting()
-                self._tracker.in_force(TrafficSplit(100), self._write(TrafficSplit(100), over))
-                if (
-                    self._lifecycle.hurried()
-                ):  # stable may still get requests: the wait for the canary to have all was cancelled
+                served = self._change(everything, over, check, self._tracker.in_force)
+                if not served:  # stable may still get requests
                     raise Overtaken("nothing was promoted: an abort or a signal came before stable's replicas were replaced")
                 return self._replace_stable()
 
@@ -104,11 +113,13 @@ class TrafficControl:
 
     def abort(self, reason: str) -> Ending:
         """Return all traffic to stable, from any state."""
-        with self._lifecycle.urgently(), uninterrupted():
+        with uninterrupted():
             if self._lifecycle.ending is None:
                 self._lifecycle.need_deployment()
-                self.returning.to_stable("rolled back", reason)
-            elif self._lifecycle.deployed and self._canary_is_served():
+                with suppress(Overtaken):  # somebody else has ended it
+                    self.returning.to_stable("rolled back", reason)
+                    reason = ""
+            if reason and self._lifecycle.deployed and (self._tracker.split.canary or self._canary_is_served()):
                 self.returning.to_stable()
             assert self._lifecycle.ending is not None
             return self._lifecycle.ending
@@ -130,22 +141,27 @@ class TrafficControl:
             The plan's step, which is taken then. It replaces the weight in force, and nothing that someone else wrote.
         """
         self._ensure_capacity(split)
-        with self._lifecycle.lock, uninterrupted():
-            self._lifecycle.need_no_end_since(ending)
-            self._need_leave_for(split, step)
-            took = self._write(split, over if step is None else self._tracker.split)
-            if step is not None:
-                self._tracker.stepped(step)
-            else:
-                self._tracker.moved(split)
-            self._tracker.in_force(split, took)
-            if self._lifecycle.hurried():
-                self._tracker.mixed()  # it was not seen to be served
-            return self._cluster.router.observed()
+        with self._lifecycle.changing, uninterrupted():
+
+            def check() -> None:
+                self._lifecycle.need_no_end_since(ending)
+                self._need_leave_for(split, step)
+
+            def done(split: TrafficSplit, took: float) -> None:
+                if step is not None:
+                    self._tracker.stepped(step)
+                else:
+                    self._tracker.moved(split)
+                self._tracker.in_force(split, took)
+
+            self._change(split, over if step is None else self._tracker.split, check, done)
+            return self._cluster.router.observed() if self._lifecycle.deployed else self._tracker.split
 
     def resume(self, found: TrafficSplit) -> None:
-        """Go on with a rollout that was found under way: at its weight, with evidence of its own. Needs the lock."""
-        if self._tracker.found(found):
+        """Go on with a rollout that was found under way: at its weight, with evidence of its own."""
+        with self._lifecycle.lock:
+            goes_on = self._tracker.found(found)
+        if goes_on:
             self._events.note("resume", f"found {found} on the canary: goes on from there, and the evidence begins anew")
         else:
             self.returning.to_stable()
@@ -168,6 +184,8 @@ class TrafficControl:
         """Check, with the lock, that nothing speaks against a weight: what has come up since it was decided counts."""
         if step is None and self._tracker.running:
             raise PlanError(f"the plan is being carried out: wait for it, or abort(), before {split} is given by hand")
+        if self._tracker.pending is not None:
+            raise Overtaken(f"all traffic is being returned to stable, so {split} is not given")
         ahead = self._tracker.rollout.ahead
         if step is not None and (ahead is None or ahead.weight != split.canary):
             raise Overtaken(f"the plan stands elsewhere by now, and {split} is not its next step")
@@ -202,8 +220,14 @@ class TrafficControl:
     def _edited(self, said: object) -> EditedError:
         return EditedError(f"{said}; nothing was changed: ask again to have it all the same, or abort()")
 
-    def _write(self, split: TrafficSplit, over: TrafficSplit | None) -> float:
-        """Have a weight served; when it is not, have the canary get no more than it had. Needs the lock.
+    def _change(
+        self,
+        split: TrafficSplit,
+        over: TrafficSplit | None,
+        check: Callable[[], None],
+        done: Callable[[TrafficSplit, float], None],
+    ) -> bool:
+        """Have a weight served; when it is not, have the canary get no more than it had.
 
         Parameters
         ----------
@@ -211,54 +235,99 @@ class TrafficControl:
             Asked for.
         over : TrafficSplit, optional
             The split that it replaces; any by default. What someone else wrote since is told, and stays.
-        """
-        start = self._cluster.clock.now()
-        try:
-            with self._lifecycle.cancels(self._cluster.router, split):
-                took = self._cluster.router.apply(split, instead_of=over)
-        except EditedError as error:
-            self._tracker.read_back()
-            raise self._edited(self._tracker.edit or error) from error
-        except Exception as error:
-            # Whoever carries out the plan returns all traffic to stable now.
-            said = None if self._tracker.running else self._settle(start, split, over)
-            if said is None:
-                raise
-            if not isinstance(error, CanaryError):
-                error.add_note(said)
-                raise
-            raise type(error)(f"{error}; {said}") from error
-        seen = (
-            "written; nobody waits until it is served" if self._lifecycle.hurried() else f"in force after {1000 * took:.0f} ms"
-        )
-        self._events.say(f"{split} to the canary, {seen}")
-        return took
-
-    def _settle(self, start: float, split: TrafficSplit, over: TrafficSplit | None) -> str | None:
-        """After a change that failed: keep what is written when it is less than was in force, write that again otherwise.
+        check : callable
+            Called with the lock before anything is written; raises an error when it is not to be.
+        done : callable
+            Called with the lock, the split and the seconds it took, once it is in force.
 
         Returns
         -------
-        str or None
-            Description of the split that is written now; None when nothing changed.
+        bool
+            Whether it was seen to be served; False when the wait was cancelled.
+        """
+        router, start = self._cluster.router, self._cluster.clock.now()
+        change, failed, served = None, None, False
+        with self._lifecycle.lock:
+            check()
+            try:
+                self._tracker.written(change := router.write(split, expected=over))
+            except EditedError as error:
+                self._tracker.read_back()
+                raise self._edited(self._tracker.edit or error) from error
+            except Exception as error:
+                failed = error
+        if change is not None:
+            try:
+                served = router.confirm(change, cancelled=self.returning.cancels(change))
+            except Exception as error:
+                failed = error
+        if failed is not None:
+            told = self._explained(failed, change, start, split, over)
+            if told is failed:
+                raise failed
+            raise told from failed
+        with self._lifecycle.lock:
+            if self._tracker.pending is not change:
+                return False  # all traffic was returned to stable meanwhile
+            took = self._cluster.clock.now() - start
+            seen = f"in force after {1000 * took:.0f} ms" if served else "written; nobody waits until it is served"
+            self._events.say(f"{split} to the canary, {seen}")
+            done(split, took)
+            if not served:
+                self._tracker.mixed()
+        return served
+
+    def _explained(
+        self, error: Exception, change: Change | None, start: float, split: TrafficSplit, over: TrafficSplit | None
+    ) -> Exception:
+        """After a change that failed: return the error with what was done about it."""
+        with self._lifecycle.lock:
+            if change is not None and self._tracker.pending is not change:
+                return Overtaken(f"all traffic was returned to stable before {split} was served ({error})")
+            self._tracker.pending = None
+            if self._tracker.running:
+                return error  # whoever carries out the plan returns all traffic to stable now
+            said, back = self._settle(start, split, over)
+        if back is not None:
+            try:
+                self._cluster.router.confirm(back, cancelled=self.returning.cancels(back))
+            except Exception as failed:
+                said = self._not_put_back(failed)
+            with self._lifecycle.lock:
+                self._tracker.dropped(back)
+        if said is None:
+            return error
+        if not isinstance(error, CanaryError):
+            error.add_note(said)
+            return error
+        return type(error)(f"{error}; {said}")
+
+    def _settle(self, start: float, split: TrafficSplit, over: TrafficSplit | None) -> tuple[str | None, Change | None]:
+        """Keep what is written when it is less than was in force, write that again otherwise. Needs the lock.
+
+        Returns
+        -------
+        tuple of (str or None, Change or None)
+            Description of the split that is written now, None when nothing changed; and what was written again.
         """
         router, before = self._cluster.router, self._tracker.split
         try:
             self._tracker.in_place = written = router.observed()
             if any(written.is_near(known) for known in (before, over) if known is not None):
-                return None
+                return None, None
             if written.canary > before.canary:
-                self._tracker.mixed()
-                router.apply(before)
-                self._tracker.in_place = before
+                self._tracker.written(back := router.write(before))
+                instead = "" if written.is_near(split) else f", over {written}"
+                return f"{before}, which was in force, is written again{instead}", back
         except Exception as error:
-            return f"{self._written()} is written now, and {before}, which was in force, could not be put back: {error}"
-        if written.canary > before.canary:
-            instead = "" if written.is_near(split) else f", over {written}"
-            return f"{before}, which was in force, is written again{instead}"
+            return self._not_put_back(error), None
         self._tracker.moved(written)
         self._tracker.in_force(written, self._cluster.clock.now() - start)
-        return f"{written} is written, and stays: it is less than the {before} that was in force"
+        return f"{written} is written, and stays: it is less than the {before} that was in force", None
+
+    def _not_put_back(self, error: Exception) -> str:
+        before = self._tracker.split
+        return f"{self._written()} is written now, and {before}, which was in force, could not be put back: {error}"
 
     def _written(self) -> str:
         try:
@@ -275,16 +344,75 @@ class TrafficControl:
 
     def _replace_stable(self) -> Ending:
         """Replace stable's replicas while the canary has all traffic, and retire the canary's."""
-        why = self._tracker.evidence.judgement.sentence
+        why, promotion = self._tracker.evidence.judgement.sentence, Promotion()
+        with self._lifecycle.lock:
+            if self._lifecycle.ending is not None or self._tracker.pending is not None:
+                raise Overtaken("nothing was promoted: all traffic was returned to stable before its replicas were replaced")
+            self.returning.promotion = promotion
         try:
-            self._cluster.promote()
+            with self._watched(promotion):
+                self._have_replaced(promotion)
         except Exception as error:
-            as_before = "" if isinstance(error, UnrestoredError) else f", stable is {self._service.stable.name} as before"
-            self.returning.to_stable("failed", f"promotion failed{as_before}: {error}")
+            self.returning.promotion = None
+            self._after_failed_promotion(promotion, error)
             raise
-        thoroughly(self._tracker.take_in, lambda: self._leave_the_canary(why))
+        self.returning.promotion = None
+        with self.returning.alone:
+            if self._lifecycle.ending is not None:
+                raise Overtaken(f"the promotion was overtaken: {self._lifecycle.ending}")
+            thoroughly(self._poll, lambda: self._leave_the_canary(why))
         assert self._lifecycle.ending is not None
         return self._lifecycle.ending
+
+    def _have_replaced(self, promotion: Promotion) -> None:
+        """Have the cluster replace stable's replicas, and say what became of that."""
+        stable, canary = self._service.stable.name, self._service.canary.name
+        try:
+            self._cluster.promote(promotion.cancelled)
+        except Exception as error:
+            promotion.finish(str(error) if isinstance(error, UnrestoredError) else f"stable is {stable} as before")
+            raise
+        promotion.finish(f"stable is {canary} by now: its replicas had been replaced", replaced=True)
+
+    def _after_failed_promotion(self, promotion: Promotion, error: Exception) -> None:
+        """Return traffic to a stable that was not replaced, unless somebody else has done so."""
+        with self.returning.alone:  # by whoever cancelled it, until the end is written down
+            if self._lifecycle.ending is not None:
+                raise Overtaken(f"the promotion was ended: {self._lifecycle.ending}") from error
+        said = promotion.outcome()
+        if promotion.why:
+            self.returning.to_stable("rolled back", f"{promotion.why}; {said}")
+        elif isinstance(error, CancelledError):
+            self.returning.to_stable("inconclusive", f"interrupted while stable's replicas were replaced; {said}")
+        else:
+            as_before = "" if isinstance(error, UnrestoredError) else f", {said}"
+            self.returning.to_stable("failed", f"promotion failed{as_before}: {error}")
+
+    @contextmanager
+    def _watched(self, promotion: Promotion) -> Iterator[None]:
+        """Look after the canary, which has all traffic, while this thread replaces stable's replicas."""
+
+        def watch() -> None:
+            with self._events.quietly():
+                while not promotion.wait(self._tracker.rollout.plan.interval):
+                    self._poll()
+                    if (why := self._tracker.why_end_promotion()) is not None:
+                        promotion.cancel(why)
+                        with suppress(Exception):  # whoever promotes tries again
+                            self.returning.to_stable("rolled back", why)
+                        return
+
+        watcher = threading.Thread(target=watch, name="canarykit-promotion", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            watcher.join()
+
+    def _poll(self) -> None:
+        with self._lifecycle.lock:
+            if self._lifecycle.deployed:
+                self._tracker.poll()
 
     def _leave_the_canary(self, why: str) -> None:
         """Return traffic to a stable that is of the canary's version by now."""
@@ -295,7 +423,8 @@ class TrafficControl:
                 f"but traffic was not seen to return to it from the canary's replicas, abort() tries again: {error}"
             )
             raise
-        thoroughly(lambda: self._tracker.in_force(TrafficSplit(0), took), lambda: self._retire_the_canary(why))
+        in_force = partial(self._tracker.in_force, TrafficSplit(0), took)
+        thoroughly(lambda: self._with_lock(in_force), lambda: self._retire_the_canary(why))
 
     def _retire_the_canary(self, why: str) -> None:
         try:
@@ -303,7 +432,13 @@ class TrafficControl:
         except Exception as error:
             self._end_short(f"and has all traffic, but the canary's replicas were not retired: {error}")
             raise
-        self._tracker.end(Ending("promoted", f"{self._service.canary.name} is stable now: {why}"))
+        ending = Ending("promoted", f"{self._service.canary.name} is stable now: {why}")
+        self._with_lock(lambda: self._tracker.end(ending))
+
+    def _with_lock(self, step: Callable[[], None]) -> None:
+        with self._lifecycle.lock:
+            step()
 
     def _end_short(self, so_far: str) -> None:
-        self._tracker.end(Ending("failed", f"{self._service.canary.name} is stable now, {so_far}"))
+        ending = Ending("failed", f"{self._service.canary.name} is stable now, {so_far}")
+        self._with_lock(lambda: self._tracker.end(ending))

@@ -172,12 +172,15 @@ class Experiment:
         self._writer.begin({**known, **self._how}, self.guardrails)
         with self._events.busy("bringing up both versions"):
             self.cluster.deploy(self.service)
-        with self._lifecycle.lock:
-            try:
-                self._begin(start)
-            except BaseException as error:
+        try:
+            with self._lifecycle.lock:
+                found = self._begin(start)
+            if found.canary:
+                self._control.resume(found)
+        except BaseException as error:
+            with self._lifecycle.lock:
                 self._undeploy(error)
-                raise
+            raise
 
     def send(self, rate: float | str = 100.0, **options: Any) -> Traffic:
         """Start traffic to the service, in a process of its own.
@@ -439,8 +442,8 @@ class Experiment:
 
     # Inside ------------------------------------------------------------------------------------------------------------
 
-    def _begin(self, start: float) -> None:
-        """Begin to count, with both versions up since `start`. Needs the lock."""
+    def _begin(self, start: float) -> TrafficSplit:
+        """Begin to count, with both versions up since `start`; return the split that was found. Needs the lock."""
         self._lifecycle.begin()
         left_out = self._evidence.begin(self._optional)
         self._tracker.begin()
@@ -450,9 +453,7 @@ class Experiment:
         self._events.note("deploy", f"{name}: both versions ready in {took:.1f} s at {self.cluster.url}")
         if left_out:
             self._events.note("guardrails", f"the source of counts does not tell {' and '.join(left_out)}: not compared")
-        found = self.cluster.router.observed()
-        if found.canary:
-            self._control.resume(found)
+        return self.cluster.router.observed()
 
     def _undeploy(self, cause: BaseException) -> None:
         """After a deployment that failed with both versions up: leave nothing of it, so that `deploy` may be called again."""
@@ -464,6 +465,7 @@ class Experiment:
                 cause.add_note(f"and what was deployed could not be taken back: {error}")
 
     def _shut(self, end: Callable[[], None]) -> None:
+        self._control.returning.end_promotion()
         with self._lifecycle.urgently():
             self._lifecycle.shut(end)
             self.journal.close()

@@ -6,10 +6,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from canarykit.clusters.base import Cancellable, Clock, SystemClock
+from canarykit.clusters.base import Clock, SystemClock
 from canarykit.errors import ClusterError, PlanError
-from canarykit.interrupts import interrupted
-from canarykit.model import Ending, TrafficSplit
+from canarykit.model import Ending
 from canarykit.session.snapshot import Stage
 
 __all__ = ["Lifecycle", "Overtaken"]
@@ -39,6 +38,8 @@ class Lifecycle:
         self._clock = clock
         self._news = threading.Condition()  # told when the rollout ends, or the experiment is closed
         self.lock = threading.RLock()
+        self.changing = threading.RLock()
+        """Held, before `lock`, while a weight is written and waited for; a return of all traffic to stable waits for nobody."""
         self._urgent = 0
         self.stage: Stage = "new"
         self.ending: Ending | None = None
@@ -50,7 +51,7 @@ class Lifecycle:
 
     @contextmanager
     def urgently(self) -> Iterator[None]:
-        """Hold the lock; whoever has it and waits for a weight to be served is told to wait no longer."""
+        """Hold the lock, before those who would take it again at once."""
         with self._news:
             self._urgent += 1
         try:
@@ -68,22 +69,6 @@ class Lifecycle:
         """Let those who want the lock urgently have it first; for whoever would take it again at once, and has not got it."""
         with self._news:
             self._news.wait_for(lambda: not self._urgent, _GIVES_WAY)
-
-    def hurried(self) -> bool:
-        """Whether who holds the lock must wait for nothing: an abort or the end wants it, or a signal is deferred."""
-        return self._urgent > 0 or interrupted()
-
-    @contextmanager
-    def cancels(self, router: object, split: TrafficSplit) -> Iterator[None]:
-        """Have whoever hurries the holder of the lock cancel its wait for a split; not that for the return to stable."""
-        if not split.canary or not isinstance(router, Cancellable):
-            yield
-            return
-        before, router.cancelled = router.cancelled, self.hurried
-        try:
-            yield
-        finally:
-            router.cancelled = before
 
     def begin(self) -> None:
         """Both versions are up."""

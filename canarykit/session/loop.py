@@ -19,6 +19,8 @@ from canarykit.session.tracker import Tracker
 __all__ = ["RolloutLoop"]
 
 _SEE_OUT = 2.0
+_RETURNS = 0.05
+"""Seconds between questions whether traffic has returned to stable, which somebody else does."""
 
 
 class RolloutLoop:
@@ -143,8 +145,10 @@ class RolloutLoop:
                 decision = self._tracker.decide()
             try:
                 self._act(decision)
-            except (EditedError, Overtaken):
-                continue  # something, or someone, came in between: decide anew
+            except (EditedError, Overtaken):  # something, or someone, came in between: decide anew
+                if self._tracker.pending is not None:
+                    self._lifecycle.wait(_RETURNS, None)
+                continue
             return decision
 
     def _act(self, decision: Decision) -> None:
@@ -162,8 +166,7 @@ class RolloutLoop:
         elif decision.action == "restore":
             self._control.returning.restore_stable(decision.reason)
         else:
-            with self._lifecycle.lock, uninterrupted():
-                self._lifecycle.need_no_end_since(None)
+            with uninterrupted():
                 thoroughly(lambda: self._end(decision), lambda: self._events.note(decision.action, decision.reason))
         self._see_out()
 
@@ -172,7 +175,9 @@ class RolloutLoop:
         assert decision.outcome is not None
         keep = decision.action == "stop" and self._tracker.rollout.plan.on_inconclusive == "hold"
         if keep and self._tracker.doubt() is None:
-            self._tracker.end(Ending(decision.outcome, decision.reason))
+            with self._lifecycle.lock:
+                self._lifecycle.need_no_end_since(None)
+                self._tracker.end(Ending(decision.outcome, decision.reason))
         else:
             self._control.returning.to_stable(decision.outcome, decision.reason)
 
@@ -190,7 +195,7 @@ class RolloutLoop:
     def _give_up(self, outcome: Outcome, why: str) -> None:
         """After an interruption or an error: traffic to stable first, then the record. Raises no other error."""
         try:
-            with uninterrupted(), self._lifecycle.urgently():
+            with uninterrupted():
                 self._writer.giving_up = True
                 if self._lifecycle.deployed and self._lifecycle.ending is None:
                     self._attempt(lambda: self._end_on_stable(outcome, why))
@@ -201,10 +206,13 @@ class RolloutLoop:
     def _end_on_stable(self, outcome: Outcome, why: str) -> None:
         try:
             self._control.returning.to_stable(outcome, why)
+        except Overtaken:
+            return  # it has ended meanwhile
         except Exception as error:
-            if self._lifecycle.ending is not None:
-                raise
-            self._tracker.end(Ending(outcome, f"{why}; traffic could not be returned to stable: {error}"))
+            with self._lifecycle.lock:
+                if self._lifecycle.ending is not None:
+                    raise
+                self._tracker.end(Ending(outcome, f"{why}; traffic could not be returned to stable: {error}"))
 
     def _attempt(self, step: Callable[[], object]) -> None:
         try:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
+from scipy.stats import binom
 
-from canarykit.model import AT_LIMIT, Counts, Window
+from canarykit.model import AT_LIMIT, Counts, Guardrail, Window
 
 __all__ = ["Losses"]
 
@@ -15,6 +16,11 @@ _TABLES = {"refused": "requests refused", "denied": "requests denied", "answers"
 
 _WORSE, _ENOUGH = 1.5, 10
 """Wrong answers are usual: they are told when the canary gives so many, and so many times as often as stable does."""
+
+
+_UNLIKELY = 1e-3
+"""Chance of as many bad requests at the limit itself, below which a canary with all traffic is known to be above it. It is
+looked at once per interval of a promotion, so for a minute or so."""
 
 
 class Losses:
@@ -30,7 +36,7 @@ class Losses:
         self._limit, self._at_limit, self._told = limit, 0, False
         self._counted: dict[str, Counts] = {}
         self._promoting = False
-        self._since_promotion = np.zeros(2, dtype=np.int64)
+        self._since_promotion: dict[str, Counts] = {}
 
     def take(self, window: Window) -> None:
         """Count one window."""
@@ -40,12 +46,31 @@ class Losses:
                     self._counted[name] = window.counts[name] + self._counted.get(name, 0)
         if AT_LIMIT in window.counts:
             self._at_limit += int(window.counts[AT_LIMIT][:, 1].sum())
-        if self._promoting and "outcome" in window.counts:
-            self._since_promotion = self._since_promotion + window.counts["outcome"].sum(axis=0)
+        if self._promoting:
+            for name, table in window.counts.items():
+                self._since_promotion[name] = table + self._since_promotion.get(name, 0)
 
     def promoting(self) -> None:
         """A promotion begins: no verdict comes after it."""
-        self._promoting, self._since_promotion = True, np.zeros(2, dtype=np.int64)
+        self._promoting, self._since_promotion = True, {}
+
+    def over_limit(self, guardrails: Iterable[Guardrail]) -> str | None:
+        """Say which guardrail's limit the canary has passed since a promotion began; None while it keeps all.
+
+        There is nothing to compare it with by then: it has all traffic.
+        """
+        for guardrail in guardrails:
+            table = self._since_promotion.get(guardrail.metric.table)
+            if guardrail.limit is None or table is None or table.shape[1] != 2:
+                continue
+            total, bad = int(table[1].sum()), int(table[1, 1])
+            # The exact test: so many bad ones, or more, at the limit.
+            if bad > guardrail.limit * total and binom.sf(bad - 1, total, guardrail.limit) < _UNLIKELY:
+                return (
+                    f"{guardrail.name}: {bad:,} of the canary's {total:,} requests since it has all traffic, "
+                    f"above the limit of {100 * guardrail.limit:g} %"
+                )
+        return None
 
     def news(self) -> str | None:
         """Say, once, that the gateway ends requests."""
@@ -81,7 +106,7 @@ class Losses:
             if name not in compared and _worth_telling(name, table):
                 stable, canary = (f"{row[1]:,} of {row.sum():,}" for row in table)
                 said.append(f"{_TABLES[name]}: {stable} by stable, {canary} by the canary; no guardrail compares them")
-        ended, failed = (int(count) for count in self._since_promotion)
+        ended, failed = (int(count) for count in self._since_promotion.get("outcome", np.zeros((2, 2))).sum(axis=0))
         if failed:
             said.append(f"{failed:,} of {ended + failed:,} requests failed during the promotion and after it")
         return said

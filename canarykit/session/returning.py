@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from functools import partial
 
 from canarykit.clusters.base import Cluster
-from canarykit.interrupts import uninterrupted
+from canarykit.interrupts import interrupted, never, uninterrupted
 from canarykit.model import Ending, Outcome, TrafficSplit
+from canarykit.routers.base import Change
 from canarykit.session.events import Events
 from canarykit.session.journal_writer import thoroughly
 from canarykit.session.lifecycle import Lifecycle, Overtaken
+from canarykit.session.promotion import Promotion
 from canarykit.session.tracker import Tracker
 
 __all__ = ["Returning"]
 
+_ALL = TrafficSplit(0)
+
 
 class Returning:
     """Returns all traffic to stable.
+
+    It waits for nobody who is changing the weight or replaces stable's replicas: it writes, and they find out. Nothing here
+    waits with the experiment's lock.
 
     Parameters
     ----------
@@ -32,14 +41,17 @@ class Returning:
 
     def __init__(self, cluster: Cluster, lifecycle: Lifecycle, tracker: Tracker, events: Events) -> None:
         self._cluster, self._lifecycle, self._tracker, self._events = cluster, lifecycle, tracker, events
+        self.alone = threading.RLock()
+        """Held, before the experiment's lock, by whoever returns the traffic: one at a time."""
+        self.promotion: Promotion | None = None
+        """The one under way, which a return of the traffic ends."""
         self._awaited = False
         """Whether `restore_stable` has asked for all of stable's replicas, and waits for them."""
 
-    def to_stable(self, outcome: Outcome | None = None, why: str = "") -> None:
-        """Give stable all traffic, also when it is in trouble: the weight first, then the record. Needs the lock.
+    def to_stable(self, outcome: Outcome | None = None, why: str = "", *, need: Callable[[], object] = never) -> None:
+        """Give stable all traffic, also when it is in trouble: the weight first, then the record, then what stable lacks.
 
-        Stable is asked to serve what it gets, and is waited for, with a bound. Where `restore_stable` was waiting for it, only
-        as long as nothing else would serve.
+        Only a stable version that serves nothing is waited for before, with a bound.
 
         Parameters
         ----------
@@ -47,48 +59,98 @@ class Returning:
             How the rollout ends by that; by default it does not.
         why : str
             Reason, for the ending.
+        need : callable
+            Called with the lock before anything is written; raises an error when it is not to be.
 
         Raises
         ------
+        Overtaken
+            The rollout is to end by that, and has ended meanwhile.
         RoutingError
             Traffic could not be returned, and is left to the guard; the rollout has not ended then. Any other error is of
             what came after.
         """
-        with uninterrupted():
-            start = self._cluster.clock.now()
-            self._return(self._problem_on_return(), start, outcome, why)
+        with self.alone, uninterrupted():
+            start, awaited = self._cluster.clock.now(), self._awaited
+            self._awaited = False
+            shares = [split.share for split in (self._tracker.split, self._tracker.in_place) if split is not None]
+            problem = self._problem_of_none(awaited=awaited)
+            lacking = None if awaited or problem is not None else partial(self._mend, max(shares))
 
-    def _problem_on_return(self) -> str | None:
-        """Have stable ready for what returns to it; say what it lacks all the same. Needs the lock."""
-        awaited, self._awaited = self._awaited, False
-        if awaited:
-            return self._problem_of_awaited()
-        # Not for all traffic: what it has it serves already, and a canary that fails must not keep its share meanwhile.
-        known = (self._tracker.split, self._tracker.in_place)
-        return self._problem_of_stable(max(split.share for split in known if split is not None))
+            def check() -> None:
+                need()
+                if outcome is not None:
+                    self._lifecycle.need_no_end_since(None)
 
-    def _problem_of_awaited(self) -> str | None:
-        """Say what stable lacks, of whose replicas all are asked for; wait for the first where the canary has all traffic."""
+            self._return(start, outcome, why, problem, check=check, then=lacking)
+
+    def _mend(self, share: float) -> None:
+        """Bring up what stable lacks for a share of the traffic, which it has by now."""
+        if (problem := self._problem_of_stable(share)) is not None:
+            self._tell(problem)
+
+    def end_promotion(self) -> None:
+        """End a promotion that is under way, and wait until it is undone, or done: nobody needs it any more."""
+        if self.promotion is not None:
+            self.promotion.cancel()
+            self.promotion.outcome()
+
+    def _problem_of_none(self, *, awaited: bool) -> str | None:
+        """Bring up a stable version that serves nothing; say what it lacks all the same, None when it serves.
+
+        Where all its replicas are `awaited` already, it is waited for only as long as nothing else of it would serve.
+        """
         try:
             stable = self._cluster.health("stable")
         except Exception as error:  # whatever it is, traffic has to return
             return str(error)
-        if stable.serves or self._tracker.split.stable:
-            return stable.problem or None
+        if stable.serves or (awaited and self._tracker.split.stable):
+            return stable.problem or None if awaited else None
+        # Not for all traffic: a canary that fails must not keep its share meanwhile.
         return self._problem_of_stable(0.0)
 
-    def _return(self, problem: str | None, start: float, outcome: Outcome | None, why: str) -> None:
-        """Give stable all traffic, with what it is known to lack. Needs the lock."""
-        took = self.all_to_stable()
+    def _return(
+        self,
+        start: float,
+        outcome: Outcome | None,
+        why: str,
+        problem: str | None,
+        *,
+        check: Callable[[], object],
+        also: Callable[[], object] | None = None,
+        then: Callable[[], object] | None = None,
+    ) -> None:
+        """Give stable all traffic, with what it is known to lack; a promotion that is under way ends by that.
+
+        `also` is part of the record, and done with the lock; `then` is done after it, without.
+        """
+        promotion: Promotion | None = None
+
+        def last() -> None:
+            nonlocal promotion
+            check()
+            promotion = self.promotion
+            if promotion is not None:
+                promotion.cancel()
+
+        took = self.all_to_stable(last)
         where = f"all traffic was back on stable after {1000 * (self._cluster.clock.now() - start):.0f} ms"
-        steps = [lambda: self._tracker.in_force(TrafficSplit(0), took)]
+        steps: list[Callable[[], object]] = [lambda: self._tracker.in_force(_ALL, took)]
         if outcome is not None:
-            ending = Ending(outcome, f"{why}; {where}")
+            ending = _ending(outcome, f"{why}; {where}", promotion)
             steps.append(lambda: self._tracker.end(ending))
         if problem is not None:
-            said = f"traffic was returned to stable although it is in trouble: {problem}"
-            steps.append(lambda: self._events.note("problem", said))
-        thoroughly(*steps)
+            steps.append(lambda: self._tell(problem))
+        steps += [also] if also is not None else []
+
+        def record() -> None:
+            with self._lifecycle.urgently():
+                thoroughly(*steps)
+
+        thoroughly(record, *([then] if then is not None else []))
+
+    def _tell(self, problem: str) -> None:
+        self._events.note("problem", f"traffic was returned to stable although it is in trouble: {problem}")
 
     def restore_stable(self, why: str) -> None:
         """End a rollout whose stable version serves nothing: bring it back, and return traffic to it.
@@ -112,20 +174,25 @@ class Returning:
             self._lifecycle.need_no_end_since(None)
             before, self._awaited = self._tracker.split, True
         problem = self._problem_of_stable(1.0)
-        with self._lifecycle.lock, uninterrupted():
-            self._awaited = False  # an interruption leaves it set: whoever returns traffic then does not wait as long again
+
+        def check() -> None:
             self._lifecycle.need_no_end_since(None)
-            if self._tracker.split != before:
+            if self._tracker.split != before or self._tracker.pending is not None:
                 raise Overtaken(f"the weight was changed to {self._tracker.split} while stable was brought back")
+
+        with self.alone, uninterrupted():
+            self._awaited = False  # an interruption leaves it set: whoever returns traffic then does not wait as long again
             if problem is not None and stands_in:
-                ended = Ending("failed", f"{why}; {problem}; the canary has all traffic until abort() returns it")
-                thoroughly(lambda: self._tracker.end(ended), lambda: self._events.note("restore", why))
+                with self._lifecycle.lock:
+                    check()
+                    ended = Ending("failed", f"{why}; {problem}; the canary has all traffic until abort() returns it")
+                    thoroughly(lambda: self._tracker.end(ended), lambda: self._events.note("restore", why))
                 return
             came_back = "stable serves again" if problem is None else f"stable did not come back: {problem}"
             meanwhile = ", and the canary had all traffic meanwhile" if stands_in else ""
             start, said = self._cluster.clock.now(), f"{why}; {came_back}{meanwhile}"
-            back = partial(self._return, problem, start, "inconclusive", said)
-            thoroughly(back, lambda: self._events.note("restore", why))
+            noted = partial(self._events.note, "restore", why)
+            self._return(start, "inconclusive", said, problem, check=check, also=noted)
 
     def _let_canary_stand_in(self) -> bool:
         """Give the canary all traffic, where that is better than none; return whether it has it."""
@@ -137,17 +204,32 @@ class Returning:
             self._cluster.check_held()  # last: to warm up may take a minute
         except Exception as error:  # whatever it is, stable is to be brought back
             return self._cannot_stand_in(error)
-        with self._lifecycle.lock, uninterrupted():
-            self._lifecycle.need_no_end_since(None)
-            if not self._tracker.canary_may_stand_in:
-                return self._cannot_stand_in("something speaks against it by now")
+        with self._lifecycle.changing, uninterrupted():
+            with self._lifecycle.lock:
+                self._lifecycle.need_no_end_since(None)
+                if not self._tracker.canary_may_stand_in:
+                    return self._cannot_stand_in("something speaks against it by now")
+                start = self._cluster.clock.now()
+                try:
+                    self._tracker.written(change := self._cluster.router.write(everything))
+                except Exception as error:
+                    return self._cannot_stand_in(error)
             try:
-                with self._lifecycle.cancels(self._cluster.router, everything):
-                    self._tracker.in_force(everything, self._cluster.router.apply(everything))
+                self._cluster.router.confirm(change, cancelled=self.cancels(change))
             except Exception as error:
+                with self._lifecycle.lock:
+                    self._tracker.dropped(change)
                 return self._cannot_stand_in(error)
+            with self._lifecycle.lock:
+                if self._tracker.pending is not change:
+                    return False
+                self._tracker.in_force(everything, self._cluster.clock.now() - start)
         self._events.note("restore", "the canary has all traffic until stable serves again")
         return True
+
+    def cancels(self, change: Change) -> Callable[[], bool]:
+        """Return what says that nobody waits for a change any more: another one was written, or a signal is deferred."""
+        return lambda: self._tracker.pending is not change or not self._lifecycle.deployed or interrupted()
 
     def _cannot_stand_in(self, why: object) -> bool:
         self._events.note("problem", f"the canary could not stand in for stable: {why}")
@@ -161,10 +243,40 @@ class Returning:
             return str(error)
         return None
 
-    def all_to_stable(self) -> float:
-        """Return all traffic to stable; where that fails, a guard is to go on trying, whatever becomes of this process."""
+    def all_to_stable(self, check: Callable[[], object] = never) -> float:
+        """Return all traffic to stable; where that fails, a guard is to go on trying, whatever becomes of this process.
+
+        Parameters
+        ----------
+        check : callable
+            Called with the lock before anything is written; raises an error when it is not to be.
+
+        Returns
+        -------
+        float
+            Seconds until it was served.
+        """
+        start, change = self._cluster.clock.now(), None
+        with self._lifecycle.urgently():
+            check()
+            try:
+                self._tracker.written(change := self._cluster.router.write(_ALL))
+            except Exception:
+                self._cluster.leave_to_guard()
+                raise
         try:
-            return self._cluster.router.apply(TrafficSplit(0))
+            self._cluster.router.confirm(change, cancelled=lambda: not self._lifecycle.deployed)
         except Exception:
-            self._cluster.leave_to_guard()
+            with self._lifecycle.urgently():
+                self._tracker.dropped(change)
+                self._cluster.leave_to_guard()
             raise
+        return self._cluster.clock.now() - start
+
+
+def _ending(outcome: Outcome, sentence: str, promotion: Promotion | None) -> Ending:
+    """How the rollout ends, and what became of a promotion that was under way."""
+    if promotion is None:
+        return Ending(outcome, sentence)
+    said = promotion.outcome()
+    return Ending("failed" if promotion.replaced else outcome, f"{sentence}; {said}")

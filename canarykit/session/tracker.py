@@ -11,6 +11,7 @@ from canarykit.errors import PlanError, RoutingError
 from canarykit.model import ROLES, SYMBOLS, Ending, TrafficSplit
 from canarykit.plan import RolloutPlan
 from canarykit.rollout import Decision, Rollout, advance, decide, moved, observe, resume
+from canarykit.routers.base import Change
 from canarykit.session.assessment import Assessment
 from canarykit.session.events import Events
 from canarykit.session.journal_writer import JournalWriter, thoroughly
@@ -69,6 +70,8 @@ class Tracker:
         """What someone else did to the split, as it was read back last; None when it is the one in force."""
         self.in_place: TrafficSplit | None = None
         """The split that was read or written last, whoever chose it; None when it could not be read."""
+        self.pending: Change | None = None
+        """What is written and was not seen to be served yet: until then nothing is counted."""
         self._looked = -math.inf
         self._counting = True
         self._useless: str | None = None
@@ -149,7 +152,9 @@ class Tracker:
         self.read_back()
 
     def read_back(self) -> None:
-        """Read the split back; what someone else did to it is told once."""
+        """Read the split back, unless a change is under way; what someone else did to it is told once."""
+        if self.pending is not None:
+            return
         found = self._edit()
         news = found is not None and found != self.edit
         self.edit = found
@@ -158,7 +163,9 @@ class Tracker:
             self._events.note("problem", found)
 
     def take_in(self) -> None:
-        """Take in everything since the last look."""
+        """Take in everything since the last look; nothing while a change of weight is under way."""
+        if self.pending is not None:
+            return
         if not self._counting:
             self._count(self._cluster.clock.now())
         # After the end the roles may have changed hands: such a window is kept, and says nothing about the canary.
@@ -235,7 +242,7 @@ class Tracker:
         """
         now, replaced = self._cluster.clock.now(), self.split
         self.standing, self._looked, self.edit = Standing(split, since=now, took=took), now, None
-        self.in_place, self._found = split, False
+        self.in_place, self._found, self.pending = split, False, None
         self._replicas.begin()
         thoroughly(
             lambda: self._count(now, replaced),
@@ -245,6 +252,15 @@ class Tracker:
 
     def _plan_written(self) -> dict[str, Any] | None:
         return None if self._carried_out is None else self._carried_out.model_dump(mode="json")
+
+    def written(self, change: Change) -> None:
+        """Wait until a change is served. What was counted since the last look is left out: it may be of either weight."""
+        self.pending, self.in_place, self._counting = change, change.split, False
+
+    def dropped(self, change: Change) -> None:
+        """Wait for a change no longer: the weight in force is what it was."""
+        if self.pending is change:
+            self.pending = None
 
     def mixed(self) -> None:
         """Leave out what was counted since the last look: for a while it was not under the weight in force."""
@@ -273,6 +289,10 @@ class Tracker:
         finally:
             with self._lifecycle.lock:
                 self._amend()
+
+    def why_end_promotion(self) -> str | None:
+        """Say what speaks against the canary while it has all traffic, and stable is replaced; None when nothing does."""
+        return self._replicas.why_off("canary") or self._losses.over_limit(self.evidence.guardrails)
 
     def promoting(self) -> None:
         """A promotion begins: what fails from now on is told in the ending, because no verdict comes after it."""

@@ -18,6 +18,7 @@ import canarykit as ck
 from canarykit.clusters.kube.api.lease import LET_GO, STATE
 from canarykit.clusters.kube.api.liveness import PROCESSES
 from canarykit.errors import ClusterError
+from canarykit.routers.base import apply
 
 pytestmark = [pytest.mark.real("cluster"), pytest.mark.real("gateway")]
 
@@ -27,6 +28,7 @@ SCRIPT = """
 import json, sys, time
 import canarykit as ck
 from canarykit.serving import digits
+
 from cluster_parts import WORKLOAD
 name, gateway, url, lease, weights = sys.argv[1:]
 cluster = ck.KubeCluster(None, name, gateway=gateway, url=url, hostname=name + ".test", workload=WORKLOAD, lease=int(lease))
@@ -269,7 +271,7 @@ def test_a_deployment_that_fails_leaves_what_was_there_before(connect, experimen
     """
     first = connect()
     first.deploy(service_of())
-    first.router.apply(ck.TrafficSplit(25))
+    apply(first.router, ck.TrafficSplit(25))
     first.save_state(phase="progressing", weight=25)
     first.release()
     before = parts.left_behind(admin)

@@ -17,6 +17,7 @@ from canarykit.clusters.kube.workloads.model_files import model_files
 from canarykit.clusters.kube.workloads.pods import Pods
 from canarykit.errors import ClusterError, RoutingError
 from canarykit.protocol import ROLE_HEADER
+from canarykit.routers.base import apply
 from canarykit.routers.rules import NOTE
 
 pytestmark = [pytest.mark.real("cluster"), pytest.mark.real("gateway")]
@@ -134,7 +135,7 @@ def test_a_failed_deploy_and_a_teardown_take_nothing_from_a_live_route(mine, ser
     cluster = mine()
     cluster.deploy(service_of())
     with losing_nothing(host) as users:
-        cluster.router.apply(ck.TrafficSplit(30))
+        apply(cluster.router, ck.TrafficSplit(30))
         cluster.teardown()
         asked = sum(users.seen.values())
         parts.wait_for(lambda: sum(users.seen.values()) > asked + 50)
@@ -202,7 +203,7 @@ def test_a_rule_for_testers_stays_as_it_is(mine, service_of, admin):
         cluster = mine()
         cluster.deploy(service_of())
         for weight in (0, 40):
-            cluster.router.apply(ck.TrafficSplit(weight))
+            apply(cluster.router, ck.TrafficSplit(weight))
             assert cluster.router.observed() == ck.TrafficSplit(weight)
             assert weights(admin, 0) == {"digits-stable": 0, "digits-canary": 100}
         cluster.teardown()
@@ -233,7 +234,7 @@ def test_a_teams_ingress_keeps_its_users(mine, service_of, admin):
     with losing_nothing(host, path="/chat/v2/models/digits", url=parts.ingress()) as users:
         cluster = mine(router="ingress-nginx", url=parts.ingress())
         cluster.deploy(service_of())
-        cluster.router.apply(ck.TrafficSplit(40))
+        apply(cluster.router, ck.TrafficSplit(40))
         parts.wait_for(lambda: users.seen["canary"] >= 20, 20.0)
         cluster.teardown()
     assert admin.get("Ingress", "digits-canary") is None
@@ -264,7 +265,7 @@ def test_a_teams_virtual_service_keeps_its_testers(mine, service_of, admin):
         cluster = mine(router="istio", url=parts.istio())
         cluster.deploy(service_of())
         for weight in (40, 100):
-            cluster.router.apply(ck.TrafficSplit(weight))
+            apply(cluster.router, ck.TrafficSplit(weight))
             assert admin.get("VirtualService", "own")["spec"]["http"][0] == before[0]
         parts.wait_for(lambda: users.seen["canary"] >= 20, 20.0)
         cluster.teardown()
@@ -294,7 +295,7 @@ def test_a_probe_that_is_turned_away_undoes_nothing(mine, service_of, admin):
     with losing_nothing(host, path=path, method="POST") as users:
         cluster = mine()
         cluster.deploy(service_of())
-        cluster.router.apply(ck.TrafficSplit(50))
+        apply(cluster.router, ck.TrafficSplit(50))
         parts.wait_for(lambda: users.seen["canary"] >= 20, 20.0)
         cluster.teardown()
     (said,) = [line for line in cluster.told if "nobody sees from here" in line]

@@ -12,7 +12,7 @@ from canarykit.clusters.base import Clock, Cluster, Traffic
 from canarykit.clusters.simulated import SCENARIOS, Behaviour, Scenario, SimulatedCluster
 from canarykit.errors import CanaryError, ClusterError, PlanError
 from canarykit.metrics import CONFUSION, LATENCY_EDGES
-from canarykit.routers.base import Router
+from canarykit.routers.base import Router, apply
 from canarykit.telemetry.base import Telemetry
 
 KINDS = ["simulated", pytest.param("local", marks=pytest.mark.real("envoy"))]
@@ -64,7 +64,7 @@ def test_a_split_is_in_force_when_apply_returns(cluster):
     None, all, fractions, twice the same; reset returns to stable.
     """
     for weight in (0, 12.5, 12.5, 0.1, 100):
-        assert cluster.router.apply(ck.TrafficSplit(weight)) >= 0
+        assert apply(cluster.router, ck.TrafficSplit(weight)) >= 0
         assert cluster.router.observed() == ck.TrafficSplit(weight)
     cluster.router.reset()
     assert cluster.router.observed() == ck.TrafficSplit(0)
@@ -76,7 +76,7 @@ def test_windows_follow_one_another_and_hold_one_split(cluster):
     """
     cluster.ensure_capacity("canary")
     assert cluster.problem("canary") is None
-    cluster.router.apply(ck.TrafficSplit(50))
+    apply(cluster.router, ck.TrafficSplit(50))
     cluster.telemetry.begin(ck.TrafficSplit(50), cluster.clock.now())
     traffic, windows = cluster.send(150, seed=2), []
     for _ in range(3):
@@ -151,7 +151,7 @@ def test_any_simulated_traffic_adds_up(name, seed, weights, rate, shape):
     traffic, counted = cluster.send(rate, shape=shape), 0
     for weight in weights:
         split = ck.TrafficSplit(weight)
-        cluster.router.apply(split)
+        apply(cluster.router, split)
         cluster.telemetry.begin(split, cluster.clock.now())
         cluster.clock.sleep(5.0)
         window = cluster.telemetry.read(cluster.clock.now())
@@ -195,7 +195,7 @@ def test_simulated_refusals_are_counted_and_say_nothing(service):
     cluster = SimulatedCluster("refusing", seed=2)
     cluster.deploy(service)
     traffic = cluster.send(1000)
-    cluster.router.apply(ck.TrafficSplit(50))
+    apply(cluster.router, ck.TrafficSplit(50))
     cluster.telemetry.begin(ck.TrafficSplit(50), cluster.clock.now())
     cluster.clock.sleep(5.0)
     window = cluster.telemetry.read(cluster.clock.now())

@@ -20,6 +20,7 @@ from canarykit.clusters.local.gateway import Endpoint
 from canarykit.clusters.local.starting import Replica
 from canarykit.errors import ClusterError, PlanError
 from canarykit.protocol import INSTANCE_HEADER, ROLE_HEADER, VERSION_HEADER
+from canarykit.routers.base import apply
 from canarykit.serving import digits
 
 pytestmark = pytest.mark.real("envoy")
@@ -96,7 +97,7 @@ def test_a_weight_is_in_force_when_apply_returns(cluster):
     The very next request is served under it, in both directions, a hundred times.
     """
     for weight, role in itertools.islice(itertools.cycle([(100, "canary"), (0, "stable")]), 100):
-        cluster.router.apply(ck.TrafficSplit(weight))
+        apply(cluster.router, ck.TrafficSplit(weight))
         assert ask(cluster)[0].getheader(ROLE_HEADER) == role
     cluster.router.reset()
 
@@ -105,9 +106,9 @@ def test_splits_are_finer_than_a_tenth_of_a_percent(cluster):
     """
     0.05 % is kept by the gateway exactly, and served.
     """
-    cluster.router.apply(ck.TrafficSplit(0.05))
+    apply(cluster.router, ck.TrafficSplit(0.05))
     assert cluster.router.observed().canary == pytest.approx(0.05, abs=1e-9)
-    cluster.router.apply(ck.TrafficSplit(99.95))
+    apply(cluster.router, ck.TrafficSplit(99.95))
     roles = Counter(ask(cluster)[0].getheader(ROLE_HEADER) for _ in range(200))
     assert roles["canary"] >= 198
     cluster.router.reset()
@@ -121,7 +122,7 @@ def test_a_hundred_weight_changes_under_load_lose_nothing(cluster):
     load = ck.Load(cluster.url, rate=500, seed=5).start()
     rng = np.random.default_rng(5)
     for weight in rng.uniform(0, 100, 100):
-        cluster.router.apply(ck.TrafficSplit(round(float(weight), 3)))
+        apply(cluster.router, ck.TrafficSplit(round(float(weight), 3)))
         time.sleep(0.1)
     summary = load.stop()
     cluster.router.reset()
@@ -137,7 +138,7 @@ def test_windows_join_the_gateways_counts_with_the_labels(cluster):
     """
     Counts, durations and right answers of one window agree with what the sender saw, request by request.
     """
-    cluster.router.apply(ck.TrafficSplit(30))
+    apply(cluster.router, ck.TrafficSplit(30))
     cluster.telemetry.begin(ck.TrafficSplit(30), time.time())
     load = ck.Load(cluster.url, rate=150, duration=4.0).start()
     load.wait()
@@ -162,9 +163,9 @@ def test_promotion_and_drain_under_load_lose_nothing(fresh):
     The canary takes all traffic, stable is replaced behind it, traffic returns, the canary goes.
     """
     load = ck.Load(fresh.url, rate=150).start()
-    fresh.router.apply(ck.TrafficSplit(100))
+    apply(fresh.router, ck.TrafficSplit(100))
     fresh.promote()
-    fresh.router.apply(ck.TrafficSplit(0))
+    apply(fresh.router, ck.TrafficSplit(0))
     fresh.retire_canary()
     time.sleep(0.5)
     summary = load.stop()
@@ -198,7 +199,7 @@ def test_two_clusters_run_side_by_side(cluster, fresh):
     """
     assert cluster.url != fresh.url
     cluster.router.reset()
-    fresh.router.apply(ck.TrafficSplit(100))
+    apply(fresh.router, ck.TrafficSplit(100))
     assert ask(cluster)[0].getheader(ROLE_HEADER) == "stable"
     assert ask(fresh)[0].getheader(ROLE_HEADER) == "canary"
 
@@ -296,7 +297,7 @@ def test_answers_that_break_off_are_errors(tmp_path):
     cluster = LocalCluster()
     try:
         cluster.deploy(ck.Service("mine", own(tmp_path, UNFRAMED), own(tmp_path, BREAKING, name="breaking"), replicas=1))
-        cluster.router.apply(ck.TrafficSplit(50))
+        apply(cluster.router, ck.TrafficSplit(50))
         cluster.telemetry.begin(ck.TrafficSplit(50), time.time())
         load = ck.Load(cluster.url, path="/", rate=150, duration=2.0, payloads=[{"body": 1, "label": 1}]).start()
         summary, answers = load.wait(), load.answers()
@@ -392,7 +393,7 @@ def test_windows_say_what_is_under_way(saying):
 
     earlier = slow(3)
     assert saying.telemetry.read(time.time()).in_flight == (3, 0)
-    saying.router.apply(ck.TrafficSplit(100))
+    apply(saying.router, ck.TrafficSplit(100))
     saying.telemetry.begin(ck.TrafficSplit(100), time.time())
     later = slow(5)
     assert saying.telemetry.read(time.time()).in_flight == (0, 5)
@@ -512,11 +513,11 @@ def test_a_server_that_ends_after_it_was_ready_is_the_cause(tmp_path):
     cluster = LocalCluster()
     try:
         cluster.deploy(ck.Service("mine", own(tmp_path), ending, replicas=1))
-        cluster.router.apply(ck.TrafficSplit(100))
+        apply(cluster.router, ck.TrafficSplit(100))
         (tmp_path / "broken").touch()
         with pytest.raises(ClusterError, match=rf"(?s)stable-1 \(version 'ending'\) {said}"):
             cluster.promote()
-        cluster.router.apply(ck.TrafficSplit(0))
+        apply(cluster.router, ck.TrafficSplit(0))
         assert ask(cluster, path="/")[0].getheader(VERSION_HEADER) == "own"
         assert [replica.instance for replica in cluster.replicas("stable")] == ["stable-0"]
         assert "stable-1" not in cluster._processes.status()

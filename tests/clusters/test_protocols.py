@@ -17,6 +17,7 @@ from canarykit.clusters.local.cluster import LocalCluster
 from canarykit.clusters.local.probe import probe
 from canarykit.errors import ClusterError, PlanError
 from canarykit.protocol import FLAGS_HEADER, LIMIT_HEADER
+from canarykit.routers.base import apply
 
 ECHO = textwrap.dedent(
     """
@@ -215,7 +216,7 @@ def test_servers_of_http_2_are_served_to_any_client(second):
     """
     Prior knowledge to the servers; clients of HTTP/1.0, 1.1 and 2 are answered, by the version that has the weight.
     """
-    second.router.apply(ck.TrafficSplit(100))
+    apply(second.router, ck.TrafficSplit(100))
     second.ensure_capacity("canary")
     response, said = post(second, "/predict")
     assert (response.status, response.getheader("x-canarykit-role"), said) == (200, "canary", b'{"label": "cat"}')

@@ -22,6 +22,7 @@ from canarykit.clusters.local.processes import Processes
 from canarykit.clusters.local.starting import Replica
 from canarykit.errors import ClusterError
 from canarykit.model import Version
+from canarykit.routers.base import apply
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to a grandparent")
 
@@ -415,10 +416,10 @@ def test_a_rollout_ends_what_it_no_longer_needs(notes):
         cluster.deploy(ck.Service("forking", *versions))
         until(lambda: len(alive(notes)) == 8)
         first = set(alive(notes))
-        cluster.router.apply(ck.TrafficSplit(100))
+        apply(cluster.router, ck.TrafficSplit(100))
         cluster.promote()
         until(lambda: len(alive(notes)) == 8)
-        cluster.router.apply(ck.TrafficSplit(0))
+        apply(cluster.router, ck.TrafficSplit(0))
         cluster.retire_canary()
         assert len(alive(notes)) == 4
         assert not first & set(alive(notes))

@@ -142,7 +142,7 @@ def test_a_weight_that_the_router_cannot_serve_is_a_sentence(experiment, panel_o
     def refuse(split, **options):
         raise RoutingError(f"replicas serve 0 %, 33.3 % and 66.7 %, not {split}")
 
-    monkeypatch.setattr(exp.cluster.router, "apply", refuse)
+    monkeypatch.setattr(exp.cluster.router, "write", refuse)
     panel.do("slide", 12.5)
     panel.do("apply")
     _in_trouble(panel, until, "not 12.5 %")
@@ -206,7 +206,7 @@ def test_an_error_that_nobody_foresaw_is_a_sentence_and_is_logged(experiment, pa
     """
     exp = experiment()
     panel = panel_of(exp)
-    monkeypatch.setattr(exp.cluster.router, "apply", lambda split, **options: 1 / 0)
+    monkeypatch.setattr(exp.cluster.router, "write", lambda split, **options: 1 / 0)
     panel.do("slide", 5)
     panel.do("apply")
     _in_trouble(panel, until, "ZeroDivisionError: division by zero")

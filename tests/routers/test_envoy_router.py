@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from canarykit.errors import EditedError, RoutingError
 from canarykit.model import TrafficSplit
+from canarykit.routers.base import apply
 from canarykit.routers.envoy import RUNTIME_PREFIX, TOTAL_WEIGHT, EnvoyRouter, split_of, weights
 
 
@@ -35,7 +36,7 @@ def test_what_is_applied_is_what_is_observed(parts):
     """
     router = EnvoyRouter(Gateway())
     split = TrafficSplit(100 * parts / TOTAL_WEIGHT)
-    assert router.apply(split) >= 0
+    assert apply(router, split) >= 0
     assert router.observed().canary == pytest.approx(split.canary, abs=1e-9)
 
 
@@ -60,7 +61,7 @@ def test_a_gateway_that_does_not_follow_is_an_error():
     `apply` says what it asked for and what it saw.
     """
     with pytest.raises(RoutingError, match=r"asked the gateway for 5 % .* says 0 %"):
-        EnvoyRouter(Gateway(stubborn=True)).apply(TrafficSplit(5))
+        apply(EnvoyRouter(Gateway(stubborn=True)), TrafficSplit(5))
 
 
 def test_only_the_split_that_was_to_be_replaced_is_replaced():
@@ -69,11 +70,11 @@ def test_only_the_split_that_was_to_be_replaced_is_replaced():
     """
     router = EnvoyRouter(Gateway())
     third = TrafficSplit(33.3333)
-    router.apply(third, instead_of=TrafficSplit(0))
+    apply(router, third, expected=TrafficSplit(0))
     with pytest.raises(EditedError, match=r"told 33\.3333 %, not 5 %"):
-        router.apply(TrafficSplit(25), instead_of=TrafficSplit(5))
+        apply(router, TrafficSplit(25), expected=TrafficSplit(5))
     assert router.observed().is_near(third)
-    router.apply(TrafficSplit(25), instead_of=third)
+    apply(router, TrafficSplit(25), expected=third)
     assert router.observed() == TrafficSplit(25)
 
 
@@ -83,7 +84,7 @@ def test_apply_waits_for_the_worker_and_reset_returns_to_stable():
     """
     gateway = Gateway()
     router = EnvoyRouter(gateway)
-    router.apply(TrafficSplit(5))
+    apply(router, TrafficSplit(5))
     assert gateway.pings == 1
     router.reset()
     assert router.observed() == TrafficSplit(0)

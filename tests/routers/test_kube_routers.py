@@ -14,6 +14,7 @@ from canarykit.errors import ConflictError, EditedError, PlanError, RoutingError
 from canarykit.model import ROLES, TrafficSplit
 from canarykit.protocol import ROLE_HEADER
 from canarykit.routers import ROUTERS, gateway_api, ingress_nginx, istio, kserve, probe, replicas, route, router_class
+from canarykit.routers.base import apply
 from canarykit.routers.objects import Target, address, balancer_url, to_stable
 
 LABELS = {"app.kubernetes.io/managed-by": "canarykit"}
@@ -501,13 +502,13 @@ def test_apply_observe_reset(there):
     """
     api, router = there
     for weight in (0.1, 25, 100, 0):
-        assert router.apply(TrafficSplit(weight)) >= 0
+        assert apply(router, TrafficSplit(weight)) >= 0
         assert router.observed() == TrafficSplit(weight)
     for _ in range(2):
         router.reset()
         assert [api.get(body["kind"], body["metadata"]["name"]) for body in router.objects()] == [None] * len(router.objects())
     with pytest.raises(RoutingError, match=rf"there is no {router.kind} {router.name} in namespace ns.*(install|choose)"):
-        router.apply(TrafficSplit(5))
+        apply(router, TrafficSplit(5))
 
 
 @pytest.mark.usefixtures("calm")
@@ -522,12 +523,12 @@ def test_a_conflict_is_retried_on_what_the_other_wrote(there):
         api.edit(router.kind, router.name, theirs="kept")
 
     api.before_write = once
-    router.apply(TrafficSplit(5))
+    apply(router, TrafficSplit(5))
     assert router.observed() == TrafficSplit(5)
     assert api.get(router.kind, router.name)["spec"]["theirs"] == "kept"
     api.before_write = lambda: api.edit(router.kind, router.name, theirs="again and again")
     with pytest.raises(ConflictError):
-        router.apply(TrafficSplit(50))
+        apply(router, TrafficSplit(50))
 
 
 @pytest.mark.usefixtures("calm")
@@ -540,10 +541,10 @@ def test_what_was_read_last_is_not_read_again(there, monkeypatch):
     real, reads = api.get, []
     monkeypatch.setattr(api, "get", lambda *args, **options: (reads.append(args), real(*args, **options))[1])
     for weight in (5, 25):
-        router.apply(TrafficSplit(weight))
+        apply(router, TrafficSplit(weight))
     assert not reads
     api.edit(router.kind, router.name, theirs="kept")
-    router.apply(TrafficSplit(50))
+    apply(router, TrafficSplit(50))
     assert len(reads) == 1
     assert router.observed() == TrafficSplit(50)
     assert api.get(router.kind, router.name)["spec"]["theirs"] == "kept"
@@ -556,21 +557,21 @@ def test_only_the_split_that_was_to_be_replaced_is_replaced(kind, there):
     """
     api, router = there
     other, theirs = made(kind, api), TrafficSplit(60)
-    router.apply(TrafficSplit(5), instead_of=TrafficSplit(0))
-    other.apply(theirs)
+    apply(router, TrafficSplit(5), expected=TrafficSplit(0))
+    apply(other, theirs)
     with pytest.raises(EditedError, match=r"told 60 %, not 5 %"):
-        router.apply(TrafficSplit(25), instead_of=TrafficSplit(5))
+        apply(router, TrafficSplit(25), expected=TrafficSplit(5))
     with pytest.raises(EditedError, match=r"told 60 %, not 5 %"):
-        router.apply(TrafficSplit(0.00001), instead_of=TrafficSplit(5))  # too fine as well, which can be said next
-    router.apply(TrafficSplit(5), instead_of=theirs)
+        apply(router, TrafficSplit(0.00001), expected=TrafficSplit(5))  # too fine as well, which can be said next
+    apply(router, TrafficSplit(5), expected=theirs)
 
     def once():
         api.before_write = lambda: None
-        other.apply(theirs)
+        apply(other, theirs)
 
     api.before_write = once
     with pytest.raises(EditedError, match=r"told 60 %, not 5 %"):
-        router.apply(TrafficSplit(25), instead_of=TrafficSplit(5))
+        apply(router, TrafficSplit(25), expected=TrafficSplit(5))
     assert router.observed() == theirs
 
 
@@ -593,7 +594,7 @@ def test_a_write_whose_answer_was_lost_is_no_edit_of_someone_else(there, monkeyp
 
     monkeypatch.setattr(api, "patch", lost)
     monkeypatch.setattr(route, "until_served", lambda probe, before, after, **options: asked.append((before, after)))
-    router.apply(TrafficSplit(5), instead_of=TrafficSplit(0) if known else None)
+    apply(router, TrafficSplit(5), expected=TrafficSplit(0) if known else None)
     assert router.observed() == TrafficSplit(5)
     assert asked == [(TrafficSplit(0), TrafficSplit(5))]
 
@@ -608,9 +609,9 @@ def test_a_route_that_was_mended_is_read_anew():
     router = made("gateway-api", api, name="own")
     api.edit("HTTPRoute", "own", rules=[{"backendRefs": [ref("digits-stable", 1)]}])
     with pytest.raises(RoutingError, match="with both"):
-        router.apply(TrafficSplit(5))
+        apply(router, TrafficSplit(5))
     api.edit("HTTPRoute", "own", rules=own["spec"]["rules"])
-    router.apply(TrafficSplit(5))
+    apply(router, TrafficSplit(5))
     assert router.observed() == TrafficSplit(5)
 
 
@@ -622,8 +623,8 @@ def test_rules_that_disagree_are_replaced_only_when_anything_is():
     rules = [[ref("digits-stable", 9), ref("digits-canary", 1)], [ref("digits-stable", 1), ref("digits-canary", 1)]]
     router = made("gateway-api", Namespace(httproute(*rules)), name="own")
     with pytest.raises(EditedError, match="told no split, not 0 %"):
-        router.apply(TrafficSplit(5), instead_of=TrafficSplit(0))
-    router.apply(TrafficSplit(5))
+        apply(router, TrafficSplit(5), expected=TrafficSplit(0))
+    apply(router, TrafficSplit(5))
     assert router.observed() == TrafficSplit(5)
 
 
@@ -637,7 +638,7 @@ def test_traffic_returns_to_stable_from_any_disorder():
     router = made("gateway-api", api, name="own")
     with pytest.raises(RoutingError, match="differently"):
         router.observed()
-    router.apply(TrafficSplit(0))
+    apply(router, TrafficSplit(0))
     assert router.observed() == TrafficSplit(0)
 
 
@@ -651,7 +652,7 @@ def test_a_users_own_route_is_given_back_without_our_traces():
     api = Namespace(own)
     router = made("gateway-api", api, name="own")
     assert router.objects() == []
-    router.apply(TrafficSplit(25))
+    apply(router, TrafficSplit(25))
     router.mirror(10)
     assert len(api.get("HTTPRoute", "own")["spec"]["rules"][1]["filters"]) == 2
     router.reset()
@@ -741,7 +742,7 @@ def test_a_users_own_route_that_lost_a_version_is_left_to_them(kind):
     router.reset()
     assert api.get(own["kind"], "own")["spec"] == left
     with pytest.raises(RoutingError, match="with both"):
-        router.apply(TrafficSplit(5))
+        apply(router, TrafficSplit(5))
 
 
 @pytest.mark.usefixtures("calm")
@@ -958,10 +959,10 @@ def test_there_is_never_less_capacity_than_before():
     api = Pods()
     router = replicas.ReplicasRouter(api, TARGET, pods=4)  # without an address nobody can be asked
     for weight in (25, 100, 0):
-        router.apply(TrafficSplit(weight))
+        apply(router, TrafficSplit(weight))
         assert router.observed() == TrafficSplit(weight)
     with pytest.raises(EditedError, match="told 0 %, not 25 %"):
-        router.apply(TrafficSplit(50), instead_of=TrafficSplit(25))
+        apply(router, TrafficSplit(50), expected=TrafficSplit(25))
     assert router.observed() == TrafficSplit(0)
     assert min(api.totals) >= 4
     assert max(api.totals) > 4
@@ -975,7 +976,7 @@ def test_a_canary_that_someone_else_scales_down_meanwhile_gets_no_pods_again(mon
     """
     api = Pods()
     router = replicas.ReplicasRouter(api, TARGET, pods=4)
-    router.apply(TrafficSplit(50))
+    apply(router, TrafficSplit(50))
     real = api.patch
 
     def meddled(kind, name, body, **options):
@@ -986,7 +987,7 @@ def test_a_canary_that_someone_else_scales_down_meanwhile_gets_no_pods_again(mon
 
     monkeypatch.setattr(api, "patch", meddled)
     with pytest.raises(RoutingError, match="someone else took pods from Deployment digits-canary meanwhile"):
-        router.apply(TrafficSplit(25), instead_of=TrafficSplit(50))
+        apply(router, TrafficSplit(25), expected=TrafficSplit(50))
     assert router.observed() == TrafficSplit(0)
 
 
@@ -1019,7 +1020,7 @@ def test_a_node_that_follows_late_is_waited_for(monkeypatch):
 
     monkeypatch.setattr(replicas, "Probe", Late)
     router = replicas.ReplicasRouter(Pods(), TARGET, pods=4, url="http://127.0.0.1:1")
-    router.apply(TrafficSplit(0))
+    apply(router, TrafficSplit(0))
     assert len(given) > 40
     assert "canary" not in given[-40:]
 
@@ -1032,7 +1033,7 @@ def test_pods_that_do_not_become_ready_are_an_error():
     api.list = lambda kind, selector="", **options: []
     router = replicas.ReplicasRouter(api, TARGET, pods=4, within=0.0)
     with pytest.raises(RoutingError, match="0 pods of stable and 0 of the canary get traffic, not 3 and 2"):
-        router.apply(TrafficSplit(25))
+        apply(router, TrafficSplit(25))
 
 
 class Crashing(Pods):
@@ -1055,21 +1056,52 @@ def test_a_canary_that_crashes_is_taken_away():
     Its pods are never ready again, and nobody waits for them on the way back.
     """
     api = Crashing("canary")
-    replicas.ReplicasRouter(api, TARGET, pods=4, within=0.5).apply(TrafficSplit(0))
+    apply(replicas.ReplicasRouter(api, TARGET, pods=4, within=0.5), TrafficSplit(0))
     assert [api.get("Deployment", f"digits-{role}")["spec"]["replicas"] for role in ROLES] == [4, 0]
 
 
 def test_a_canary_is_taken_away_from_a_stable_that_is_in_trouble_too():
     """
-    Stable does not get all its pods in time: that is said, and the canary gets no traffic all the same.
+    Stable does not get half of all pods in time: that is said, and the canary gets no traffic all the same.
     """
-    api = Crashing("canary", "stable-3")
+    api = Crashing("canary", "stable-1", "stable-2", "stable-3")
     router = replicas.ReplicasRouter(api, TARGET, pods=4, within=0.0)
-    with pytest.raises(RoutingError, match="3 pods of stable and 0 of the canary get traffic, not 4 and 2"):
-        router.apply(TrafficSplit(0))
+    with pytest.raises(RoutingError, match="1 pods of stable and 0 of the canary get traffic, not 4 and 2"):
+        apply(router, TrafficSplit(0))
     assert router.observed() == TrafficSplit(0)
     with pytest.raises(RoutingError, match="get traffic, not 4 and 1"):
-        replicas.ReplicasRouter(Crashing("canary"), TARGET, pods=5, within=0.0).apply(TrafficSplit(20))
+        apply(replicas.ReplicasRouter(Crashing("canary"), TARGET, pods=5, within=0.0), TrafficSplit(20))
+
+
+def test_traffic_returns_to_half_of_the_pods_at_once():
+    """
+    Stable has two of four: it has all traffic when `write` returns, and its other pods come up behind that.
+    """
+    api = Crashing("stable-2", "stable-3")
+    router = replicas.ReplicasRouter(api, TARGET, pods=4, within=0.0)
+    change = router.write(TrafficSplit(0))
+    assert [api.get("Deployment", f"digits-{role}")["spec"]["replicas"] for role in ROLES] == [4, 0]
+    assert router.confirm(change)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "overtaken"])
+def test_a_pod_that_never_starts_is_waited_for_until_somebody_returns_the_traffic(how):
+    """
+    Stable keeps its pods meanwhile, and the wait that has ended takes none of them away.
+    """
+    api = Crashing("canary-2")
+    router = replicas.ReplicasRouter(api, TARGET, pods=4, within=600.0)
+    change, asked = router.write(TrafficSplit(75)), []
+
+    def cancelled():
+        asked.append(how)
+        if how == "overtaken" and len(asked) == 1:
+            router.write(TrafficSplit(0))
+        return how == "cancelled" and len(asked) > 1
+
+    assert not router.confirm(change, cancelled=cancelled)
+    pods = [api.get("Deployment", f"digits-{role}")["spec"]["replicas"] for role in ROLES]
+    assert pods == ([2, 3] if how == "cancelled" else [4, 0])
 
 
 def test_replicas_need_something_to_split():

@@ -6,6 +6,7 @@ from test_kube_routers import TARGET, Pods
 
 from canarykit.errors import RoutingError
 from canarykit.model import ROLES, TrafficSplit
+from canarykit.routers.base import apply
 from canarykit.routers.objects import NothingThere, to_stable
 from canarykit.routers.replicas import ReplicasRouter
 
@@ -35,7 +36,7 @@ def api():
 def router(api):
     """A router of four pods, one of them the canary's."""
     made = ReplicasRouter(api, TARGET, pods=4, within=0.5)
-    made.apply(TrafficSplit(25))
+    apply(made, TrafficSplit(25))
     return made
 
 
@@ -44,7 +45,7 @@ def test_it_knows_how_many_pods_each_version_was_given(router):
     What somebody takes away is compared with that.
     """
     assert router.wanted == {"stable": 3, "canary": 1}
-    router.apply(TrafficSplit(50))
+    apply(router, TrafficSplit(50))
     assert router.wanted == {"stable": 2, "canary": 2}
 
 
@@ -54,7 +55,7 @@ def test_traffic_returns_from_a_canary_that_was_deleted(api, router):
     """
     api.delete("Deployment", "digits-canary")
     assert router.observed() == TrafficSplit(0)
-    router.apply(TrafficSplit(0))
+    apply(router, TrafficSplit(0))
     assert api.get("Deployment", "digits-stable")["spec"]["replicas"] == 4
     to_stable(router)
 
@@ -67,7 +68,7 @@ def test_a_stable_that_was_deleted_is_told(api, router):
     with pytest.raises(NothingThere, match="there is no Deployment digits-stable"):
         router.observed()
     with pytest.raises(RoutingError, match="there is no Deployment digits-stable"):
-        router.apply(TrafficSplit(0))
+        apply(router, TrafficSplit(0))
     assert [api.get("Deployment", f"digits-{role}") is None for role in ROLES] == [True, False]
 
 

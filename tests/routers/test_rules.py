@@ -11,6 +11,7 @@ from kube_doubles import Namespace
 from canarykit.errors import RoutingError
 from canarykit.model import TrafficSplit
 from canarykit.routers import gateway_api, istio, route, router_class
+from canarykit.routers.base import apply
 from canarykit.routers.objects import Target
 from canarykit.routers.rules import NOTE
 
@@ -211,7 +212,7 @@ def test_a_route_is_in_the_end_what_it_was(found):
     router.join()
     assert router.observed() == TrafficSplit(0)
     for weight in (0, 30, 100):
-        router.apply(TrafficSplit(weight))
+        apply(router, TrafficSplit(weight))
         assert router.observed() == TrafficSplit(weight)
     again = router_class("gateway-api" if found["kind"] == "HTTPRoute" else "istio")(
         api, TARGET, url="http://127.0.0.1:1", gateway="ns/web", name="own"
@@ -240,7 +241,7 @@ def test_a_share_of_the_canary_comes_back_only_with_the_canary(found, exact):
     A deployment that failed beside a canary that was there leaves it its share; one that removes the canary does not.
     """
     api, router = router_of(found)
-    router.apply(TrafficSplit(0))
+    apply(router, TrafficSplit(0))
     assert json.loads(api.get(found["kind"], "own")["metadata"]["annotations"][NOTE])
     router.give_back(exact=exact)
     if exact:
@@ -258,7 +259,7 @@ def test_the_rules_of_a_rollout_stay_its_rules():
     found = http((BETA, [ref("stable", 9), ref("canary", 1)]), (ALL, [ref("stable", 9), ref("canary", 1)]))
     api, router = router_of(found)
     for weight in (0, 100, 0, 20):
-        router.apply(TrafficSplit(weight))
+        apply(router, TrafficSplit(weight))
         shares = [
             sum(r["weight"] for r in rule["backendRefs"] if r["name"] == "chat-canary") for rule in spec(api, found)["rules"]
         ]
@@ -270,7 +271,7 @@ def test_the_rules_of_a_rollout_stay_its_rules():
         "own",
         rules=[{"matches": [{"method": "PUT"}], "backendRefs": [ref("stable", 1), ref("canary", 0)]}, *rules],
     )
-    router.apply(TrafficSplit(50))
+    apply(router, TrafficSplit(50))
     assert [rule["backendRefs"][1]["weight"] for rule in spec(api, found)["rules"]] == [0, 50, 50]
 
 
@@ -314,7 +315,7 @@ def test_a_service_of_the_canarys_name_elsewhere_is_not_the_canary():
     api, router = router_of(found := http((ALL, [ref("stable", 1), theirs])))
     router.check()
     router.join()
-    router.apply(TrafficSplit(40))
+    apply(router, TrafficSplit(40))
     weights = [entry["weight"] for entry in spec(api, found)["rules"][0]["backendRefs"]]
     assert weights == [60, 0, 40]
     router.reset()
@@ -346,11 +347,11 @@ def test_whatever_happens_between_the_route_is_what_it_was(stable, canary, shift
     """
     found = http((ALL, [ref("stable", stable), *([] if canary is None else [ref("canary", canary)])]))
     api, router = router_of(found)
-    router._wait_accepted = lambda written: None
+    router._wait_accepted = lambda written, cancelled: True
     router.join()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(route, "until_served", lambda *args, **options: None)
         for split in shifts:
-            router.apply(split)
+            apply(router, split)
         router.reset()
     assert spec(api, found) == found["spec"]

@@ -7,6 +7,7 @@ from canarykit.clusters.kube.binding import end_testers_at
 from canarykit.errors import ClusterError, PlanError, RoutingError
 from canarykit.model import TrafficSplit
 from canarykit.routers import gateway_api, ingress_nginx, route, router_class, testers
+from canarykit.routers.base import apply
 from canarykit.routers.objects import Target
 
 TARGET = Target("chat", 80, {"app.kubernetes.io/managed-by": "canarykit", "app.kubernetes.io/part-of": "chat"})
@@ -55,7 +56,7 @@ def test_who_reaches_the_canary_until_the_end(kind, asked, lead):
     """
     router = made(kind, api := Namespace(), asked)
     assert values(api, kind) == lead
-    router.apply(TrafficSplit(20))
+    apply(router, TrafficSplit(20))
     for _ in range(2):
         router.end_testers()
         assert values(api, kind) == []

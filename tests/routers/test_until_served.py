@@ -161,8 +161,8 @@ def test_a_route_that_nobody_takes_up_is_not_waited_for_once_that_is_cancelled(m
         namespace.create(body)
     asked = []
     monkeypatch.setattr(router, "refusal", lambda found, generation: "no controller has accepted it")
-    router.cancelled = lambda: asked.append("cancelled") or len(asked) > 2
-    router.apply(TrafficSplit(25))
+    change = router.write(TrafficSplit(25))
+    assert not router.confirm(change, cancelled=lambda: asked.append("cancelled") or len(asked) > 2)
     assert router.observed() == TrafficSplit(25)
 
 

@@ -132,7 +132,7 @@ def test_windows_in_which_a_version_had_nothing_are_no_evidence_about_the_router
 def weights(experiment, monkeypatch):
     """Splits and versions that were warmed up, in order; stable is well again when it was."""
     done = []
-    warm, apply = experiment.cluster.ensure_capacity, experiment.cluster.router.apply
+    warm, write = experiment.cluster.ensure_capacity, experiment.cluster.router.write
 
     def warmed(role, share):
         done.append((role, share))
@@ -142,11 +142,11 @@ def weights(experiment, monkeypatch):
 
     monkeypatch.setattr(experiment.cluster, "ensure_capacity", warmed)
 
-    def applied(split, **how):
+    def written(split, **how):
         done.append(split.canary)
-        return apply(split, **how)
+        return write(split, **how)
 
-    monkeypatch.setattr(experiment.cluster.router, "apply", applied)
+    monkeypatch.setattr(experiment.cluster.router, "write", written)
     return done
 
 
@@ -208,14 +208,14 @@ def test_a_canary_that_cannot_stand_in_is_told(experiment, weights, monkeypatch)
     """
     The gateway refuses it: stable is brought back all the same.
     """
-    apply = experiment.cluster.router.apply
+    write = experiment.cluster.router.write
 
     def refuse(split, **how):
         if split.canary == 100:
             raise ck.errors.RoutingError("the gateway does not serve it")
-        return apply(split, **how)
+        return write(split, **how)
 
-    monkeypatch.setattr(experiment.cluster.router, "apply", refuse)
+    monkeypatch.setattr(experiment.cluster.router, "write", refuse)
     experiment.ill["stable"] = STABLE_GONE
     experiment.advance()
     assert any("could not stand in for stable: the gateway does not serve it" in text for text in problems(experiment))

@@ -11,6 +11,7 @@ from canarykit.clusters.kube.workloads.manifests import MANAGER
 from canarykit.errors import CanaryError, ClusterError, PlanError
 from canarykit.model import Outcome, Role
 from canarykit.routers import router_class
+from canarykit.routers.base import KubeRouter
 from canarykit.routers.objects import Api, Target
 from canarykit.routers.testers import Testers
 
@@ -50,7 +51,7 @@ def bind(
     replicas: int,
     ready: str | Mapping[Role, str],
     notify: Callable[[str], object] = lambda line: None,
-) -> Any:
+) -> KubeRouter:
     """Return the router that was asked for, of this service.
 
     Parameters
@@ -77,7 +78,7 @@ def bind(
     RoutingError
         It lacks what it needs.
     """
-    made = router_class(asked["router"])
+    made: Callable[..., KubeRouter] = router_class(asked["router"])
     target, url, gateway = target_of(app, port), asked["url"], asked["gateway"]
     if asked["router"] == "replicas":
         return made(client, target, url=url, pods=2 * replicas, port=pod_port, ready=ready, notify=notify)
@@ -94,7 +95,7 @@ def bind(
     return made(client, target, url=url, ready=ready, testers=Testers.of(asked.get("testers", True)), notify=notify, **options)
 
 
-def as_bound(asked: Mapping[str, Any], router: Any) -> dict[str, Any]:
+def as_bound(asked: Mapping[str, Any], router: KubeRouter) -> dict[str, Any]:
     """Return what was asked for with what was found for it, so that whoever binds it again looks for nothing.
 
     Parameters
@@ -104,12 +105,12 @@ def as_bound(asked: Mapping[str, Any], router: Any) -> dict[str, Any]:
     router : Router
         The router that `bind` returned.
     """
-    if router.scales:
+    if router.capabilities.scales:
         return dict(asked)  # its Service may have no address yet
     return {**asked, "url": router.url, "gateway": router.gateway, "hostname": router.hostname}
 
 
-def end_testers_at(phase: object, router: Any, notify: Callable[[str], object]) -> None:
+def end_testers_at(phase: object, router: KubeRouter | None, notify: Callable[[str], object]) -> None:
     """Have no header lead to the canary once a rollout has ended; where that fails it is told, and no error.
 
     Whatever it is that fails, such as a route that somebody has edited into a form which nobody expects: how the rollout ended
@@ -128,7 +129,7 @@ def end_testers_at(phase: object, router: Any, notify: Callable[[str], object]) 
         end_testers(router, notify)
 
 
-def end_testers(router: Any, notify: Callable[[str], object]) -> None:
+def end_testers(router: KubeRouter, notify: Callable[[str], object]) -> None:
     """Have no header lead to the canary any more, because no rollout is under way; where that fails it is told, and no error.
 
     Parameters

@@ -33,12 +33,12 @@ from canarykit.clusters.kube.workloads.pods import Pods
 from canarykit.clusters.kube.workloads.removal import carried_by
 from canarykit.errors import ClusterError, PlanError, RoutingError
 from canarykit.health import Health
-from canarykit.interrupts import uninterrupted
+from canarykit.interrupts import never, uninterrupted
 from canarykit.load import Load
 from canarykit.model import ROLES, Role, Service, TrafficSplit
 from canarykit.protocol import check_address, request_path
 from canarykit.routers import router_class
-from canarykit.routers.base import Router
+from canarykit.routers.base import KubeRouter, Router, apply
 from canarykit.routers.gateway_api import GatewayApiRouter
 from canarykit.routers.objects import Api, to_stable
 from canarykit.telemetry.base import Telemetry
@@ -154,7 +154,7 @@ class KubeCluster:
         self._endpoints: Endpoints | None = None
         self._seen: Pods | None = None
         self._reading: Reading | None = None
-        self._router: Any = None
+        self._router: KubeRouter | None = None
         self._telemetry: Telemetry | None = None
         self._holding: Holding | None = None
         self._take_back: Callable[[], None] | None = None
@@ -184,8 +184,7 @@ class KubeCluster:
             if routed and body in routes:
                 after = before  # the weights that are in force stay
             elif there:
-                body = kept(body, before, split)
-                after = self.client.apply(body, dry_run=True, force=self._adopt)
+                after = self.client.apply(kept(body, before, split), dry_run=True, force=self._adopt)
             else:
                 after = dict(body)
             changes.append(difference(before, after or body))
@@ -247,12 +246,12 @@ class KubeCluster:
             resumed = write(held, bodies, router, done=done, adopt=self._adopt)
             self._hold(service, models, router, held)
             for role in ROLES:
-                at_least = 0 if router.scales else service.replicas  # as many as were written
+                at_least = 0 if router.capabilities.scales else service.replicas  # as many as were written
                 self._pods.wait_ready(role, at_least, self._ready_within)
             router.join()
             router.let_testers_in()
             if not resumed:
-                router.apply(TrafficSplit(0))
+                apply(router, TrafficSplit(0))
             self._wait_for_address(router)
             ports = {"port": self.workload.port, "service_port": self.workload.service_port}
             self._telemetry = self._counting.telemetry(self.client, service, self._pods, **ports, route=self._route(router))
@@ -314,12 +313,13 @@ class KubeCluster:
             self.release()
             return
         ensure = partial(self.ensure_capacity, "stable")
-        if can_take_over(self.client, self._deployed.name, self._router, ensure_capacity=ensure, notify=self._notify):
-            self._router.reset()
+        router = self._bound
+        if can_take_over(self.client, self._deployed.name, router, ensure_capacity=ensure, notify=self._notify):
+            router.reset()
         if held:
             lease.keep()
         client = self._held if held else self.client.fenced(lease.check_nobody_else)
-        if remove(client, self._deployed, self._notify, own=self._router.own):
+        if remove(client, self._deployed, self._notify, own=router.own):
             self._pods.wait_gone(self.workload.grace + 10)
         try:
             self._holding.end_removed()
@@ -360,7 +360,7 @@ class KubeCluster:
         path = request_path(options.pop("path", f"/v2/models/{self._deployed.name}/infer"))
         if hostname := self._bound.hostname:
             options["headers"] = {"host": hostname, **options.get("headers", {})}
-        if self._bound.scales:  # a connection that stays open would stay on its pod
+        if self._bound.capabilities.scales:  # a connection that stays open would stay on its pod
             options["headers"] = {"connection": "close", **options.get("headers", {})}
         if inside:
             check_address("url=", address := options.pop("url", self.url))  # it is to be read in a ConfigMap
@@ -385,7 +385,7 @@ class KubeCluster:
         versions = _running(self._versions)
         for service in self._pods.unreached:
             versions.mend(service)
-        if not self._bound.scales:
+        if not self._bound.capabilities.scales:
             versions.ensure_capacity(role, share)
         elif role == "stable":  # such a router brings up the pods that a split needs before it takes others away
             versions.stable(self._bound.wanted.get(role) or versions.service.replicas)
@@ -400,12 +400,12 @@ class KubeCluster:
 
     def check_promotable(self) -> None:
         """Check that the router splits between the Deployments that a promotion changes."""
-        if self._bound.promoted_by is not None:
-            raise PlanError(self._bound.promoted_by)
+        if self._bound.capabilities.promoted_by is not None:
+            raise PlanError(self._bound.capabilities.promoted_by)
 
-    def promote(self) -> None:
+    def promote(self, cancelled: Callable[[], bool] = never) -> None:
         """Let stable take the canary's version by a rolling update; the canary has all traffic meanwhile."""
-        _running(self._versions).promote(self._ready_within)
+        _running(self._versions).promote(self._ready_within, cancelled)
         self._bound.promoted()
 
     def retire_canary(self) -> None:
@@ -428,14 +428,14 @@ class KubeCluster:
         return _running(self._versions).service
 
     @property
-    def _bound(self) -> Any:
+    def _bound(self) -> KubeRouter:
         return _running(self._router)
 
-    def _bind(self, service: Service, client: Api) -> Any:
+    def _bind(self, service: Service, client: Api) -> KubeRouter:
         """Router of this service."""
         return bind(client, service.name, **self._binding(service), notify=lambda line: self._notify(line))
 
-    def _route(self, router: Any) -> dict[str, Any] | None:
+    def _route(self, router: KubeRouter) -> dict[str, Any] | None:
         """HTTPRoute that splits the traffic; None when there is none yet, or something else does."""
         return self.client.get("HTTPRoute", router.name) if isinstance(router, GatewayApiRouter) else None
 
@@ -444,12 +444,12 @@ class KubeCluster:
         ready = {role: service.version(role).ready for role in ROLES}
         return {"asked": self._asked, **ports, "replicas": service.replicas, "ready": ready}
 
-    def _wanted(self, service: Service) -> tuple[list[dict[str, Any]], Any]:
+    def _wanted(self, service: Service) -> tuple[list[dict[str, Any]], KubeRouter]:
         """Objects of a service that `deploy` would write, and its router, which has more."""
         manifests.check(service)
         return manifests.objects(service, self.workload, model_files(service)), self._bind(service, self.client)
 
-    def _wait_for_address(self, router: Any) -> None:
+    def _wait_for_address(self, router: KubeRouter) -> None:
         """Wait until the router is reached somewhere: a load balancer of a cloud takes minutes."""
         end, told = self.clock.now() + self._ready_within, False
         while True:
@@ -464,7 +464,7 @@ class KubeCluster:
                     told = True
             self.clock.sleep(0.5)
 
-    def _hold(self, service: Service, models: Mapping[Role, Model], router: Any, held: Client) -> None:
+    def _hold(self, service: Service, models: Mapping[Role, Model], router: KubeRouter, held: Client) -> None:
         """Keep what belongs to the service that runs now."""
         client, self._router, self._held = self.client, router, held
         self._pods = self._seen = pods = Pods(client, service.name, self._passing, self._expected)
@@ -474,10 +474,10 @@ class KubeCluster:
 
     def _expected(self, role: Role) -> int | None:
         """How many pods the kit gave a version."""
-        wanted: Mapping[Role, int] = self._bound.wanted if self._bound.scales else _running(self._versions).wanted
+        wanted: Mapping[Role, int] = self._bound.wanted if self._bound.capabilities.scales else _running(self._versions).wanted
         return wanted.get(role)
 
-    def _undo(self, held: Client, router: Any, canary: Mapping[str, Any], done: Written, fresh_namespace: bool) -> None:
+    def _undo(self, held: Client, router: KubeRouter, canary: Mapping[str, Any], done: Written, fresh_namespace: bool) -> None:
         """Leave what was there before a failed deployment as it was, and nothing that it made.
 
         A canary that was there before may have a share, and nobody conducts it now: traffic returns to stable. Where that

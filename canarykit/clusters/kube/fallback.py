@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from canarykit.clusters.kube.workloads.diagnose import is_ready
 from canarykit.errors import CanaryError, ClusterError, ForbiddenError, RoutingError
 from canarykit.model import Role, TrafficSplit
+from canarykit.routers.base import KubeRouter
 from canarykit.routers.objects import Api, NothingThere
 
 __all__ = ["can_take_over", "check_may_return", "only_canary_serves"]
 
 
-def only_canary_serves(client: Api, app: str, router: Any) -> bool:
+def only_canary_serves(client: Api, app: str, router: KubeRouter) -> bool:
     """Whether the canary has weight and a pod that is ready, and stable has no pod that is ready.
 
     Where nobody lets us see the pods, traffic may return.
@@ -32,7 +32,8 @@ def only_canary_serves(client: Api, app: str, router: Any) -> bool:
     ClusterError
         The API server does not answer.
     """
-    if router.promoted_by is not None or router.scales:  # it splits between other pods, or brings up stable's itself
+    can = router.capabilities
+    if can.promoted_by is not None or can.scales:  # it splits between other pods, or brings up stable's itself
         return False
     try:
         if router.observed() == TrafficSplit(0):
@@ -51,7 +52,7 @@ def _serves(client: Api, app: str, role: Role) -> bool:
     return any(is_ready(pod) for pod in client.list("Pod", f"app={app},version={role}"))
 
 
-def check_may_return(client: Api, app: str, router: Any) -> None:
+def check_may_return(client: Api, app: str, router: KubeRouter) -> None:
     """Check that traffic may return to stable; parameters as of `only_canary_serves`.
 
     Raises
@@ -68,7 +69,7 @@ def check_may_return(client: Api, app: str, router: Any) -> None:
 
 
 def can_take_over(
-    client: Api, app: str, router: Any, *, ensure_capacity: Callable[[], None], notify: Callable[[str], object]
+    client: Api, app: str, router: KubeRouter, *, ensure_capacity: Callable[[], None], notify: Callable[[str], object]
 ) -> bool:
     """Whether stable can take over a team's own route; it is brought up first where the canary alone serves.
 

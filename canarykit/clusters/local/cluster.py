@@ -9,7 +9,7 @@ import itertools
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from canarykit.clusters.local.processes import NotStartedError, Processes
 from canarykit.clusters.local.starting import CRASHES, Replica, ended_after_ready, last_words, wait_ready
 from canarykit.errors import ClusterError, PlanError, RoutingError, UnrestoredError
 from canarykit.health import Health
+from canarykit.interrupts import never
 from canarykit.load import Load
 from canarykit.masking import masked
 from canarykit.model import ROLES, Role, Service, Version
@@ -180,12 +181,12 @@ class LocalCluster(InProcess):
         problem = self.problem(role)
         return Health(problem=problem, final=True) if problem else Health()
 
-    def promote(self) -> None:
+    def promote(self, cancelled: Callable[[], bool] = never) -> None:
         """Replace stable's replicas by ones of the canary's version; the canary has all traffic meanwhile."""
         service = self._deployed
         old, begun = self._replicas["stable"], self._start("stable", service.canary)
         try:
-            self._wait_ready(begun)
+            self._wait_ready(begun, cancelled=cancelled)
             self._move("stable", old, begun)
         except BaseException as error:
             try:
@@ -314,10 +315,12 @@ class LocalCluster(InProcess):
         # The file was written here a moment ago from a live object: its types are the user's own.
         return path, storage.types_in(path)
 
-    def _wait_ready(self, replicas: Iterable[Replica], within: float | None = None) -> None:
+    def _wait_ready(
+        self, replicas: Iterable[Replica], within: float | None = None, *, cancelled: Callable[[], bool] = never
+    ) -> None:
         """Wait until each replica answers 200 on its ready path."""
         within = self._ready_within if within is None else within
-        self._restarts |= wait_ready(self._running, replicas, self._deployed.stable.protocol, within)
+        self._restarts |= wait_ready(self._running, replicas, self._deployed.stable.protocol, within, cancelled)
 
     def _move(self, role: Role, old: list[Replica], new: list[Replica]) -> None:
         """Move a version to new replicas; the old ones finish what they have, and may be ended then."""

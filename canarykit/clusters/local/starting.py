@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,8 @@ from canarykit.clusters.local.probe import probe, serves
 from canarykit.clusters.local.processes import Processes
 from canarykit.clusters.local.readiness import Observation, Steadiness, patience
 from canarykit.clusters.local.taken import taken_port
-from canarykit.errors import ClusterError
+from canarykit.errors import CancelledError, ClusterError
+from canarykit.interrupts import never
 from canarykit.model import Protocol, Version
 
 __all__ = ["CRASHES", "Replica", "ended_after_ready", "last_words", "wait_ready"]
@@ -81,7 +82,13 @@ class _Watch:
             self.look = replace(self.look, serves=any(answers))
 
 
-def wait_ready(processes: Processes, replicas: Iterable[Replica], protocol: Protocol, within: float) -> dict[str, int]:
+def wait_ready(
+    processes: Processes,
+    replicas: Iterable[Replica],
+    protocol: Protocol,
+    within: float,
+    cancelled: Callable[[], bool] = never,
+) -> dict[str, int]:
     """Wait until each replica answers 200 on its ready path.
 
     Parameters
@@ -94,6 +101,8 @@ def wait_ready(processes: Processes, replicas: Iterable[Replica], protocol: Prot
         Protocol of the replicas.
     within : float
         Seconds.
+    cancelled : callable
+        Asked again and again; once it says True, the wait ends.
 
     Returns
     -------
@@ -102,6 +111,8 @@ def wait_ready(processes: Processes, replicas: Iterable[Replica], protocol: Prot
 
     Raises
     ------
+    CancelledError
+        It was cancelled.
     ClusterError
         One crashes, is not ready within the limit, or is steadily wrong before (`canarykit.clusters.local.readiness`).
     """
@@ -110,6 +121,8 @@ def wait_ready(processes: Processes, replicas: Iterable[Replica], protocol: Prot
     while waiting:
         # Looked at before they are asked: an answer that arrives as the limit ends counts.
         over = time.monotonic() - begun >= within
+        if cancelled():
+            raise CancelledError(f"nobody waits any more until {waiting[0].replica} is ready")
         for watch in waiting:
             watch.take(processes.status()[watch.replica.endpoint.instance])
         waiting = [watch for watch in waiting if not watch.look.ready]

@@ -14,6 +14,7 @@ from canarykit.clusters.base import InProcess
 from canarykit.clusters.simulated.scenarios import SCENARIOS, Behaviour, Scenario
 from canarykit.errors import ClusterError, PlanError, RoutingError
 from canarykit.health import Health
+from canarykit.interrupts import never
 from canarykit.load.load import Summary, specification
 from canarykit.load.payloads import classes_of
 from canarykit.load.requests import checked_method, has_body
@@ -21,7 +22,7 @@ from canarykit.load.shapes import relative_rate
 from canarykit.metrics import CONFUSION, LATENCY_EDGES, latency_cells
 from canarykit.model import ROLES, Counts, Role, Service, TrafficSplit, Window
 from canarykit.protocol import request_path
-from canarykit.routers.base import need_in_place
+from canarykit.routers.base import Capabilities, Change, apply, need_in_place
 from canarykit.telemetry.base import Answered
 
 __all__ = ["SimulatedClock", "SimulatedCluster", "from_address"]
@@ -55,19 +56,24 @@ class _Router:
         self._clock, self.split = clock, TrafficSplit(0)
         self.broken = False
 
-    def apply(self, split: TrafficSplit, *, instead_of: TrafficSplit | None = None) -> float:
-        need_in_place(self.split, split, instead_of)
+    capabilities = Capabilities(frozenset({"fractions"}))
+
+    def write(self, split: TrafficSplit, *, expected: TrafficSplit | None = None) -> Change:
+        need_in_place(self.split, split, expected)
         if self.broken:
             raise RoutingError(f"the simulated gateway does not take {split}")
+        change, self.split = Change(split, self.split), split
+        return change
+
+    def confirm(self, change: Change, *, cancelled: Callable[[], bool] = never) -> bool:
         self._clock.sleep(0.002)
-        self.split = split
-        return 0.002
+        return True
 
     def observed(self) -> TrafficSplit:
         return self.split
 
     def reset(self) -> None:
-        self.apply(TrafficSplit(0))
+        apply(self, TrafficSplit(0))
 
 
 class _Traffic:
@@ -226,7 +232,7 @@ class SimulatedCluster(InProcess):
     def check_promotable(self) -> None:
         """Any version is."""
 
-    def promote(self) -> None:
+    def promote(self, cancelled: Callable[[], bool] = never) -> None:
         """Let stable behave as the canary does."""
         self._behaviour["stable"] = self._behaviour["canary"]
         self.clock.sleep(1.0)

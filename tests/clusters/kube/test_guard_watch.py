@@ -11,6 +11,7 @@ from canarykit.clusters.kube.api.lease import RETURNED, STATE, Lease
 from canarykit.clusters.kube.api.liveness import Watched, holder_of
 from canarykit.errors import ClusterError, ForbiddenError, RoutingError
 from canarykit.model import TrafficSplit
+from canarykit.routers.base import Capabilities, Change
 from canarykit.routers.gateway_api import GatewayApiRouter
 from canarykit.routers.objects import Target
 
@@ -36,7 +37,7 @@ def hands(monkeypatch):
 class Router:
     """A route with a weight, that somebody may have left in disorder."""
 
-    promoted_by, scales = None, False
+    capabilities = Capabilities()
 
     def __init__(self, weight):
         self.weight, self.applied, self.testers = weight, [], True
@@ -47,10 +48,14 @@ class Router:
             raise RoutingError("the rules split the traffic differently")
         return TrafficSplit(self.weight)
 
-    def apply(self, split):
+    def write(self, split, *, expected=None):
         """Write it."""
         self.applied.append(split.canary)
         self.weight = split.canary
+        return Change(split)
+
+    def confirm(self, change):
+        """It is served at once."""
 
     def end_testers(self):
         """Have no header lead to a version."""
@@ -204,13 +209,11 @@ def test_the_guard_looks_again_whatever_went_wrong(namespace, router, facts, cap
     """
     The weights are written and the gateway does not answer: it does not end before it has left word.
     """
-    real = router.apply
 
-    def apply(split):
-        real(split)
+    def unseen(change):
         raise error
 
-    router.apply = apply
+    router.confirm = unseen
     assert guard.watch(namespace, facts) == "returned"
     assert router.applied == [0.0]
     assert holder_of(namespace.get("Lease", NAME)) == ""
@@ -302,9 +305,9 @@ def test_the_guard_waits_for_no_stable_that_it_need_not(namespace, router, facts
     elif why == "not seen":
         monkeypatch.setattr(namespace, "list", lambda *args, **options: forbidden())
     elif why == "other pods":
-        router.promoted_by = "do it in KServe"
+        router.capabilities = Capabilities(promoted_by="do it in KServe")
     else:
-        router.scales = True
+        router.capabilities = Capabilities(scales=True)
     assert guard.watch(namespace, facts) == "returned"
     assert router.weight == 0.0
     assert hands.seconds < 1070
@@ -352,11 +355,12 @@ def test_the_guard_leaves_no_word_on_the_lease_of_another(namespace, router, fac
     Somebody takes over in the moment in which traffic returns: their record stays theirs.
     """
 
-    def taken(split):
+    def taken(split, **how):
         namespace.edit("Lease", NAME, holderIdentity="another")
         router.applied.append(split.canary)
+        return Change(split)
 
-    router.apply = taken
+    router.write = taken
     assert guard.watch(namespace, facts) == "released"
     found = namespace.get("Lease", NAME)
     assert holder_of(found) == "another"

@@ -11,6 +11,7 @@ from canarykit.clusters.kube.cluster import KubeCluster
 from canarykit.clusters.kube.jobs import JobLoad, job
 from canarykit.clusters.kube.workloads.manifests import Workload
 from canarykit.errors import ClusterError, PlanError
+from canarykit.routers.base import Capabilities
 
 SERVICE = ck.Service("digits", ck.Version("v1", image="a:1"), ck.Version("v2", image="a:2"))
 URL = "http://web.ns/v2/models/digits/infer"
@@ -159,9 +160,8 @@ def test_a_path_is_checked_before_anything_is_sent_from_a_cluster():
     From inside as from here, where it is given a slash.
     """
     told = []
-    cluster = SimpleNamespace(
-        _deployed=SERVICE, _bound=SimpleNamespace(hostname=None, scales=False), url="http://web.ns", client=None, workload=None
-    )
+    router = SimpleNamespace(hostname=None, capabilities=Capabilities())
+    cluster = SimpleNamespace(_deployed=SERVICE, _bound=router, url="http://web.ns", client=None, workload=None)
     for inside in (0, 2):
         with pytest.raises(PlanError, match="whole address"):
             KubeCluster.send(cluster, 10, inside=inside, path="http://web.ns/predict")

@@ -17,6 +17,7 @@ from canarykit.clusters.kube.binding import bind
 from canarykit.errors import ClusterError, ForbiddenError, PlanError, RoutingError
 from canarykit.interrupts import Terminated, terminable
 from canarykit.model import ROLES, TrafficSplit
+from canarykit.routers.base import apply
 from canarykit.routers.objects import BEFORE, to_stable
 from canarykit.routers.rules import NOTE
 
@@ -311,8 +312,8 @@ def test_a_deployment_that_fails_gives_a_rejected_canary_no_share(connect, serve
         without_weights(server)
     first = connect(route="own")
     first.deploy(SERVICE)
-    first.router.apply(TrafficSplit(5))
-    first.router.apply(TrafficSplit(0))
+    apply(first.router, TrafficSplit(5))
+    apply(first.router, TrafficSplit(0))
     first.save_state(phase="rolled back", weight=0)
     first.release()
     note = server.get("HTTPRoute", "own")["metadata"]["annotations"][NOTE]
@@ -332,7 +333,7 @@ def test_a_resume_that_fails_leaves_a_teams_route_at_stable(connect, server, oth
     own_route(server, ("stable", 1), ("canary", 1))
     first = connect(route="own")
     first.deploy(SERVICE)
-    first.router.apply(TrafficSplit(5))
+    apply(first.router, TrafficSplit(5))
     first._holding.lease.stop()
     taken_over(server, None)
     server.broken.add("digits-canary")
@@ -401,7 +402,7 @@ def test_a_teardown_leaves_a_canary_that_alone_serves_a_teams_route(connect, ser
     own_route(server, *((name, 1) for name in names))
     cluster = connect(route="own")
     cluster.deploy(SERVICE)
-    cluster.router.apply(TrafficSplit(weight))
+    apply(cluster.router, TrafficSplit(weight))
     pods.remove("stable")
     monkeypatch.setattr(cluster._versions, "ensure_capacity", lambda role, share: fail("it has 0 of 2 pods ready: no memory"))
     cluster.teardown()
@@ -420,7 +421,7 @@ def test_a_teardown_brings_stable_up_for_a_teams_route(connect, server, pods, mo
     own_route(server, ("stable", 1), ("canary", 0))
     cluster = connect(route="own")
     cluster.deploy(SERVICE)
-    cluster.router.apply(TrafficSplit(100))
+    apply(cluster.router, TrafficSplit(100))
     pods.remove("stable")
     server.edit("Deployment", "digits-stable", replicas=0)
     monkeypatch.setattr(cluster._pods, "wait_ready", lambda role, *args, **options: pods.add(role))
@@ -435,7 +436,7 @@ def test_a_teardown_of_the_kits_own_route_waits_for_no_stable(connect, server, p
     """
     cluster = connect()
     cluster.deploy(SERVICE)
-    cluster.router.apply(TrafficSplit(100))
+    apply(cluster.router, TrafficSplit(100))
     pods.remove("stable")
     monkeypatch.setattr(cluster._versions, "ensure_capacity", lambda role, share: pytest.fail("nobody needs it"))
     cluster.teardown()
@@ -505,7 +506,7 @@ def at_25(cluster):
     """Give the canary a quarter, and write it down."""
     cluster.deploy(SERVICE)
     cluster.check_held()
-    cluster.router.apply(TrafficSplit(25))
+    apply(cluster.router, TrafficSplit(25))
     cluster.save_state(phase="progressing", weight=25)
 
 
@@ -520,8 +521,8 @@ def test_whose_lease_was_taken_over_changes_nothing(connect, server):
     objects, written = copy.deepcopy(server._objects), len(server.writes)
     for change in (
         cluster.check_held,
-        lambda: cluster.router.apply(TrafficSplit(50)),
-        lambda: cluster.router.apply(TrafficSplit(0)),
+        lambda: apply(cluster.router, TrafficSplit(50)),
+        lambda: apply(cluster.router, TrafficSplit(0)),
         lambda: cluster.router.reset(),
         cluster.promote,
         cluster.retire_canary,
@@ -549,13 +550,13 @@ def test_whose_lease_has_run_out_may_return_traffic_and_no_more(connect, server,
     for change in (cluster.check_held, cluster.promote, cluster.retire_canary):
         with pytest.raises(ClusterError, match="nobody renewed the lease"):
             change()
-    cluster.router.apply(TrafficSplit(10))
+    apply(cluster.router, TrafficSplit(10))
     cluster.save_state(phase="progressing", weight=10)
     assert (weight_of(server), holder_of(server.get("Lease", LEASE))) == (10, guards[0].holder)
     assert guards[0].watches
     with pytest.raises(ClusterError, match="nobody renewed the lease"):
         cluster.check_held()
-    cluster.router.apply(TrafficSplit(0))
+    apply(cluster.router, TrafficSplit(0))
     cluster.teardown()
     assert list(server._objects) == [("Namespace", "ns")]
 
@@ -581,7 +582,7 @@ def test_a_harmed_lease_keeps_nobody_from_anything(connect, server, guards, harm
     cluster.check_held()
     assert holder_of(server.get("Lease", LEASE)) == guards[0].holder
     harm(server)
-    cluster.router.apply(TrafficSplit(0))
+    apply(cluster.router, TrafficSplit(0))
     cluster.save_state(phase="rolled back", weight=0)
     assert holder_of(server.get("Lease", LEASE)) == guards[0].holder
     assert cluster._holding.lease._thread.is_alive()
@@ -605,10 +606,10 @@ def test_where_no_lease_can_be_made_traffic_returns(connect, server, monkeypatch
     cluster._holding.lease._objects = server
     with pytest.raises(ForbiddenError, match="being terminated"):
         cluster.check_held()
-    cluster.router.apply(TrafficSplit(10))
+    apply(cluster.router, TrafficSplit(10))
     with pytest.raises(ForbiddenError, match="being terminated"):
         cluster.save_state(weight=10)
-    cluster.router.apply(TrafficSplit(0))
+    apply(cluster.router, TrafficSplit(0))
     cluster.save_state(phase="rolled back", weight=0)
     assert weight_of(server) == 0
     assert "all traffic is on stable, and where the rollout stands could not be written down" in cluster.told[-1]
@@ -640,11 +641,11 @@ def test_a_lease_that_is_renewed_costs_no_look(connect, server):
     real = server.get
     server.get = lambda kind, name, **options: asked.append(kind) or real(kind, name, **options)
     cluster._holding.lease._objects = server
-    cluster.router.apply(TrafficSplit(25))
+    apply(cluster.router, TrafficSplit(25))
     assert "Lease" not in asked
     sleep(cluster, 31)
-    cluster.router.apply(TrafficSplit(50))
-    cluster.router.apply(TrafficSplit(25))
+    apply(cluster.router, TrafficSplit(50))
+    apply(cluster.router, TrafficSplit(25))
     assert asked.count("Lease") == 2
     assert weight_of(server) == 25
 
@@ -737,7 +738,7 @@ def left(connect):
     """A cluster whose canary has 25 %, and which was told that this could not be returned."""
     cluster = connect()
     cluster.deploy(SERVICE)
-    cluster.router.apply(TrafficSplit(25))
+    apply(cluster.router, TrafficSplit(25))
     cluster.save_state(phase="progressing", weight=25)
     for _ in range(2):
         cluster.leave_to_guard()
@@ -762,7 +763,7 @@ def test_who_returns_it_after_all_conducts_again(server, guards, left):
     """
     A second try succeeds, and is written down: the lease is renewed as before, and let go as before.
     """
-    left.router.apply(TrafficSplit(0))
+    apply(left.router, TrafficSplit(0))
     left.save_state(phase="failed", weight=0)
     assert left._holding.lease._thread.is_alive()
     left.release()
@@ -821,7 +822,7 @@ def under_way(connect):
     """A rollout at 25 %, whose kernel has gone without a word."""
     cluster = connect()
     cluster.deploy(SERVICE)
-    cluster.router.apply(TrafficSplit(25))
+    apply(cluster.router, TrafficSplit(25))
     cluster._holding.lease.stop()
     cluster.client.edit("Lease", LEASE, holderIdentity=None)
     return cluster
@@ -864,7 +865,7 @@ def test_the_guard_is_told_what_was_found(connect, server, guards, monkeypatch):
     server.create(found)
     cluster = connect(gateway=None, url=None, hostname="ai.example.com")
     cluster.deploy(SERVICE)
-    cluster.router.apply(TrafficSplit(25))
+    apply(cluster.router, TrafficSplit(25))
     server.create({**found, "metadata": {"name": "web-2", "namespace": "infra"}})
     server.edit("Gateway", "web", listeners=[])
     monkeypatch.setattr(server, "list", lambda *args, **options: pytest.fail("there is nothing to look for"))
@@ -897,7 +898,7 @@ def test_a_resume_that_fails_takes_nothing_from_a_canary_that_alone_serves(conne
         own_route(server, ("stable", 3), ("canary", 1))
     first = connect(route="own" if own and noted else None)
     first.deploy(SERVICE)
-    first.router.apply(TrafficSplit(25))
+    apply(first.router, TrafficSplit(25))
     first.release()
     pods.remove("stable")
     server.broken.add("digits-stable")
@@ -960,7 +961,7 @@ def test_traffic_that_cannot_be_returned_stays_guarded(connect, server, guards, 
     def refuse(self, split, **options):
         raise RoutingError("the gateway does not serve it")
 
-    monkeypatch.setattr("canarykit.routers.gateway_api.GatewayApiRouter.apply", refuse)
+    monkeypatch.setattr("canarykit.routers.gateway_api.GatewayApiRouter.write", refuse)
     with pytest.raises(RoutingError, match="the gateway does not serve it"):
         connect().deploy(SERVICE)
     assert holder_of(server.get("Lease", LEASE)) == guards[1].holder
@@ -1037,7 +1038,7 @@ def test_what_was_adopted_of_a_router_is_given_back(connect, server, kind, monke
     """
     Somebody's route, or the Service in front of all pods, is no more the kit's to remove than a Service of a version.
     """
-    monkeypatch.setattr("canarykit.routers.replicas.ReplicasRouter._wait", lambda self, want, **options: None)
+    monkeypatch.setattr("canarykit.routers.replicas.ReplicasRouter._wait", lambda self, *args, **options: True)
     monkeypatch.setattr("canarykit.routers.replicas.until_served", lambda *args, **options: None)
     theirs = {"kind": kind, "metadata": {"name": "digits", "labels": {"team": "search"}, "annotations": {}}, "spec": {"a": 1}}
     server.create(theirs)
@@ -1072,7 +1073,7 @@ def test_an_address_that_comes_late_is_waited_for(connect, server, monkeypatch):
     """
     A load balancer of a cloud takes its time; where none comes, nothing is left of the deployment.
     """
-    monkeypatch.setattr("canarykit.routers.replicas.ReplicasRouter._wait", lambda self, want, **options: None)
+    monkeypatch.setattr("canarykit.routers.replicas.ReplicasRouter._wait", lambda self, *args, **options: True)
     monkeypatch.setattr("canarykit.routers.replicas.until_served", lambda *args, **options: None)
     with pytest.raises(RoutingError, match="no address of a load balancer"):
         connect(router="replicas", url=None).deploy(SERVICE)
@@ -1178,7 +1179,7 @@ def test_a_lease_of_what_cannot_be_removed_is_renewed_by_nobody(connect, server,
 @pytest.fixture
 def by_pods(connect, monkeypatch):
     """Make clusters whose split is the numbers of pods."""
-    monkeypatch.setattr("canarykit.routers.replicas.ReplicasRouter._wait", lambda self, want, **options: None)
+    monkeypatch.setattr("canarykit.routers.replicas.ReplicasRouter._wait", lambda self, *args, **options: True)
     monkeypatch.setattr("canarykit.routers.replicas.until_served", lambda *args, **options: None)
     return lambda: connect(router="replicas")
 
@@ -1196,7 +1197,7 @@ def test_a_new_canary_gets_nobody_while_it_is_deployed(by_pods, server, monkeypa
     first = by_pods()
     first.deploy(SERVICE)
     if ended == "under way":
-        first.router.apply(TrafficSplit(25))
+        apply(first.router, TrafficSplit(25))
     first.release()
     if ended == "canary deleted":
         server.delete("Deployment", "digits-canary")
@@ -1217,7 +1218,7 @@ def test_a_new_canary_gets_nobody_while_it_is_deployed(by_pods, server, monkeypa
     assert seen
     assert set(seen) == {0}
     assert numbers(server) == (4, 0)
-    cluster.router.apply(TrafficSplit(25))
+    apply(cluster.router, TrafficSplit(25))
     assert numbers(server) == (3, 1)
 
 
@@ -1239,12 +1240,12 @@ def test_a_plan_says_what_a_deployment_would_do(connect, server, router, monkeyp
     """
     The weights of a rollout that is under way stay, whichever object they are in.
     """
-    monkeypatch.setattr("canarykit.routers.replicas.ReplicasRouter._wait", lambda self, want, **options: None)
+    monkeypatch.setattr("canarykit.routers.replicas.ReplicasRouter._wait", lambda self, *args, **options: True)
     cluster = connect(router=router, url="http://127.0.0.1:1")
     monkeypatch.setattr("canarykit.routers.replicas.until_served", lambda *args, **options: None)
     assert {change.action for change in cluster.plan(SERVICE)} == {"create"}
     cluster.deploy(SERVICE)
-    cluster.router.apply(TrafficSplit(25))
+    apply(cluster.router, TrafficSplit(25))
     before = {name: body["spec"] for name, body in server._objects.items() if "spec" in body and name[0] != "Lease"}
     assert {change.action for change in cluster.plan(SERVICE)} == {"leave"}
     cluster.release()

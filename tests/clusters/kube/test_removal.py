@@ -10,6 +10,7 @@ from canarykit.clusters.kube.workloads.removal import carried_by, remove_unused
 from canarykit.errors import ForbiddenError
 from canarykit.model import TrafficSplit
 from canarykit.routers import gateway_api, route, router_class
+from canarykit.routers.base import apply
 from canarykit.routers.objects import Target
 from canarykit.routers.references import references, services_in
 from canarykit.routers.replicas import ReplicasRouter
@@ -336,7 +337,7 @@ def test_a_teams_own_route_with_the_kits_labels_keeps_the_canary_up(monkeypatch,
     own["metadata"]["labels"] = LABELLED
     router = router_class(kind)(api := Namespace(own), Target("chat", 80, LABELLED), url="http://127.0.0.1:1", name="own")
     for weight in (20, 0):
-        router.apply(TrafficSplit(weight))
+        apply(router, TrafficSplit(weight))
     assert carried_by(api, "chat", "chat-canary") == f"{own['kind']} own"
 
 

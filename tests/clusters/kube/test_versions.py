@@ -8,7 +8,8 @@ from canarykit.clusters.kube.workloads import pods as pods_module
 from canarykit.clusters.kube.workloads.managed import Versions
 from canarykit.clusters.kube.workloads.manifests import Workload, deployment
 from canarykit.clusters.kube.workloads.pods import Pods
-from canarykit.errors import ClusterError, ConflictError, UnrestoredError
+from canarykit.errors import CancelledError, ClusterError, ConflictError, UnrestoredError
+from canarykit.interrupts import never
 from canarykit.model import ROLES
 
 SERVICE = ck.Service("d", ck.Version("v1", image="ai:1"), ck.Version("v2", image="ai:2"), replicas=6)
@@ -114,7 +115,7 @@ def test_a_promotion_whose_write_was_not_confirmed_is_taken_back(server, version
     lost = ClusterError("the API server did not answer for 60 s")
     server.answers = iter([(None, lost) if written else (lost, None)])
     with pytest.raises(ClusterError, match="did not answer") as caught:
-        versions.promote(120)
+        versions.promote(120, never)
     assert not isinstance(caught.value, UnrestoredError)
     assert image_of(server, "stable") == "ai:1"
     assert versions.service == SERVICE
@@ -126,7 +127,7 @@ def test_a_promotion_that_cannot_be_taken_back_says_so(server, versions):
     """
     server.answers = iter([(None, ClusterError("no answer")), (ClusterError("still no answer"), None)])
     with pytest.raises(UnrestoredError, match=r"no answer; d-stable could not be given back v1 \(still no answer\)"):
-        versions.promote(120)
+        versions.promote(120, never)
     assert image_of(server, "stable") == "ai:2"
 
 
@@ -136,7 +137,7 @@ def test_a_promotion_over_what_someone_else_owns_changes_nothing(server, version
     """
     server.answers = iter([(ConflictError('conflict with "kubectl-set"'), None), (AssertionError("written"), None)])
     with pytest.raises(ConflictError):
-        versions.promote(120)
+        versions.promote(120, never)
     assert image_of(server, "stable") == "ai:1"
 
 
@@ -145,10 +146,23 @@ def test_a_promotion_may_take_as_long_as_its_pods_do_one_after_the_other(clock, 
     Six pods of 25 s each were all up after 25 s when they were deployed; replaced one by one they have 120 s each, too.
     """
     server.takes = 25.0
-    versions.promote(120)
+    versions.promote(120, never)
     assert image_of(server, "stable") == "ai:2"
     assert versions.service.stable.name == "v2"
     assert 149 < clock.now < 151
+
+
+def test_a_promotion_that_is_cancelled_is_taken_back(clock, server, versions):
+    """
+    Somebody aborts while pods are replaced: stable's Deployment is what it was.
+    """
+    server.takes = 25.0
+    asked = []
+    with pytest.raises(CancelledError, match="of 6 are ready"):
+        versions.promote(120, lambda: bool(asked.append(image_of(server, "stable"))) or len(asked) > 1)
+    assert asked == ["ai:2", "ai:2"]
+    assert image_of(server, "stable") == "ai:1"
+    assert versions.service == SERVICE
 
 
 def test_a_promotion_that_makes_no_progress_ends(clock, server, versions):
@@ -157,7 +171,7 @@ def test_a_promotion_that_makes_no_progress_ends(clock, server, versions):
     """
     server.takes = 200.0
     with pytest.raises(ClusterError, match=r"d-stable \(version 'v2'\) has 0 of 6 pods ready after 120 s"):
-        versions.promote(120)
+        versions.promote(120, never)
     assert image_of(server, "stable") == "ai:1"
 
 

@@ -13,6 +13,7 @@ from canarykit.clusters.kube.workloads.manifests import BUILD, SETTINGS
 from canarykit.clusters.kube.workloads.ownership import adoption, mine, put_back, restore
 from canarykit.clusters.kube.workloads.removal import remove_unused
 from canarykit.errors import ClusterError, ConflictError
+from canarykit.routers.base import KubeRouter
 from canarykit.routers.objects import to_stable
 
 __all__ = ["Written", "build_in", "canary_of", "kept", "refuse", "resumable", "split_by_pods", "write"]
@@ -57,7 +58,7 @@ def refuse(client: Client, bodies: Objects, *, adopt: bool) -> None:
             raise ClusterError(f"{error}; take these fields over with adopt=True") from error
 
 
-def resumable(client: Client, canary: Mapping[str, Any], router: Any) -> tuple[bool, bool]:
+def resumable(client: Client, canary: Mapping[str, Any], router: KubeRouter) -> tuple[bool, bool]:
     """Look for a rollout that is under way.
 
     Parameters
@@ -106,7 +107,7 @@ def kept(body: Mapping[str, Any], found: Mapping[str, Any] | None, split: Litera
     return body if found is None else {**body, "spec": {**body["spec"], "replicas": found["spec"]["replicas"]}}
 
 
-def split_by_pods(client: Client, router: Any, *, same: bool) -> Literal["none", "new", "same"]:
+def split_by_pods(client: Client, router: KubeRouter, *, same: bool) -> Literal["none", "new", "same"]:
     """Whether the numbers of pods are a split in force, and whether it is one of the same versions.
 
     Parameters
@@ -118,7 +119,9 @@ def split_by_pods(client: Client, router: Any, *, same: bool) -> Literal["none",
     same : bool
         Whether a rollout of the same versions is under way.
     """
-    if not router.scales or any(client.get(body["kind"], body["metadata"]["name"]) is None for body in router.objects()):
+    if not router.capabilities.scales or any(
+        client.get(body["kind"], body["metadata"]["name"]) is None for body in router.objects()
+    ):
         return "none"
     return "same" if same else "new"
 
@@ -149,7 +152,7 @@ class Written:
     noted: bool = True
     resumed: bool = False
 
-    def take_back(self, client: Client, router: Any, notify: Callable[[str], object]) -> None:
+    def take_back(self, client: Client, router: KubeRouter, notify: Callable[[str], object]) -> None:
         """Give back what was taken, put back what was changed, and remove what was made, but for what a live route leads to.
 
         A team's own route gets its weights back. The canary gets its share back only where its Deployment was there before
@@ -164,13 +167,13 @@ class Written:
         for kind, name in self.taken:
             restore(client, kind, name)
         for before in self.changed:
-            put_back(client, before, pods_stay=router.scales and before["kind"] == "Deployment")
+            put_back(client, before, pods_stay=router.capabilities.scales and before["kind"] == "Deployment")
         remove_unused(client, list(reversed(self.made)), notify)
         if not new and not self.noted:
             router.give_back(exact=not self.resumed)
 
 
-def write(client: Client, bodies: Objects, router: Any, *, done: Written, adopt: bool) -> bool:
+def write(client: Client, bodies: Objects, router: KubeRouter, *, done: Written, adopt: bool) -> bool:
     """Write all objects; return whether a rollout of the same versions is under way, whose weights then stay.
 
     Parameters

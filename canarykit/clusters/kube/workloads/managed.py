@@ -108,8 +108,8 @@ class Versions:
             name = found["metadata"]["name"]
             self._say(f"{name} was scaled to {asked} by {who or 'somebody'}: it was scaled up to {replicas} again")
 
-    def promote(self, within: float) -> None:
-        """Let stable take the canary's version by a rolling update, within so many seconds, or keep the old one.
+    def promote(self, within: float, cancelled: Callable[[], bool]) -> None:
+        """Let stable take the canary's version by a rolling update, within so many seconds, or keep the old one if cancelled.
 
         Raises
         ------
@@ -122,7 +122,7 @@ class Versions:
         after = replace(before, stable=before.canary)
         try:
             self._client.apply(manifests.deployment(after, "stable", self._workload, model), force=self._adopt)
-            self._pods.wait_ready("stable", before.replicas, within)
+            self._pods.wait_ready("stable", before.replicas, within, cancelled=cancelled)
         except ConflictError:
             raise  # someone else owns what was to be changed: nothing was
         except Exception as error:  # a write whose answer was lost may have been done

@@ -12,8 +12,9 @@ from canarykit.clusters.kube.api.watch import Watch
 from canarykit.clusters.kube.workloads.diagnose import diagnose, is_ready, progress, refusal, sentence, unready
 from canarykit.clusters.kube.workloads.selectors import equal
 from canarykit.clusters.kube.workloads.shortage import health_of, lacking
-from canarykit.errors import ClusterError, ForbiddenError
+from canarykit.errors import CancelledError, ClusterError, ForbiddenError
 from canarykit.health import Health
+from canarykit.interrupts import never
 from canarykit.masking import masked
 from canarykit.model import ROLES, Role
 
@@ -93,7 +94,15 @@ class Pods:
             raise ClusterError(f"Deployment {name} is gone: somebody deleted it; deploy() makes it again")
         return found
 
-    def wait_ready(self, role: str, replicas: int, within: float, *, whole: bool = True) -> None:
+    def wait_ready(
+        self,
+        role: str,
+        replicas: int,
+        within: float,
+        *,
+        whole: bool = True,
+        cancelled: Callable[[], bool] = never,
+    ) -> None:
         """Wait until all pods of a version are ready, and none of an older build is left.
 
         Parameters
@@ -107,9 +116,13 @@ class Pods:
             after the other. A pod that comes and goes gains nothing by that.
         whole : bool
             Wait for all of it; False: it is enough that so many pods are ready, and there is no time beyond `within`.
+        cancelled : callable
+            Asked again and again; once it says True, the wait ends.
 
         Raises
         ------
+        CancelledError
+            It was cancelled.
         ClusterError
             They are not in time, or cannot become so; says why, with the last log lines.
         """
@@ -120,6 +133,10 @@ class Pods:
             ready, asked, done = progress(found)
             if (done and asked >= replicas) if whole else ready >= replicas:
                 return
+            if cancelled():
+                raise CancelledError(
+                    f"nobody waits any more for the pods of {self._app}-{role}: {ready} of {replicas} are ready"
+                )
             wanted = max(asked, replicas) if whole else replicas
             if whole and ready > most:
                 end, most = time.monotonic() + within, ready
