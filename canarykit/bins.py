@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from canarykit.analysis import quantile_of
 from canarykit.model import Counts, Metric, Window
@@ -36,6 +36,12 @@ class Bin:
         return (self.weight, self.judged) == (other.weight, other.judged)
 
     @property
+    def requests(self) -> tuple[int, int]:
+        """Finished requests of stable and canary."""
+        table = self.counts.get("outcome")
+        return (0, 0) if table is None else (int(table[0].sum()), int(table[1].sum()))
+
+    @property
     def full(self) -> bool:
         """Whether each version that has weight has requests enough to say something."""
         table = self.counts.get("outcome")
@@ -54,24 +60,22 @@ class Bin:
         return float(table[row][0 if metric.shown == "good" else 1] / table[row].sum())
 
 
-def binned(windows: Sequence[Window]) -> tuple[Bin, ...]:
-    """Add up windows, oldest first: about so many bins as a chart can show, each of one weight."""
-    width = (windows[-1].end - windows[0].start) / _BINS if windows else 0.0
+def binned(blocks: Sequence[Bin]) -> tuple[Bin, ...]:
+    """Add up small bins, oldest first: about so many as a chart can show, each of one weight."""
+    width = (blocks[-1].end - blocks[0].start) / _BINS if blocks else 0.0
     bins: list[Bin] = []
-    for window in windows:
-        _put(bins, window, width)
+    for block in blocks:
+        _put(bins, block, width)
     return tuple(bins)
 
 
-def _put(bins: list[Bin], window: Window, width: float) -> None:
-    """Add a window to the last bin, or begin a new one when that is full or the weight has changed."""
-    new = Bin(window.start, window.end, window.split.canary, window.judged)
+def _put(bins: list[Bin], new: Bin, width: float) -> None:
+    """Add a small bin to the last one, or begin another when that is full or the weight has changed."""
     last = bins[-1] if bins else None
     if last is not None and last.same_as(new) and not (last.full and last.end - last.start >= width):
-        last.add(window)
+        last.add(new)
         return
     if last is not None and not last.same_as(new) and len(bins) > 1 and bins[-2].same_as(last) and not last.full:
         bins.pop()
         bins[-1].add(last)  # what is left of a step is too little for a bin of its own
-    new.add(window)
-    bins.append(new)
+    bins.append(replace(new, counts=dict(new.counts)))  # the small ones stay what they are

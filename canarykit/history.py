@@ -13,9 +13,10 @@ from canarykit.analysis import Judge
 from canarykit.analysis.bets import Array
 from canarykit.analysis.instances import remarks
 from canarykit.bins import Bin, binned
+from canarykit.digest import Digest, Poll
 from canarykit.journal import Journal
 from canarykit.metrics import LATENCY_EDGES
-from canarykit.model import ROLES, Comparison, Counts, Ending, Guardrail, Judgement, Window
+from canarykit.model import ROLES, Comparison, Counts, Ending, Guardrail, Judgement
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,28 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["History", "Poll", "replay"]
 
 _SHARES = {"realised": "the split that each really had", "known": "the weight in force"}
-
-_LOOKS = 150
-"""A longer history is drawn with about this many looks; its evidence still comes from every window."""
-
-
-@dataclass(frozen=True, slots=True)
-class Poll:
-    """What was known at one moment.
-
-    Parameters
-    ----------
-    time : float
-        Seconds since the epoch.
-    comparisons : tuple of Comparison
-        One per guardrail.
-    log_e : float
-        Strongest adjusted evidence of a guardrail, natural log.
-    """
-
-    time: float
-    comparisons: tuple[Comparison, ...]
-    log_e: float
 
 
 @dataclass(frozen=True)
@@ -240,7 +219,7 @@ def _listed(asked: Mapping[str, Any]) -> str:
 
 
 def replay(journal: Journal, *, guardrails: Sequence[Guardrail] | None = None, alpha: float | None = None) -> History:
-    """Judge a journal from its first window.
+    """Judge a journal: from its first window by other margins, and else from the evidence that it keeps.
 
     Parameters
     ----------
@@ -264,32 +243,39 @@ def replay(journal: Journal, *, guardrails: Sequence[Guardrail] | None = None, a
         split=facts.get("split", "realised"),
         dispersion=facts.get("dispersion", 1.0),  # journals that say nothing were judged without an estimate
     )
-    windows = list(journal.windows())
-    every = max(1, len(windows) // _LOOKS)
-    polls: list[Poll] = []
-    instances: dict[str, Counts] = {}
-    for number, window in enumerate(windows):
-        if not window.judged:
-            continue
-        calm = judge.calm
-        judge.update(window)
-        if 0 < window.split.share < 1:
-            for name, cells in window.instances.get("latency", {}).items():
-                instances[name] = instances.get(name, 0) + cells
-        if number % every == 0 or number == len(windows) - 1 or judge.calm != calm:
-            polls.append(Poll(window.end, judge.comparisons, judge.log_e))
+    digest, after = Digest(), 0
+    if guardrails is None and alpha is None:
+        digest, after = _kept(journal, judge)
+    for window in journal.windows(after):
+        if window.judged:
+            judge.update(window)
+        digest.add(window, judge)
+    digest.poll(judge)
     return History(
-        facts, chosen, judge.judgement, tuple(polls), binned(windows), instances, _served(journal.weights(), windows),
-        journal.events(), journal.loads(), journal.ending, len(windows), judge.compared,
+        facts, chosen, judge.judgement, tuple(digest.polls), binned(digest.blocks), digest.instances,
+        _served(journal.weights(), digest.blocks), journal.events(), journal.loads(), journal.ending, digest.windows,
+        judge.compared,
     )  # fmt: skip
 
 
-def _served(weights: list[dict[str, float]], windows: Sequence[Window]) -> list[dict[str, float]]:
+def _kept(journal: Journal, judge: Judge) -> tuple[Digest, int]:
+    """Have the judge go on from the evidence that the journal keeps; return what is known by then, and up to which window."""
+    after, news, state = journal.judged()
+    if not after:
+        return Digest(), 0
+    try:
+        judge.restore(state)
+    except ValueError:  # it was judged by other guardrails so far
+        return Digest(), 0
+    return Digest.of(news), after
+
+
+def _served(weights: list[dict[str, float]], blocks: Sequence[Bin]) -> list[dict[str, float]]:
     """Add to each change of weight what was served until the next one."""
     for number, change in enumerate(weights):
         end = weights[number + 1]["time"] if number + 1 < len(weights) else float("inf")
         # A window begins when its weight is in force, and no window holds two weights.
-        within = [window.requests for window in windows if change["time"] <= window.start < end]
+        within = [block.requests for block in blocks if change["time"] <= block.start < end]
         stable, canary = (sum(requests[row] for requests in within) for row in (0, 1))
         change["requests"] = stable + canary
         change["served"] = 100 * canary / (stable + canary) if stable + canary else float("nan")

@@ -11,6 +11,8 @@ masked (`canarykit.masking`). Tables:
 ``weights``   time, asked (percent), before (percent), seconds until in force
 ``events``    time, kind, text
 ``loads``     id, summary (JSON) of each traffic sender so far
+``judged``    window, news (JSON): how the windows up to there were judged, and their sums (`canarykit.digest`)
+``evidence``  window, state (JSON): the judge's evidence after the last window of ``judged``
 ============  =========================================================================================
 """
 
@@ -36,7 +38,7 @@ from canarykit.model import ROLES, Counts, Ending, Guardrail, Metric, TrafficSpl
 
 __all__ = ["Journal"]
 
-_FORMAT = 1
+_FORMAT = 2
 _JUDGED_BY = ("guardrails", "tables", "versions", "plan", "alpha", "split", "dispersion", "classes", "simulated")
 """Facts that the judgement and its tables are made from: words and numbers, no sentences."""
 _TABLES = """
@@ -49,6 +51,8 @@ CREATE INDEX counts_of_window ON counts (window);
 CREATE TABLE weights (time REAL NOT NULL, asked REAL NOT NULL, before REAL NOT NULL, seconds REAL NOT NULL);
 CREATE TABLE events (time REAL NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
 CREATE TABLE loads (id INTEGER PRIMARY KEY, summary TEXT NOT NULL);
+CREATE TABLE judged (window INTEGER PRIMARY KEY, news TEXT NOT NULL);
+CREATE TABLE evidence (one INTEGER PRIMARY KEY CHECK (one = 1), window INTEGER NOT NULL, state TEXT NOT NULL);
 """
 
 
@@ -125,8 +129,8 @@ class Journal:
         written = {**masked_values(facts), "guardrails": [_written(guardrail) for guardrail in guardrails]}
         self._write("INSERT OR REPLACE INTO facts VALUES (?, ?)", [(key, json.dumps(value)) for key, value in written.items()])
 
-    def add_window(self, window: Window) -> None:
-        """Append a window with all its counts."""
+    def add_window(self, window: Window) -> int:
+        """Append a window with all its counts; return its number."""
         with self._errors("write"), self._lock, self._transaction():
             cursor = self._db.execute(
                 "INSERT INTO windows (start, end, weight, left_out, note, judged) VALUES (?, ?, ?, ?, ?, ?)",
@@ -144,6 +148,24 @@ class Journal:
             ]
             self._db.executemany("INSERT INTO counts VALUES (?, ?, ?, ?)", rows)
             self._note_sizes(window)
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def add_judged(self, window: int, news: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+        """Record how the windows up to this one were judged.
+
+        Parameters
+        ----------
+        window : int
+            Number of the last of them.
+        news : mapping
+            Data of `canarykit.digest.Digest.news`.
+        state : mapping
+            Evidence of the judge, by `Judge.state`.
+        """
+        with self._errors("write"), self._lock, self._transaction():
+            self._db.execute("INSERT INTO judged VALUES (?, ?)", (window, json.dumps(news)))
+            self._db.execute("INSERT OR REPLACE INTO evidence VALUES (1, ?, ?)", (window, json.dumps(state)))
 
     def add_weight(self, time: float, asked: float, seconds: float, before: float) -> None:
         """Append a change of weight: percent asked, seconds until it was in force, percent before."""
@@ -234,9 +256,19 @@ class Journal:
             raise JournalError(f"{self._name} holds no rollout yet: nothing was deployed")
         return tuple(_guardrail(guardrail) for guardrail in written)
 
-    def windows(self) -> Iterator[Window]:
-        """Yield all windows, oldest first."""
-        rows = self._rows("SELECT id, start, end, weight, left_out, note, judged FROM windows ORDER BY id")
+    def judged(self) -> tuple[int, list[dict[str, Any]], dict[str, Any]]:
+        """How windows were judged: the number of the last one, all news, and the evidence after it; 0 and nothing before."""
+        found = self._rows("SELECT window, state FROM evidence")
+        if not found:
+            return 0, [], {}
+        window, state = found[0]
+        news = self._rows("SELECT news FROM judged WHERE window <= ? ORDER BY window", (window,))  # someone may write meanwhile
+        return window, [json.loads(each) for (each,) in news], json.loads(state)
+
+    def windows(self, after: int = 0) -> Iterator[Window]:
+        """Yield all windows, oldest first, or those after the one of this number."""
+        query = "SELECT id, start, end, weight, left_out, note, judged FROM windows WHERE id > ? ORDER BY id"
+        rows = self._rows(query, (after,))
         sizes = self._table_sizes()  # after the rows: someone may write meanwhile
         for number, start, end, weight, left_out, note, judged in rows:
             counts: dict[str, Counts] = {}

@@ -14,7 +14,7 @@ from canarykit.analysis.bets import Array
 from canarykit.analysis.families import closure
 from canarykit.analysis.monitor import Monitor
 from canarykit.analysis.questions import SPLITS, Split
-from canarykit.analysis.state import Stateful, plain
+from canarykit.analysis.state import Stateful, comparison_of, plain
 from canarykit.errors import PlanError
 from canarykit.model import AT_LIMIT, Alarm, Comparison, Guardrail, Judgement, Status, Verdict, Window
 
@@ -35,18 +35,9 @@ class _Failure:
     sentence: str
 
 
-def _comparison(written: Mapping[str, Any]) -> Comparison:
-    """A comparison from what `plain` made of its fields."""
-    facts: dict[str, Any] = {}
-    for name, value in written.items():
-        number = int if name in ("events", "requests") else float
-        facts[name] = value if name == "metric" else tuple(map(number, value)) if isinstance(value, list) else number(value)
-    return Comparison(**facts)
-
-
 def _failure(written: Mapping[str, Any]) -> _Failure:
     alarm = {**written["alarm"], "requests": tuple(written["alarm"]["requests"])}
-    return _Failure(Alarm(**alarm), _comparison(written["comparison"]), written["sentence"])
+    return _Failure(Alarm(**alarm), comparison_of(written["comparison"]), written["sentence"])
 
 
 class Judge(Stateful):

@@ -9,7 +9,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-__all__ = ["Stateful", "plain"]
+from canarykit.model import Comparison
+
+__all__ = ["Stateful", "comparison_of", "plain"]
 
 
 class Stateful:
@@ -89,3 +91,12 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_frozen(inner) for inner in value)
     return {key: _frozen(inner) for key, inner in value.items()} if isinstance(value, dict) else value
+
+
+def comparison_of(written: Mapping[str, Any]) -> Comparison:
+    """Return the comparison of whose fields `plain` made this."""
+    facts: dict[str, Any] = {}
+    for name, value in written.items():
+        number = int if name in ("events", "requests") else float
+        facts[name] = value if name == "metric" else tuple(map(number, value)) if isinstance(value, list) else number(value)
+    return Comparison(**facts)

@@ -136,6 +136,10 @@ class Assessment:
         """Another weight is in force, or the same one again; `before` is what a slow gateway may serve for a while."""
         self._split_check.begin(before)
 
+    def record(self, window: Window) -> None:
+        """Record a window, which has been taken in."""
+        self._writer.window(window, self._judge)
+
     def record_sources(self) -> None:
         """Record where counts come from, when that has become known more exactly."""
         sources = dict(self._cluster.telemetry.sources)

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+from canarykit.analysis import Judge
 from canarykit.clusters.base import Cluster, Traffic
+from canarykit.digest import Digest
 from canarykit.errors import JournalError
 from canarykit.journal import Journal
 from canarykit.model import Ending, Guardrail, Service, Window
@@ -26,7 +28,7 @@ class JournalWriter:
     """
 
     def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+        self._journal, self._digest = journal, Digest()
         self.giving_up = False
         """From then on a journal that fails no longer stops us."""
 
@@ -34,9 +36,15 @@ class JournalWriter:
         """Record what is compared, and how; this must not fail."""
         self._journal.begin(facts, guardrails)
 
-    def window(self, window: Window) -> None:
-        """Record what was counted."""
-        self._write(self._journal.add_window, window)
+    def window(self, window: Window, judge: Judge) -> None:
+        """Record what was counted, and from time to time how the judge, who knows it, judges all so far."""
+        self._write(self._add_window, window, judge)
+
+    def _add_window(self, window: Window, judge: Judge) -> None:
+        number = self._journal.add_window(window)
+        self._digest.add(window, judge)
+        if self._digest.due:
+            self._journal.add_judged(number, self._digest.news(), judge.state())
 
     def load(self, number: int, load: Traffic) -> None:
         """Record what became of the kit's own traffic so far."""

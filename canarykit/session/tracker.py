@@ -182,7 +182,7 @@ class Tracker:
             )
         self._losses.take(window)
         if not window.waiting:
-            self._writer.window(window)
+            self.evidence.record(window)
         self.traffic.write_down()
         self._tell_of_own_traffic()
         self._amend()
