@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from canarykit.model import Comparison, Counts, Metric
 
 __all__ = [
+    "EXPLAINED",
+    "NO_WORSE",
+    "WORSE",
     "all_passed",
     "at_limit",
     "cells",
@@ -23,6 +26,17 @@ __all__ = [
     "suspected",
     "undecided",
 ]
+
+WORSE, NO_WORSE = "odds: worse", "odds: no worse"
+"""Columns of the evidence in a table of verdicts."""
+
+EXPLAINED = {
+    WORSE: "How many times better the counts so far fit a canary that is worse than tolerated. At the number in brackets the "
+    "guardrail fails. You may look as often as you like.",
+    NO_WORSE: "How many times better the counts so far fit a canary that is no worse than its margin. At the number in "
+    "brackets the guardrail passes. You may look as often as you like.",
+}
+"""What these columns mean, for whoever reads them for the first time."""
 
 
 _LONG = 100.0
@@ -92,9 +106,9 @@ def _two_digits(value: float) -> str:
 
 
 def odds(log_e: float, alarm_at: float) -> str:
-    """Evidence beside its alarm line: ``3.2 of 20``."""
+    """Evidence as odds, beside those that decide: ``3.2 : 1 (needs 20)``."""
     e = math.exp(min(log_e, 50.0))
-    return f"{e:,.1f} of {alarm_at:g}" if e < 1e4 else f"over 10,000 of {alarm_at:g}"
+    return f"{'over 10,000' if e >= 1e4 else f'{e:,.1f}'} : 1 (needs {alarm_at:g})"
 
 
 def cells(comparison: Comparison, metric: Metric) -> dict[str, str]:
@@ -104,8 +118,8 @@ def cells(comparison: Comparison, metric: Metric) -> dict[str, str]:
         "stable": f"{stable} of {comparison.requests[0]:,}",
         "canary": f"{canary} of {comparison.requests[1]:,}",
         f"effect, {_confidence(comparison)}": effect(comparison, metric).replace("unknown", "too few events"),
-        "evidence: worse": odds(comparison.log_e, comparison.alarm_at),
-        "evidence: no worse": odds(comparison.log_e_safe, comparison.alarm_at),
+        WORSE: odds(comparison.log_e, comparison.alarm_at),
+        NO_WORSE: odds(comparison.log_e_safe, comparison.alarm_at),
     }
 
 

@@ -73,8 +73,8 @@ def test_evidence_is_odds_beside_the_line():
     """
     Evidence never stands without the line that it has to reach.
     """
-    assert formatting.odds(math.log(3.2), 20) == "3.2 of 20"
-    assert formatting.odds(1e6, 20) == "over 10,000 of 20"
+    assert formatting.odds(math.log(3.2), 20) == "3.2 : 1 (needs 20)"
+    assert formatting.odds(1e6, 20) == "over 10,000 : 1 (needs 20)"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,12 @@ __all__ = ["Chart"]
 # A white card on a dark page, and nothing to be seen of it on paper.
 _CARD = "background:#fff; border-radius:6px; padding:4px; box-sizing:border-box; max-width:100%"
 
+# In a dark JupyterLab white becomes nearly black, and each colour keeps its hue.
+_DARK = (
+    '<style>body[data-jp-theme-light="false"] img.canarykit-picture '
+    "{ filter: invert(0.92) hue-rotate(180deg); } @media print { img.canarykit-picture { filter: none !important; } }</style>"
+)
+
 
 class Chart:
     """A figure and the sentence that says what it shows.
@@ -53,5 +59,6 @@ class Chart:
         picture = base64.b64encode(self.png()).decode()
         alt = html.escape(self.alt, quote=True)
         width = round(self.figure.get_figwidth() * 96)
-        image = f'<img alt="{alt}" src="data:image/png;base64,{picture}" style="{_CARD}; width:{width}px">'
+        style = f"{_CARD}; width:{width}px"
+        image = f'<img class="canarykit-picture" alt="{alt}" src="data:image/png;base64,{picture}" style="{style}">{_DARK}'
         return {"text/html": image, "text/plain": self.alt}

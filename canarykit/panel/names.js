@@ -3,7 +3,7 @@
   const panel = spot.closest(".canarykit-panel");
   const handle = panel && panel.querySelector(".canarykit-slider [role=slider]");
   const chart = panel && panel.querySelector("img.canarykit-chart");
-  if (handle) handle.setAttribute("aria-label", "canary asks, percent of the traffic");
+  if (handle) handle.setAttribute("aria-label", "canary weight, percent of the traffic");
   if (chart) {
     chart.alt = spot.title;
     chart.parentElement.tabIndex = 0; /* wider than a narrow panel: the arrow keys scroll it */

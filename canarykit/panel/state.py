@@ -69,6 +69,10 @@ class PanelState:
         One per guardrail.
     traffic : str
         Description of the traffic that the kit sends.
+    rate : float, optional
+        Requests per second that it sends; None when it sends nothing.
+    shape : str
+        How that rate goes over time.
     faults : tuple of str
         Faults that can be injected; without any there is no control for it.
     fault : str
@@ -97,6 +101,8 @@ class PanelState:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     traffic: str
+    rate: float | None
+    shape: str
     faults: tuple[str, ...]
     fault: str
     message: str
@@ -149,6 +155,8 @@ def panel_state(
         columns=columns,
         rows=rows,
         traffic=_traffic(snapshot),
+        rate=None if snapshot.traffic is None else snapshot.traffic.get("rate"),
+        shape="" if snapshot.traffic is None else snapshot.traffic.get("shape", "steady"),
         faults=snapshot.faults if snapshot.stage == "deployed" and snapshot.ending is None else (),
         fault=snapshot.fault or "",
         message=message,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from canarykit.formatting import EXPLAINED
 from canarykit.panel.apart import kernel
 from canarykit.panel.state import PanelState
 
@@ -29,7 +30,7 @@ def summary(state: PanelState) -> dict[str, str]:
     simulated = " (simulated)" if state.simulated else ""
     lines = [
         f"{state.service}{simulated}: {state.stable} stable, {state.canary} canary; {state.phase}",
-        f"canary asks {state.asked}, served {state.served}",
+        f"canary weight {state.asked}, served {state.served}",
         state.verdict,
     ]
     text = [*lines, *("  ".join(row) for row in (state.columns, *state.rows))]
@@ -41,13 +42,19 @@ def summary(state: PanelState) -> dict[str, str]:
 
 def table(state: PanelState) -> str:
     """Guardrails as an HTML table, whose cells know their column."""
-    head = "".join(f'<th scope="col" class="canarykit-{_name(column)}">{escape(column)}</th>' for column in state.columns)
+    head = "".join(
+        f'<th scope="col" class="canarykit-{_name(column)}"{_tooltip(column)}>{escape(column)}</th>' for column in state.columns
+    )
     body = ""
     for name, *cells in state.rows:
         named = zip(state.columns[1:], cells, strict=True)
-        rest = "".join(f'<td data-label="{escape(column)}">{escape(cell)}</td>' for column, cell in named)
+        rest = "".join(f'<td data-label="{escape(column)}"{_tooltip(column)}>{escape(cell)}</td>' for column, cell in named)
         body += f'<tr><th scope="row">{escape(name)}</th>{rest}</tr>'
     return f'<table class="canarykit-rows"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _tooltip(column: str) -> str:
+    return f' title="{escape(EXPLAINED[column])}"' if column in EXPLAINED else ""
 
 
 def _name(column: str) -> str:

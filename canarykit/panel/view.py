@@ -71,6 +71,7 @@ class PanelView:
             (("message", "problem"), self._set_message),
             (("question",), self._set_question),
             (("traffic",), self._set_sending),
+            (("rate", "shape"), self._set_fields),
             (("faults", "fault"), self._set_faults),
             (("enabled",), self._set_enabled),
             (("picture",), self._set_picture),
@@ -80,7 +81,7 @@ class PanelView:
 
     def _make_weight(self) -> None:
         self.slider = widgets.FloatSlider(
-            min=0, max=100, step=1, readout_format=".4", description="canary asks", continuous_update=False,
+            min=0, max=100, step=1, readout_format=".4", description="canary weight", continuous_update=False,
             tooltip="Percent of the traffic that the canary shall have; nothing moves before Apply",
             style={"description_width": "initial"}, layout=widgets.Layout(flex="1 1 300px", min_width="240px"),
         )  # fmt: skip
@@ -171,6 +172,13 @@ class PanelView:
 
     def _set_sending(self, state: PanelState) -> None:
         self.sending.value = escape(state.traffic)
+
+    def _set_fields(self, state: PanelState) -> None:
+        """Show what is being sent, whoever began it; what a person has typed since stays until something else is sent."""
+        if state.rate is not None:
+            self.rate.value = min(max(state.rate, self.rate.min), self.rate.max)
+        if state.shape in self.shape.options:
+            self.shape.value = state.shape
 
     def _set_faults(self, state: PanelState) -> None:
         self._faults.layout.display = "flex" if state.faults else "none"

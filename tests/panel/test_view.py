@@ -75,6 +75,31 @@ def test_only_what_changed_is_set(view, state):
     assert "served <b" in view.served.value
 
 
+def test_the_fields_show_what_is_being_sent(view, state):
+    """
+    Whoever began it; and what a person types for the next time stays while that goes on.
+    """
+    view.show(state)
+    view.show(replace(state, rate=200.0, shape="ramp", traffic="sending 200/s, ramp"))
+    assert (view.rate.value, view.shape.value) == (200.0, "ramp")
+    view.rate.value = 30
+    view.show(replace(view._shown, message="something else"))
+    assert view.rate.value == 30
+    view.show(replace(view._shown, rate=None, shape=""))
+    assert view.rate.value == 30
+
+
+def test_the_evidence_is_explained_where_it_stands(view, state):
+    """
+    Odds, and what becomes of them, on the column and on each of its cells.
+    """
+    view.show(state)
+    assert view.table.value.count('title="How many times better the counts so far fit a canary that is worse') == 1 + len(
+        state.rows
+    )
+    assert "(needs 20)" in view.table.value
+
+
 def test_the_question_comes_and_goes(view, state):
     """
     It stands beside Yes and No only while it is asked.
@@ -124,7 +149,7 @@ def test_every_control_says_what_it_is(view):
         assert f"canarykit-{name}" in button._dom_classes
     for control in (view.slider, view.rate, view.shape, view.fault):
         assert control.description and control.tooltip
-    assert view.slider.description == "canary asks"
+    assert view.slider.description == "canary weight"
     assert "canarykit-panel" in view.widget._dom_classes
 
 
