@@ -8,7 +8,7 @@ READY := .venv/.ready
 
 SERVERS := .venv-servers
 
-.PHONY: demo test servers test-cluster kind lab screenshots lint bench clean
+.PHONY: demo test servers test-cluster kind lab screenshots docs lint bench clean
 
 $(READY): pyproject.toml
 	@echo "setting up .venv: this takes a minute or two, once"
@@ -49,6 +49,9 @@ lab: $(READY) ## The notebooks in JupyterLab
 screenshots: $(READY) ## The pictures in the README, from a real JupyterLab; needs a Chromium
 	@PYTHONPATH=tests $(BIN)/python tests/browser/screenshots.py docs
 
+docs: $(READY) ## The documentation, in build/docs, with every notebook run; no network is needed
+	@$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs build/docs && echo "build/docs/index.html"
+
 lint: $(READY) ## Style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
@@ -56,4 +59,4 @@ bench: $(READY) ## The figures of docs/measured.md, in about an hour; those of c
 	@for script in $(filter-out benchmarks/kube_shift.py benchmarks/api_requests.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean: ## Remove what the other targets made
-	@rm -rf .venv $(SERVERS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv $(SERVERS) build dist docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis
