@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import chromium
@@ -18,6 +19,10 @@ from canarykit.metrics import latency_cells
 from canarykit.model import TrafficSplit, Window
 
 ROOT = Path(__file__).parent.parent
+
+# Whoever starts the tests in the background has SIGINT ignored, which all processes inherit that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Machines that run tests are small and noisy: nothing here is timed.
 settings.register_profile("canarykit", deadline=None)
