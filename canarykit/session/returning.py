@@ -49,7 +49,7 @@ class Returning:
         """Whether `restore_stable` has asked for all of stable's replicas, and waits for them."""
 
     def to_stable(self, outcome: Outcome | None = None, why: str = "", *, need: Callable[[], object] = never) -> None:
-        """Give stable all traffic, also when it is in trouble: the weight first, then the record, then what stable lacks.
+        """Give stable all traffic, also when it is in trouble: the weight first, then what stable lacks, then the record.
 
         Only a stable version that serves nothing is waited for before, with a bound.
 
@@ -75,19 +75,14 @@ class Returning:
             self._awaited = False
             shares = [split.share for split in (self._tracker.split, self._tracker.in_place) if split is not None]
             problem = self._problem_of_none(awaited=awaited)
-            lacking = None if awaited or problem is not None else partial(self._mend, max(shares))
+            lacking = None if awaited or problem is not None else partial(self._problem_of_stable, max(shares))
 
             def check() -> None:
                 need()
                 if outcome is not None:
                     self._lifecycle.need_no_end_since(None)
 
-            self._return(start, outcome, why, problem, check=check, then=lacking)
-
-    def _mend(self, share: float) -> None:
-        """Bring up what stable lacks for a share of the traffic, which it has by now."""
-        if (problem := self._problem_of_stable(share)) is not None:
-            self._tell(problem)
+            self._return(start, outcome, why, problem, check=check, lacking=lacking)
 
     def end_promotion(self) -> None:
         """End a promotion that is under way, and wait until it is undone, or done: nobody needs it any more."""
@@ -118,11 +113,12 @@ class Returning:
         *,
         check: Callable[[], object],
         also: Callable[[], object] | None = None,
-        then: Callable[[], object] | None = None,
+        lacking: Callable[[], str | None] | None = None,
     ) -> None:
         """Give stable all traffic, with what it is known to lack; a promotion that is under way ends by that.
 
-        `also` is part of the record, and done with the lock; `then` is done after it, without.
+        `also` is part of the record, and done with the lock. `lacking` brings up what stable lacks, and says what it lacks all
+        the same. It is called once the weight is written: a gateway takes up no route to a Service that somebody deleted.
         """
         promotion: Promotion | None = None
 
@@ -133,24 +129,22 @@ class Returning:
             if promotion is not None:
                 promotion.cancel()
 
-        took = self.all_to_stable(last)
+        def mend() -> None:
+            nonlocal problem
+            problem = problem if lacking is None else lacking()
+
+        took = self.all_to_stable(last, mend)
         where = f"all traffic was back on stable after {1000 * (self._cluster.clock.now() - start):.0f} ms"
         steps: list[Callable[[], object]] = [lambda: self._tracker.in_force(_ALL, took)]
         if outcome is not None:
             ending = _ending(outcome, f"{why}; {where}", promotion)
             steps.append(lambda: self._tracker.end(ending))
         if problem is not None:
-            steps.append(lambda: self._tell(problem))
+            said = f"traffic was returned to stable although it is in trouble: {problem}"
+            steps.append(lambda: self._events.note("problem", said))
         steps += [also] if also is not None else []
-
-        def record() -> None:
-            with self._lifecycle.urgently():
-                thoroughly(*steps)
-
-        thoroughly(record, *([then] if then is not None else []))
-
-    def _tell(self, problem: str) -> None:
-        self._events.note("problem", f"traffic was returned to stable although it is in trouble: {problem}")
+        with self._lifecycle.urgently():
+            thoroughly(*steps)
 
     def restore_stable(self, why: str) -> None:
         """End a rollout whose stable version serves nothing: bring it back, and return traffic to it.
@@ -243,13 +237,15 @@ class Returning:
             return str(error)
         return None
 
-    def all_to_stable(self, check: Callable[[], object] = never) -> float:
+    def all_to_stable(self, check: Callable[[], object] = never, mend: Callable[[], object] = never) -> float:
         """Return all traffic to stable; where that fails, a guard is to go on trying, whatever becomes of this process.
 
         Parameters
         ----------
         check : callable
             Called with the lock before anything is written; raises an error when it is not to be.
+        mend : callable
+            Called without the lock when the weight is written, before it is seen to be served.
 
         Returns
         -------
@@ -265,6 +261,7 @@ class Returning:
                 self._cluster.leave_to_guard()
                 raise
         try:
+            mend()
             self._cluster.router.confirm(change, cancelled=lambda: not self._lifecycle.deployed)
         except Exception:
             with self._lifecycle.urgently():
