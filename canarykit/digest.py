@@ -7,7 +7,7 @@ small: some hundred sums to draw, what the evidence was at some hundred moments,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -121,6 +121,15 @@ class Digest:
     def due(self) -> bool:
         """Whether what is known is worth keeping now."""
         return self.windows % CHUNK == 0 and self.windows > 0
+
+    def copy(self) -> Digest:
+        """Return what is known now; it does not change when more is added here."""
+        last = [replace(block, counts=dict(block.counts)) for block in self.blocks[-1:]]
+        return replace(self, polls=list(self.polls), blocks=[*self.blocks[:-1], *last], instances=dict(self.instances))
+
+    def forget_polls(self) -> None:
+        """Forget what another judge knew, who has been replaced."""
+        self.polls, self._new_polls, self._judged_until = [], 0, None
 
     def news(self) -> dict[str, Any]:
         """Return what has come since the last call, as plain data."""

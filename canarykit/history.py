@@ -21,7 +21,7 @@ from canarykit.model import ROLES, Comparison, Counts, Ending, Guardrail, Judgem
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["History", "Poll", "replay"]
+__all__ = ["History", "Poll", "history_of", "replay"]
 
 _SHARES = {"realised": "the split that each really had", "known": "the weight in force"}
 
@@ -251,8 +251,23 @@ def replay(journal: Journal, *, guardrails: Sequence[Guardrail] | None = None, a
             judge.update(window)
         digest.add(window, judge)
     digest.poll(judge)
+    return history_of(journal, judge, digest)
+
+
+def history_of(journal: Journal, judge: Judge, digest: Digest) -> History:
+    """Return what a journal holds, of which the judge and the digest have taken in every window.
+
+    Parameters
+    ----------
+    journal : Journal
+        Source of all that is not counted.
+    judge : Judge
+        Judge of its windows.
+    digest : Digest
+        Digest of the same windows; nothing of it may change any more.
+    """
     return History(
-        facts, chosen, judge.judgement, tuple(digest.polls), binned(digest.blocks), digest.instances,
+        journal.facts, judge.guardrails, judge.judgement, tuple(digest.polls), binned(digest.blocks), digest.instances,
         _served(journal.weights(), digest.blocks), journal.events(), journal.loads(), journal.ending, digest.windows,
         judge.compared,
     )  # fmt: skip

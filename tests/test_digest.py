@@ -55,6 +55,21 @@ def test_what_was_judged_is_what_judging_again_says(window, number):
     assert kept == text(replay(journal))
 
 
+def test_an_experiment_knows_what_its_journal_says(simulated):
+    """
+    A panel draws what is in memory, a report what is in the file: they are the same.
+    """
+    exp = simulated(plan=ck.RolloutPlan.of(5, 25, 50, hold="40s", budget="10min"))
+    for at in range(90):
+        exp.advance()
+        exp.cluster.clock.sleep(1)
+        if at % 30 == 0:
+            assert text(exp.history()) == text(replay(exp.journal))
+    exp.run()
+    exp.observe("5s")
+    assert text(exp.history()) == text(replay(exp.journal))
+
+
 def test_only_the_last_windows_are_read_again(window, monkeypatch):
     """
     Whatever the length of the rollout.

@@ -111,9 +111,14 @@ class Judge(Stateful):
         return {**super().state(), "failures": failures, "asked": self._question}
 
     @property
+    def guardrails(self) -> tuple[Guardrail, ...]:
+        """The family that it judges."""
+        return tuple(monitor.guardrail for monitor in self._monitors)
+
+    @property
     def _question(self) -> dict[str, Any]:
         """What it was made with, as plain data."""
-        guardrails = [asdict(monitor.guardrail) for monitor in self._monitors]
+        guardrails = [asdict(guardrail) for guardrail in self.guardrails]
         return dict(plain({**self._asked, "guardrails": guardrails, "alpha": self.alpha, "beta": self.beta}))
 
     def restore(self, state: Mapping[str, Any]) -> Self:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from canarykit.charts.chart import Chart
 from canarykit.charts.draw import draw_effect, draw_evidence, draw_levels, draw_weight
-from canarykit.charts.sheet import finished, sheet
+from canarykit.charts.sheet import finished, sheet, title_of
 from canarykit.charts.style import GREY, INK
 from canarykit.formatting import effect, levels
 
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["compare", "finding"]
 
 _WIDTH, _ROW, _HEAD = 12.0, 1.75, 1.9
+
+# Inches around and between the charts: numbers stand on their left, the names of lines on their right, titles above.
+_LEFT, _RIGHT, _BOTTOM, _LINE, _ABOVE = 0.55, 1.15, 0.5, 0.22, 0.42
+_BESIDE, _BETWEEN = 1.65, 0.4
+_HEIGHTS, _WIDTHS = 0.45, (1.5, 1.1, 0.9)
 
 
 def finding(history: History) -> str:
@@ -51,9 +56,16 @@ def compare(history: History) -> Chart:
 
     drawn = _drawn(history)
     rows = len(drawn)
-    figure = sheet(_WIDTH, _HEAD + _ROW * rows)
+    height = _HEAD + _ROW * rows
+    figure = sheet(_WIDTH, height, arranged=False)
     axes = figure.subplots(
-        rows + 1, 3, sharex=True, squeeze=False, height_ratios=[0.45] + [1] * rows, width_ratios=[1.5, 1.1, 0.9]
+        rows + 1,
+        3,
+        sharex=True,
+        squeeze=False,
+        height_ratios=[_HEIGHTS] + [1] * rows,
+        width_ratios=_WIDTHS,
+        gridspec_kw=_places(rows, height, title_of(finding(history), _WIDTH).count("\n") + 1),
     )
     draw_weight(axes[0, 0], history.steps())
     notes = (
@@ -71,10 +83,25 @@ def compare(history: History) -> Chart:
         for ax in row:
             for change in history.weights:
                 ax.axvline(change["time"] - history.began, color=GREY, linewidth=0.5, alpha=0.35)
-    axes[-1, 0].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes[-1, 0].xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for ax in axes[-1]:
         ax.set_xlabel("seconds", fontsize=8.5, color=INK)
     return finished(figure, history, finding(history), _shows(history))
+
+
+def _places(rows: int, height: float, lines: int) -> dict[str, float]:
+    """Where the charts are on the sheet, and how far apart, as shares, below a title of so many lines."""
+    above = _ABOVE + _LINE * lines
+    between = (height - above - _BOTTOM - _BETWEEN * rows) / (rows + 1)
+    beside = (_WIDTH - _LEFT - _RIGHT - 2 * _BESIDE) / 3
+    return {
+        "left": _LEFT / _WIDTH,
+        "right": 1 - _RIGHT / _WIDTH,
+        "bottom": _BOTTOM / height,
+        "top": 1 - above / height,
+        "hspace": _BETWEEN / between,
+        "wspace": _BESIDE / beside,
+    }
 
 
 def _drawn(history: History) -> list[Guardrail]:

@@ -14,6 +14,8 @@ from canarykit.analysis import Judge, quantile_of
 from canarykit.analysis.checks import SplitCheck
 from canarykit.analysis.questions import Split
 from canarykit.clusters.base import Cluster, Traffic
+from canarykit.history import History, history_of
+from canarykit.journal import Journal
 from canarykit.model import Counts, Guardrail, Judgement, TrafficSplit, Window
 from canarykit.session.journal_writer import JournalWriter
 from canarykit.session.own_answers import OwnAnswers
@@ -140,6 +142,12 @@ class Assessment:
         """Record a window, which has been taken in."""
         self._writer.window(window, self._judge)
 
+    def history(self, journal: Journal) -> History:
+        """Return all that was counted and judged so far. Needs the lock, for a moment: nothing is read again."""
+        digest = self._writer.digest.copy()
+        digest.poll(self._judge)
+        return history_of(journal, self._judge, digest)
+
     def record_sources(self) -> None:
         """Record where counts come from, when that has become known more exactly."""
         sources = dict(self._cluster.telemetry.sources)
@@ -151,6 +159,7 @@ class Assessment:
         self.guardrails = guardrails
         self._judge = Judge(guardrails, **self._how)
         self.judged = self._judge.judgement, self._unknown
+        self._writer.digest.forget_polls()
         self._writer.begin({}, guardrails)
 
     def use_classes(self, classes: Sequence[Any]) -> None:

@@ -12,7 +12,7 @@ from canarykit import metrics
 from canarykit.clusters import Cluster, connect
 from canarykit.clusters.base import Breakable, ReportsProgress, Traffic
 from canarykit.errors import PlanError
-from canarykit.history import History, replay
+from canarykit.history import History
 from canarykit.interrupts import Terminated, terminable, uninterrupted
 from canarykit.journal import Journal
 from canarykit.model import Ending, Guardrail, Judgement, Service, TrafficSplit
@@ -385,7 +385,8 @@ class Experiment:
 
     def history(self) -> History:
         """Return everything counted so far, as tidy tables."""
-        return replay(self.journal)
+        with self._lifecycle.lock:
+            return self._evidence.history(self.journal)
 
     def compare(self) -> Chart:
         """Draw both versions side by side, with effect, evidence and weight."""

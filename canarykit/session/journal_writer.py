@@ -28,7 +28,7 @@ class JournalWriter:
     """
 
     def __init__(self, journal: Journal) -> None:
-        self._journal, self._digest = journal, Digest()
+        self._journal, self.digest = journal, Digest()
         self.giving_up = False
         """From then on a journal that fails no longer stops us."""
 
@@ -42,9 +42,9 @@ class JournalWriter:
 
     def _add_window(self, window: Window, judge: Judge) -> None:
         number = self._journal.add_window(window)
-        self._digest.add(window, judge)
-        if self._digest.due:
-            self._journal.add_judged(number, self._digest.news(), judge.state())
+        self.digest.add(window, judge)
+        if self.digest.due:
+            self._journal.add_judged(number, self.digest.news(), judge.state())
 
     def load(self, number: int, load: Traffic) -> None:
         """Record what became of the kit's own traffic so far."""
