@@ -3,8 +3,8 @@
     python benchmarks/long_rollout.py [--windows 86400]
 
 A journal is written as an experiment writes it, and at the end a panel's view is drawn from what the experiment knows. Then a
-process of its own reads the journal, and draws what a report draws. Its memory is the most that it ever had; the libraries alone
-take the part named "after imports". Limits: a report within 10 s and 300 MB, a panel's view within 0.5 s. For comparison the same
+process of its own reads the journal, and draws what a report draws. Its memory is the most that it ever had, of which the
+libraries alone take "after imports". Limits: a report within 10 s and 300 MB, a panel within 0.5 s. For comparison the same
 record is judged again under another margin.
 """
 
