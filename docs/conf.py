@@ -114,7 +114,8 @@ def follow_links(app: object, name: str, source: list[str]) -> None:
             return f"[{text}]({depth}generated/{PAGES[path]}{'#' + anchor if anchor else ''})"
         if path == "../benchmarks/detection.png":
             return f"[{text}]({depth}generated/detection.png)"
-        if path.startswith("../"):
+        inside = (DOCS / name).parent.joinpath(path).resolve().is_relative_to(DOCS.resolve())
+        if path.startswith("../") and not inside:
             return f"{{download}}`{text} <{path}>`"
         return match.group()
 
