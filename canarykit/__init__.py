@@ -6,6 +6,8 @@ Names load on first use, so that ``import canarykit`` costs next to nothing.
 from importlib import import_module
 from typing import Any
 
+from canarykit.extras import extra
+
 _HOMES = {
     "Experiment": "canarykit.session.experiment",
     "Guardrail": "canarykit.model",
@@ -31,7 +33,8 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"canarykit.{name}")
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        with extra("kube" if name == "KubeCluster" else "local"):
+            return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'canarykit' has no attribute {name!r}")
 
 

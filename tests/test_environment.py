@@ -22,8 +22,9 @@ def test_conda_environment_is_in_step_with_pyproject():
     environment.yml names each dependency, with the same lower bound.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = dict(split(requirement) for requirement in project["dependencies"])
-    wanted |= dict(split(requirement) for requirement in project["optional-dependencies"]["kube"])
+    extras = project["optional-dependencies"]
+    parts = [project["dependencies"], *(extras[name] for name in ("local", "notebook", "kube"))]
+    wanted = dict(split(requirement) for part in parts for requirement in part)
     *conda, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     given = dict(split(requirement) for requirement in conda if requirement != "pip")
     assert given.pop("python") == project["requires-python"].removeprefix(">=")

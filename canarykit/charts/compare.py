@@ -52,8 +52,6 @@ def compare(history: History) -> Chart:
     history : History
         The rollout to draw; it may be empty.
     """
-    from matplotlib.ticker import MaxNLocator
-
     drawn = _drawn(history)
     rows = len(drawn)
     height = _HEAD + _ROW * rows
@@ -83,6 +81,8 @@ def compare(history: History) -> Chart:
         for ax in row:
             for change in history.weights:
                 ax.axvline(change["time"] - history.began, color=GREY, linewidth=0.5, alpha=0.35)
+    from matplotlib.ticker import MaxNLocator
+
     axes[-1, 0].xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for ax in axes[-1]:
         ax.set_xlabel("seconds", fontsize=8.5, color=INK)

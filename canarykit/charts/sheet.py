@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from canarykit.charts.chart import Chart
 from canarykit.charts.style import GREY, INK
+from canarykit.extras import extra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,8 +21,9 @@ _LETTERS_PER_INCH = 9.2
 
 def sheet(width: float, height: float, *, arranged: bool = True) -> Figure:
     """Return an empty figure, in inches; matplotlib arranges what is on it, unless the caller does, which is twice as fast."""
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    with extra("notebook"):
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     if not arranged:
         return Figure(figsize=(width, height), facecolor="white")

@@ -7,6 +7,7 @@ import re
 from canarykit.clusters.base import Cluster
 from canarykit.clusters.options import options_of, read_options
 from canarykit.errors import CanaryError, PlanError
+from canarykit.extras import extra
 from canarykit.masking import masked, secrets_of
 
 __all__ = ["Cluster", "connect"]
@@ -55,8 +56,9 @@ def _connected(where: str, scenario: str) -> Cluster:
 
         return simulated(where, scenario)
     if where.partition(":")[0] == "kube":
-        from canarykit.clusters.kube.address import from_address
+        with extra("kube"):
+            from canarykit.clusters.kube.address import from_address
 
-        return from_address(where)
+            return from_address(where)
     name = where.partition("?")[0]
     raise PlanError(f'no cluster is known as {name!r}: use "local", "simulated" or "kube:CONTEXT/NAMESPACE"')

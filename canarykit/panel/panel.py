@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from canarykit.errors import CanaryError, ClusterError, RoutingError
+from canarykit.extras import extra
 from canarykit.model import ROLES
 from canarykit.panel.apart import apart
 from canarykit.panel.state import Note, PanelState, Picture, panel_state
@@ -89,7 +90,8 @@ class Panel:
         with self._showing:
             if self._view is None:
                 if self._make_view is None:
-                    from canarykit.panel.view import PanelView
+                    with extra("notebook"):
+                        from canarykit.panel.view import PanelView
 
                     self._make_view = PanelView
                 self._view = apart(self._make_view, self.do)

@@ -21,7 +21,7 @@ def test_the_servers_requirements_are_in_step_with_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = (ROOT / "deploy" / "server-requirements.txt").read_text().splitlines()
     needs = {line for line in lines if not line.startswith("#")}
-    assert needs <= set(project["dependencies"])
+    assert needs <= {*project["dependencies"], *project["optional-dependencies"]["local"]}
 
 
 def test_the_server_needs_nothing_else():
