@@ -16,6 +16,7 @@ import click
 
 from canarykit import __version__
 from canarykit.errors import CanaryError, PlanError
+from canarykit.extras import extra
 from canarykit.masking import masked
 from canarykit.model import Guardrail, Outcome, Status
 
@@ -69,7 +70,11 @@ def report_command(
     """Run a NOTEBOOK through papermill and leave a folder with report.html, verdict.json, junit.xml and the journal."""
     if die_with_parent:
         _end_with_parent()
-    from canarykit.report import report
+    try:
+        with extra("notebook"):
+            from canarykit.report import report
+    except ImportError as error:
+        raise click.ClickException(str(error)) from error
 
     os.umask(0o077)  # what a rollout records is its user's own
     done = report(notebook, out or Path("build") / notebook.stem, dict(parameters))

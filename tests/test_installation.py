@@ -85,6 +85,16 @@ def test_an_extra_installs_what_its_part_imports(extra, code):
     assert done.stdout == "imported\n", done.stderr
 
 
+def test_a_report_without_what_makes_it_is_a_sentence():
+    """
+    On the command line, with the exit code of a tool that failed.
+    """
+    done = run("import sys; sys.argv = ['canarykit', 'report', 'pyproject.toml']\nfrom canarykit.cli import main; main()")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: this needs ")
+    assert "pip install 'canarykit[notebook]'" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("code", "says"),
     [
