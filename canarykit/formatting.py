@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 WORSE, NO_WORSE = "odds: worse", "odds: no worse"
-"""Columns of the evidence in a table of verdicts."""
+"""What the columns of the evidence in a table of verdicts begin with."""
 
 EXPLAINED = {
     WORSE: "How many times better the counts so far fit a canary that is worse than tolerated. At the number in brackets the "
@@ -107,8 +107,12 @@ def _two_digits(value: float) -> str:
 
 def odds(log_e: float, alarm_at: float) -> str:
     """Evidence as odds, beside those that decide: ``3.2 : 1 (needs 20)``."""
+    return f"{_to_one(log_e)} (needs {alarm_at:g})"
+
+
+def _to_one(log_e: float) -> str:
     e = math.exp(min(log_e, 50.0))
-    return f"{'over 10,000' if e >= 1e4 else f'{e:,.1f}'} : 1 (needs {alarm_at:g})"
+    return f"{'over 10,000' if e >= 1e4 else f'{e:,.1f}'} : 1"
 
 
 def cells(comparison: Comparison, metric: Metric) -> dict[str, str]:
@@ -118,8 +122,8 @@ def cells(comparison: Comparison, metric: Metric) -> dict[str, str]:
         "stable": f"{stable} of {comparison.requests[0]:,}",
         "canary": f"{canary} of {comparison.requests[1]:,}",
         f"effect, {_confidence(comparison)}": effect(comparison, metric).replace("unknown", "too few events"),
-        WORSE: odds(comparison.log_e, comparison.alarm_at),
-        NO_WORSE: odds(comparison.log_e_safe, comparison.alarm_at),
+        f"{WORSE} (fails at {comparison.alarm_at:g})": _to_one(comparison.log_e),
+        f"{NO_WORSE} (passes at {comparison.alarm_at:g})": _to_one(comparison.log_e_safe),
     }
 
 

@@ -54,7 +54,8 @@ def table(state: PanelState) -> str:
 
 
 def _tooltip(column: str) -> str:
-    return f' title="{escape(EXPLAINED[column])}"' if column in EXPLAINED else ""
+    told = EXPLAINED.get(column.partition(" (")[0])
+    return f' title="{escape(told)}"' if told else ""
 
 
 def _name(column: str) -> str:

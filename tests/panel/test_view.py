@@ -97,7 +97,7 @@ def test_the_evidence_is_explained_where_it_stands(view, state):
     assert view.table.value.count('title="How many times better the counts so far fit a canary that is worse') == 1 + len(
         state.rows
     )
-    assert "(needs 20)" in view.table.value
+    assert "odds: worse (fails at 20)" in view.table.value
 
 
 def test_the_question_comes_and_goes(view, state):
