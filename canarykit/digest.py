@@ -82,8 +82,6 @@ class Digest:
     _judged_until: float | None = None
     _new_polls: int = 0
     _new_blocks: int = 0
-    _open: int = 0
-    """Windows in the last block."""
 
     def add(self, window: Window, judge: Judge) -> None:
         """Add a window that the judge has taken in, if it was to be judged."""
@@ -110,12 +108,11 @@ class Digest:
         """Add a window to the last block, or begin a new one where each has its own, or the weight has changed."""
         new = Bin(window.start, window.end, window.split.canary, window.judged)
         new.add(window)
-        joins = self.windows >= _SINGLE and self.windows % CHUNK != 0 and self._open
+        joins = self.windows >= _SINGLE and self.windows % CHUNK != 0
         if joins and self.blocks[-1].same_as(new):
             self.blocks[-1].add(new)
         else:
             self.blocks.append(new)
-        self._open += 1
 
     @property
     def due(self) -> bool:
@@ -128,8 +125,9 @@ class Digest:
         return replace(self, polls=list(self.polls), blocks=[*self.blocks[:-1], *last], instances=dict(self.instances))
 
     def forget_polls(self) -> None:
-        """Forget what another judge knew, who has been replaced."""
-        self.polls, self._new_polls, self._judged_until = [], 0, None
+        """Forget what a judge knew who was replaced; all else is news again, because the journal forgets it, too."""
+        self.polls, self._judged_until = [], None
+        self._new_polls = self._new_blocks = 0
 
     def news(self) -> dict[str, Any]:
         """Return what has come since the last call, as plain data."""

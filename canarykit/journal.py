@@ -125,9 +125,15 @@ class Journal:
     # Writing -----------------------------------------------------------------------------------------------------------
 
     def begin(self, facts: Mapping[str, Any], guardrails: Sequence[Guardrail]) -> None:
-        """Record what is compared, and how."""
+        """Record what is compared, and how. What was judged by other guardrails is forgotten, and the windows stay."""
         written = {**masked_values(facts), "guardrails": [_written(guardrail) for guardrail in guardrails]}
-        self._write("INSERT OR REPLACE INTO facts VALUES (?, ?)", [(key, json.dumps(value)) for key, value in written.items()])
+        before = self.facts.get("guardrails")
+        with self._errors("write"), self._lock, self._transaction():
+            if json.loads(json.dumps(written["guardrails"])) != before:
+                self._db.execute("DELETE FROM judged")
+                self._db.execute("DELETE FROM evidence")
+            rows = [(key, json.dumps(value)) for key, value in written.items()]
+            self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
 
     def add_window(self, window: Window) -> int:
         """Append a window with all its counts; return its number."""

@@ -4,7 +4,6 @@ import logging
 import os
 import re
 import shutil
-import sys
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -126,6 +125,3 @@ def setup(app: object) -> None:
     """Register both with Sphinx."""
     app.connect("builder-inited", write_pages)
     app.connect("source-read", follow_links)
-
-
-sys.path.insert(0, str(ROOT))

@@ -96,6 +96,29 @@ def test_evidence_of_other_guardrails_is_not_used(window):
     assert len(journal.judged()[1]) == 0
 
 
+def test_guardrails_that_change_under_way_leave_one_record(window):
+    """
+    Buckets that become known late: the new judge's evidence is kept with its own moments, and with all sums.
+    """
+    journal, first = ck.Journal(), Judge(GUARDRAILS)
+    writer, changed = JournalWriter(journal), [ck.metrics.error_rate(margin=2.5)]
+    writer.begin({"alpha": 0.05, "dispersion": None}, GUARDRAILS)
+    for at in range(2 * CHUNK):
+        first.update(window(at))
+        writer.window(window(at), first)
+    second = Judge(changed)
+    writer.digest.forget_polls()
+    writer.begin({}, changed)
+    for at in range(2 * CHUNK, 4 * CHUNK):
+        second.update(window(at))
+        writer.window(window(at), second)
+    history = replay(journal)
+    assert repr(history.judgement) == repr(second.judgement)
+    assert {len(poll.comparisons) for poll in history.polls} == {1}
+    assert history.windows == 4 * CHUNK
+    assert sum(block.requests[0] + block.requests[1] for block in history.bins) == 4 * CHUNK * 200
+
+
 def test_whoever_reads_while_it_is_written_sees_one_moment(window, tmp_path):
     """
     News that are newer than the evidence belong to the next look.

@@ -184,8 +184,7 @@ class TrafficControl:
         """Check, with the lock, that nothing speaks against a weight: what has come up since it was decided counts."""
         if step is None and self._tracker.running:
             raise PlanError(f"the plan is being carried out: wait for it, or abort(), before {split} is given by hand")
-        if self._tracker.pending is not None:
-            raise Overtaken(f"all traffic is being returned to stable, so {split} is not given")
+        self._tracker.need_no_return(split)
         ahead = self._tracker.rollout.ahead
         if step is not None and (ahead is None or ahead.weight != split.canary):
             raise Overtaken(f"the plan stands elsewhere by now, and {split} is not its next step")
@@ -249,6 +248,7 @@ class TrafficControl:
         change, failed, served = None, None, False
         with self._lifecycle.lock:
             check()
+            self._tracker.need_no_return(split)
             try:
                 self._tracker.written(change := router.write(split, expected=over))
             except EditedError as error:

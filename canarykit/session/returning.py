@@ -48,7 +48,7 @@ class Returning:
         self._awaited = False
         """Whether `restore_stable` has asked for all of stable's replicas, and waits for them."""
 
-    def to_stable(self, outcome: Outcome | None = None, why: str = "", *, need: Callable[[], object] = never) -> None:
+    def to_stable(self, outcome: Outcome | None = None, why: str = "") -> None:
         """Give stable all traffic, also when it is in trouble: the weight first, then what stable lacks, then the record.
 
         Only a stable version that serves nothing is waited for before, with a bound.
@@ -59,8 +59,6 @@ class Returning:
             How the rollout ends by that; by default it does not.
         why : str
             Reason, for the ending.
-        need : callable
-            Called with the lock before anything is written; raises an error when it is not to be.
 
         Raises
         ------
@@ -78,7 +76,6 @@ class Returning:
             lacking = None if awaited or problem is not None else partial(self._problem_of_stable, max(shares))
 
             def check() -> None:
-                need()
                 if outcome is not None:
                     self._lifecycle.need_no_end_since(None)
 
@@ -203,6 +200,7 @@ class Returning:
                 self._lifecycle.need_no_end_since(None)
                 if not self._tracker.canary_may_stand_in:
                     return self._cannot_stand_in("something speaks against it by now")
+                self._tracker.need_no_return(everything)
                 start = self._cluster.clock.now()
                 try:
                     self._tracker.written(change := self._cluster.router.write(everything))

@@ -15,7 +15,7 @@ from canarykit.routers.base import Change
 from canarykit.session.assessment import Assessment
 from canarykit.session.events import Events
 from canarykit.session.journal_writer import JournalWriter, thoroughly
-from canarykit.session.lifecycle import Lifecycle
+from canarykit.session.lifecycle import Lifecycle, Overtaken
 from canarykit.session.losses import Losses
 from canarykit.session.replicas import Replicas
 from canarykit.session.snapshot import Standing
@@ -252,6 +252,11 @@ class Tracker:
 
     def _plan_written(self) -> dict[str, Any] | None:
         return None if self._carried_out is None else self._carried_out.model_dump(mode="json")
+
+    def need_no_return(self, split: TrafficSplit) -> None:
+        """Check, with the lock, that nobody returns all traffic to stable just now: nothing may be written over that."""
+        if self.pending is not None:
+            raise Overtaken(f"all traffic is being returned to stable, so {split} is not given")
 
     def written(self, change: Change) -> None:
         """Wait until a change is served. What was counted since the last look is left out: it may be of either weight."""

@@ -199,6 +199,33 @@ def test_a_second_abort_does_not_cut_short_the_return_to_stable(experiment, slow
     assert gateway.cut == 0
 
 
+def test_a_promotion_that_was_warming_up_writes_nothing_over_an_abort(experiment, slow, pool, monkeypatch):
+    """
+    The abort has written 0 %, and waits until that is served: the canary does not get everything in between.
+    """
+    experiment.shift(50)
+    gateway, warm, go_on = slow(0), experiment.cluster.ensure_capacity, threading.Event()
+    begun = threading.Event()
+
+    def held(role, share):
+        if role == "canary":
+            begun.set()
+            assert go_on.wait(10)
+        warm(role, share)
+
+    monkeypatch.setattr(experiment.cluster, "ensure_capacity", held)
+    promotion = pool.submit(experiment.promote)
+    assert begun.wait(10)
+    ending = pool.submit(experiment.abort)
+    assert gateway.written.wait(10)
+    go_on.set()
+    with pytest.raises(PlanError, match="all traffic is being returned to stable, so 100 % is not given"):
+        promotion.result(10)
+    assert experiment.cluster.router.observed() == ALL_STABLE
+    gateway.go_on.set()
+    assert ending.result(10).outcome == "rolled back"
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("weight", [5, 25])
 def test_a_signal_ends_the_wait_of_a_plan(experiment, slow, name, weight):
