@@ -15,7 +15,10 @@ PLAN = ck.RolloutPlan.of(25, 50, hold="60s", interval="1s")
 
 
 class Done(threading.Thread):
-    """Does something once the canary has had traffic for a few seconds, and knows when."""
+    """Does something once the canary has had traffic for a few seconds, and knows when it began to.
+
+    The kit may see what was done before the API server's answer arrives here.
+    """
 
     def __init__(self, admin, act):
         super().__init__(daemon=True)
@@ -26,8 +29,8 @@ class Done(threading.Thread):
         """Wait for the weight, and do it."""
         wait_for(lambda: self._admin.get("HTTPRoute", "digits")["spec"]["rules"][0]["backendRefs"][1]["weight"] == 25)
         time.sleep(3)
-        self._act(self._admin)
         self.at = time.time()
+        self._act(self._admin)
 
 
 def scale(deployment, replicas):
@@ -45,7 +48,9 @@ def rolled_out(exp, admin, act):
     load = exp.send(60)
     done = Done(admin, act)
     ending = exp.run(PLAN)
-    told = next(event for event in exp.history().events if event["kind"] == "problem" and event["time"] > done.at)
+    events = exp.history().events
+    told = next((event for event in events if event["kind"] == "problem" and event["time"] > done.at), None)
+    assert told, f"no problem was told: {ending.sentence}\n{events}"
     assert sum(done.at < window.end < told["time"] for window in exp.journal.windows()) <= 4
     return ending, told["text"], load.record()["lost_total"]
 
