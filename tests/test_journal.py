@@ -13,6 +13,7 @@ import canarykit as ck
 from canarykit.analysis import Judge
 from canarykit.errors import JournalError
 from canarykit.history import replay
+from canarykit.journal import mask
 from canarykit.metrics import LATENCY_EDGES
 from canarykit.model import Ending
 
@@ -304,7 +305,7 @@ def test_no_byte_of_a_masked_journal_holds_a_known_secret(tmp_path, window, clos
     reader = ck.Journal.read(path)
     before = replay(reader)
     reader.close()
-    ck.Journal.mask(path, {"k3y-0f"})
+    mask(path, {"k3y-0f"})
     assert [file.name for file in path.parent.iterdir()] == ["journal.sqlite"]
     assert b"k3y-0f" not in path.read_bytes()
     assert path.stat().st_mode & 0o077 == 0
@@ -324,7 +325,7 @@ def test_a_masked_journal_can_be_judged_whatever_the_secret(tmp_path, window, wo
     path = tmp_path / "journal.sqlite"
     secret_everywhere(path, window, word).close()
     before = replay(ck.Journal.read(path))
-    ck.Journal.mask(path, {word})
+    mask(path, {word})
     after = replay(ck.Journal.read(path))
     assert str(after.judgement.verdicts) == str(before.judgement.verdicts)  # NaN differs from itself
     assert after.facts["versions"] == before.facts["versions"]
@@ -338,7 +339,7 @@ def test_a_journal_that_somebody_writes_is_not_masked(tmp_path, window):
     """
     journal = secret_everywhere(tmp_path / "journal.sqlite", window, "k3y-0f")
     with pytest.raises(JournalError, match=r"cannot mask .*journal\.sqlite: database is locked"):
-        ck.Journal.mask(journal.path, {"k3y-0f"})
+        mask(journal.path, {"k3y-0f"})
     assert len(journal.events()) == 50
     with pytest.raises(JournalError, match="there is no journal"):
-        ck.Journal.mask(tmp_path / "none.sqlite", {"k3y-0f"})
+        mask(tmp_path / "none.sqlite", {"k3y-0f"})

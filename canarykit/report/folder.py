@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from canarykit.errors import JournalError, PlanError, ReportError
 from canarykit.history import History, replay
-from canarykit.journal import Journal
+from canarykit.journal import Journal, mask
 from canarykit.masking import masked
 from canarykit.model import Ending
 from canarykit.report.execute import checked, execute, known_parameters
@@ -144,7 +144,7 @@ def _mask_record(record: Path, known: Collection[str], screen: MaskedStream) -> 
     if not record.is_file():
         return
     try:
-        Journal.mask(record, known)
+        mask(record, known)
     except JournalError as error:
         screen.say(f"{record.name} may hold passwords and tokens, do not pass it on: {error}")
 

@@ -1,0 +1,63 @@
+"""Known secrets in a journal that is written are masked."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Collection
+
+from canarykit.journal.journal import transaction
+from canarykit.journal.reader import JournalReader, errors
+from canarykit.masking import masked, masked_values
+
+__all__ = ["mask"]
+
+_JUDGED_BY = ("guardrails", "tables", "versions", "plan", "alpha", "split", "dispersion", "classes", "simulated")
+"""Facts that the judgement and its tables are made from: words and numbers, no sentences."""
+
+
+def mask(path: str | os.PathLike[str], known: Collection[str]) -> None:
+    """Mask known secrets in the texts of a journal that nobody writes any more; no other bytes of the file hold them.
+
+    Sentences of events, notes and the ending, and texts of facts and loads are masked. What a judgement needs is not:
+    guardrails, tables, kinds of events, names of versions.
+
+    Parameters
+    ----------
+    path : path
+        Path of the journal.
+    known : collection of str
+        Secrets that are masked wherever they stand.
+
+    Raises
+    ------
+    JournalError
+        There is none, it is something else, or somebody else has it open.
+    """
+    JournalReader.read(path).close()
+    with errors("mask", str(path)), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA secure_delete = ON")
+        db.execute("PRAGMA temp_store = MEMORY")
+        db.execute("PRAGMA journal_mode = DELETE")  # what is in the WAL is in the file from now on
+        with transaction(db):
+            _mask_texts(db, known)
+        db.execute("VACUUM")  # free pages hold what was there before
+
+
+def _mask_texts(db: sqlite3.Connection, known: Collection[str]) -> None:
+    for table, key, column in (("events", "rowid", "text"), ("windows", "id", "note")):
+        rows = db.execute(f"SELECT {column}, {key} FROM {table}").fetchall()
+        changed = [(masked(text, known), row) for text, row in rows if masked(text, known) != text]
+        db.executemany(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", changed)
+    loads = db.execute("SELECT summary, id FROM loads").fetchall()
+    loads = [(json.dumps(masked_values(json.loads(summary), known)), row) for summary, row in loads]
+    db.executemany("UPDATE loads SET summary = ? WHERE id = ?", loads)
+    facts = {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM facts")}
+    for key, value in facts.items():
+        if key == "ending":
+            value = {**value, "sentence": masked(value["sentence"], known)}
+        elif key not in _JUDGED_BY:
+            value = masked_values(value, known, key)
+        db.execute("UPDATE facts SET value = ? WHERE key = ?", (json.dumps(value), key))
