@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from canarykit.model import TrafficSplit, Window
@@ -101,16 +101,6 @@ class Telemetry(Protocol):
     @property
     def sources(self) -> Mapping[str, str]:
         """Where each count comes from, for the record: a log, pages, resolved queries."""
-        ...
-
-    def label(self, answers: Iterable[Answered]) -> None:
-        """Tell which answers were right.
-
-        Parameters
-        ----------
-        answers : iterable of Answered
-            In any order, before or after the gateway reports the request.
-        """
         ...
 
     def read(self, now: float) -> Window:

@@ -12,7 +12,6 @@ from canarykit.errors import TelemetryError
 from canarykit.model import ROLES, Counts, Role, TrafficSplit, Window
 from canarykit.statuses import BAD_KINDS, Kind
 from canarykit.telemetry import buckets
-from canarykit.telemetry.base import Answered
 from canarykit.telemetry.catalogue import Exposition
 
 __all__ = ["CounterWindows", "Series", "Totals", "check_totals", "increases", "label_names", "series_of"]
@@ -130,8 +129,6 @@ class CounterWindows:
         self._fixed = False
         self._unlike = ""
         self._grown: dict[Series, int] = {}
-        self._answers = _zeros(2)
-        self._labelled = False
         self._split, self._since = TrafficSplit(0), -math.inf
         self._moved = 0.0
         self._seen: Counts | None = None
@@ -140,7 +137,7 @@ class CounterWindows:
 
     def begin(self, split: TrafficSplit, since: float) -> None:
         """Count from now on, under this split."""
-        self._grown, self._answers = {}, _zeros(2)
+        self._grown = {}
         self._moved = 0.0 if self._opened is None else abs(split.share - self._split.share)
         self._split, self._since, self._opened = split, since, since
         self._counted_from = since
@@ -168,13 +165,6 @@ class CounterWindows:
         """Take in what counters have grown by."""
         for series, count in grown.items():
             self._grown[series] = self._grown.get(series, 0) + count
-
-    def label(self, answers: Iterable[Answered]) -> None:
-        """Count right and wrong answers by the version that their headers name."""
-        for answer in answers:
-            if answer.right is not None and answer.sent >= self._since and answer.role in ROLES:
-                self._labelled = True
-                self._answers[ROLES.index(answer.role), int(not answer.right)] += 1
 
     def close(self, now: float, missing: str = "", *, waiting: bool = False, apart: float = 0.0) -> Window:
         """Return the window up to now, and begin the next.
@@ -208,8 +198,6 @@ class CounterWindows:
                 self._grown = {}
                 note = "left out: many requests that began under the earlier weight ended in this window"
                 return Window(start, now, self._split, {}, left_out=int(counts["outcome"].sum()), note=note)
-        if self._labelled:
-            counts["answers"], self._answers = self._answers, _zeros(2)
         note = self._unlike if counts["outcome"].any() else f"no request was counted in {self._entry.requests}"
         self._grown = {}
         told = instances if self._entry.backend is None else {}

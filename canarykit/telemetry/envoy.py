@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from canarykit.errors import CanaryError, TelemetryError
 from canarykit.model import ROLES, TrafficSplit, Window
 from canarykit.protocol import LOG_FIELDS, SPLIT_ROUTE
-from canarykit.telemetry.base import Answered
 from canarykit.telemetry.logtail import LogTail
 from canarykit.telemetry.requests import Request, RequestCounter
 
@@ -36,7 +35,7 @@ def parse(line: str) -> Request | None:
     fields = line.split("\t", maxsplit=len(LOG_FIELDS) - 1)
     if len(fields) != len(LOG_FIELDS):
         raise TelemetryError(f"the gateway's access log has a line of {len(fields)} fields, not {len(LOG_FIELDS)}: {line!r}")
-    start, route, role, instance, code, flags, grpc, micros, request_id = fields
+    start, route, role, instance, code, flags, grpc, micros, _ = fields
     if route != SPLIT_ROUTE:
         return None
     if role not in ("stable", "canary"):
@@ -48,7 +47,6 @@ def parse(line: str) -> Request | None:
             instance="" if instance == "-" else instance,
             code=int(code),
             seconds=math.nan if micros == "-" else int(micros) / 1e6,
-            request_id=request_id,
             flags=frozenset() if flags == "-" else frozenset(flags.split(",")),
             grpc=None if grpc == "-" else int(grpc),
         )
@@ -106,10 +104,6 @@ class EnvoyTelemetry:
         """Count only requests that began after `since`, under this split."""
         self._take_in()
         self._counter.begin(split, since, self._in_flight())
-
-    def label(self, answers: Iterable[Answered]) -> None:
-        """Tell which answers were right."""
-        self._counter.label((answer.request_id, answer.right) for answer in answers if answer.right is not None)
 
     def read(self, now: float) -> Window:
         """Return the window since the last read."""

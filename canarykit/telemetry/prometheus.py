@@ -14,7 +14,6 @@ from canarykit.errors import CanaryError, TelemetryError
 from canarykit.model import ROLES, Role, TrafficSplit, Window
 from canarykit.telemetry import buckets
 from canarykit.telemetry.alignment import Alignment
-from canarykit.telemetry.base import Answered
 from canarykit.telemetry.catalogue import Exposition, Labels, exported, exposition
 from canarykit.telemetry.counters import CounterWindows, Series, check_totals, increases, label_names, series_of
 from canarykit.telemetry.prometheus_api import PrometheusApi, seconds_of, selects
@@ -172,10 +171,6 @@ class PrometheusTelemetry:
         self._before, self._read_until = {}, {}
         self._alignment.begin()
         self._windows.begin(split, since)
-
-    def label(self, answers: Iterable[Answered]) -> None:
-        """Tell which answers were right."""
-        self._windows.label(answers)
 
     def read(self, now: float) -> Window:
         """Return the window since the last read; empty, with the reason, while Prometheus has nothing new of all sources.

@@ -1,10 +1,8 @@
-"""From single requests to a window: pure counting, with answers joined to requests by id."""
+"""From single requests to a window: pure counting."""
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +12,6 @@ from canarykit.model import AT_LIMIT, ROLES, Counts, Role, TrafficSplit, Window
 from canarykit.statuses import BAD_KINDS, LEFT, LIMIT_FLAG, RESET, SWITCHED, TOO_LONG, Kind, broken_off, kind_of, kind_of_grpc
 
 __all__ = ["Request", "RequestCounter"]
-
-_REMEMBERED = 200_000
-"""Requests that wait for their label, and labels that wait for their request, at most."""
 
 _GRPC_NEVER_ENDED = frozenset({1, 4})
 """CANCELLED and DEADLINE_EXCEEDED."""
@@ -38,8 +33,6 @@ class Request:
         Status sent to the client; 0 when the client left before there was one.
     seconds : float
         From the request's first byte to the answer's last; NaN when there was no last byte.
-    request_id : str
-        As the client gave it.
     flags : frozenset of str
         Envoy's response flags: what went wrong on the way.
     grpc : int, optional
@@ -56,7 +49,6 @@ class Request:
     instance: str
     code: int
     seconds: float
-    request_id: str
     flags: frozenset[str] = frozenset()
     grpc: int | None = None
 
@@ -90,14 +82,10 @@ class Request:
 
 
 class RequestCounter:
-    """Counts requests and right answers into windows."""
+    """Counts requests into windows."""
 
     def __init__(self) -> None:
         self._requests: list[Request] = []
-        self._roles: OrderedDict[str, Role] = OrderedDict()
-        self._labels: OrderedDict[str, bool] = OrderedDict()
-        self._answers = _zeros(2)
-        self._labelled = False
         self._left_out = 0
         self._earlier = [0, 0]
         self._since = -math.inf
@@ -117,11 +105,8 @@ class RequestCounter:
             Requests of stable and canary that are under way now, drawn under an earlier weight.
         """
         self._earlier = list(in_flight or (0, 0))
-        self._left_out += len(self._requests) + int(self._answers.sum())
+        self._left_out += len(self._requests)
         self._requests.clear()
-        self._answers = _zeros(2)
-        self._roles.clear()
-        self._labels.clear()
         self._split, self._since, self._opened = split, since, since
 
     def add(self, request: Request) -> None:
@@ -133,21 +118,6 @@ class RequestCounter:
             self._earlier[index] = max(0, self._earlier[index] - 1)
             return
         self._requests.append(request)
-        right = self._labels.pop(request.request_id, None)
-        if right is not None:
-            self._answer(request.role, right)
-        else:
-            _remember(self._roles, request.request_id, request.role)
-
-    def label(self, answers: Iterable[tuple[str, bool]]) -> None:
-        """Tell which answers were right; in any order with the requests themselves."""
-        for request_id, right in answers:
-            self._labelled = True
-            role = self._roles.pop(request_id, None)
-            if role is not None:
-                self._answer(role, right)
-            else:
-                _remember(self._labels, request_id, right)
 
     def close(self, now: float, in_flight: tuple[int, int] | None = None) -> Window:
         """Return the window up to now, and begin the next.
@@ -178,8 +148,6 @@ class RequestCounter:
             cells = latency_cells(seconds)
             counts["latency"][ROLES.index(role)] += cells
             latency[instance or f"{role}-unknown"] = cells
-        if self._labelled:
-            counts["answers"] = self._answers
         start = self._opened if self._opened is not None else now
         window = Window(
             start,
@@ -188,10 +156,10 @@ class RequestCounter:
             counts,
             {"latency": latency, "outcome": outcomes},
             self._left_out,
-            self._note(),
+            "" if self._requests else "no request reached the gateway",
             in_flight=self._drawn(in_flight),
         )
-        self._requests, self._answers, self._left_out, self._opened = [], _zeros(2), 0, now
+        self._requests, self._left_out, self._opened = [], 0, now
         return window
 
     def _drawn(self, in_flight: tuple[int, int] | None) -> tuple[int, int] | None:
@@ -202,23 +170,6 @@ class RequestCounter:
         self._earlier = [min(earlier, now) for earlier, now in zip(self._earlier, in_flight, strict=True)]
         stable, canary = (now - earlier for earlier, now in zip(self._earlier, in_flight, strict=True))
         return stable, canary
-
-    def _answer(self, role: Role, right: bool) -> None:
-        self._answers[ROLES.index(role), int(not right)] += 1
-
-    def _note(self) -> str:
-        missing = []
-        if not self._requests:
-            missing.append("no request reached the gateway")
-        if not self._labelled:
-            missing.append("no labels have arrived")
-        return "; ".join(missing)
-
-
-def _remember(memory: OrderedDict[str, Role] | OrderedDict[str, bool], key: str, value: Role | bool) -> None:
-    memory[key] = value  # type: ignore[assignment]
-    if len(memory) > _REMEMBERED:
-        memory.popitem(last=False)
 
 
 def _zeros(cells: int) -> Counts:

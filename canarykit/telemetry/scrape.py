@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -10,7 +10,6 @@ from itertools import zip_longest
 from canarykit.errors import CanaryError, TelemetryError
 from canarykit.model import ROLES, Role, TrafficSplit, Window
 from canarykit.telemetry import buckets
-from canarykit.telemetry.base import Answered
 from canarykit.telemetry.catalogue import Exposition, exposition
 from canarykit.telemetry.counters import CounterWindows, Series, check_totals, increases, label_names
 from canarykit.telemetry.page import Known, Page, page_of, read_page
@@ -151,10 +150,6 @@ class ScrapeTelemetry:
                 known.life.expect(self._split, split)
         self._split, self._marked = split, not problems
         self._windows.begin(split, since)
-
-    def label(self, answers: Iterable[Answered]) -> None:
-        """Tell which answers were right."""
-        self._windows.label(answers)
 
     def read(self, now: float) -> Window:
         """Return the window since the last read; empty, with the reason, while anything cannot be read.

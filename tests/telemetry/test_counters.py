@@ -1,7 +1,6 @@
 """From counters that only grow to a window."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -189,15 +188,3 @@ def test_a_new_weight_forgets_what_was_counted_under_the_old_one():
     windows.begin(TrafficSplit(50), 7.0)
     window = windows.close(8.0)
     assert (window.requests, window.start, window.split.canary) == ((0, 0), 7.0, 50.0)
-
-
-def test_labels_count_by_the_version_that_answered():
-    """
-    Only answers of this weight, with a label and a version, count; once labels were seen, their absence is zero.
-    """
-    windows = CounterWindows(CODES)
-    windows.begin(TrafficSplit(5), 100.0)
-    said = [("stable", True, 101), ("canary", False, 101), ("", True, 101), ("stable", None, 101), ("stable", True, 99)]
-    windows.label(SimpleNamespace(role=role, right=right, sent=sent) for role, right, sent in said)
-    assert windows.close(102.0).counts["answers"].tolist() == [[1, 0], [0, 1]]
-    assert windows.close(103.0).counts["answers"].tolist() == [[0, 0], [0, 0]]

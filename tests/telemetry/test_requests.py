@@ -2,6 +2,7 @@
 
 import math
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ from canarykit.analysis import Judge
 from canarykit.errors import RoutingError, TelemetryError
 from canarykit.model import TrafficSplit
 from canarykit.telemetry.envoy import EnvoyTelemetry, in_flight, parse
+from canarykit.telemetry.labels import LabelledAnswers
 from canarykit.telemetry.logtail import LogTail
 from canarykit.telemetry.requests import Request, RequestCounter
 
 
 def request(number, *, role="stable", code=200, seconds=0.01, start=10.0, flags="", grpc=None):
     """One request as the gateway saw it."""
-    return Request(start, role, f"{role}-0", code, seconds, f"r-{number}", frozenset(flags.split()), grpc)
+    return Request(start, role, f"{role}-0", code, seconds, frozenset(flags.split()), grpc)
 
 
 def counter(*requests):
@@ -131,7 +133,7 @@ def test_a_canary_that_refuses_a_third_of_its_input_fails(guardrail, seen):
     """
     Whatever it says to them, its guardrail fails; those requests are not right, and do not make it look faster.
     """
-    rng, counting, number = random.Random(0), RequestCounter(), 0
+    rng, counting, labels, number = random.Random(0), RequestCounter(), LabelledAnswers(), 0
     judge = Judge([metrics.error_rate(), metrics.refused(), metrics.denied(), metrics.latency(), metrics.accuracy()])
     counting.begin(TrafficSplit(50), 0.0)
     for second in range(60):
@@ -139,8 +141,8 @@ def test_a_canary_that_refuses_a_third_of_its_input_fails(guardrail, seen):
             number, role = number + 1, rng.choice(("stable", "canary"))
             bad = role == "canary" and rng.random() < 1 / 3
             counting.add(request(number, role=role, **(seen if bad else {"seconds": rng.lognormvariate(-3, 0.3)})))
-            counting.label([(f"r-{number}", not bad and rng.random() < 0.95)])
-        judge.update(counting.close(second + 1.0))
+            labels.take([SimpleNamespace(role=role, right=not bad and rng.random() < 0.95, sent=float(second))])
+        judge.update(labels.added_to(counting.close(second + 1.0)))
     words = {verdict.guardrail: verdict.status for verdict in judge.judgement.verdicts}
     assert {name for name, word in words.items() if word == "fail"} == {guardrail, "accuracy"}
     (latency,) = (verdict.comparison for verdict in judge.judgement.verdicts if verdict.guardrail == "p95 latency")
@@ -196,36 +198,12 @@ def test_an_admin_interface_that_is_gone_hides_no_counts(tmp_path):
     assert (window.requests, window.in_flight) == ((0, 1), None)
 
 
-def test_labels_join_by_id_in_any_order():
+def test_a_window_without_a_request_says_so():
     """
-    The label may come before or after the gateway's line, and in another window.
+    Nothing reached the gateway.
     """
-    counting = counter()
-    counting.label([("r-1", True)])
-    counting.add(request(1, role="canary"))
-    counting.add(request(2))
-    assert counting.close(1).counts["answers"].tolist() == [[0, 0], [1, 0]]
-    counting.label([("r-2", False)])
-    assert counting.close(2).counts["answers"].tolist() == [[0, 1], [0, 0]]
-
-
-def test_a_label_counts_once():
-    """
-    The same label twice, or a label without a request, counts no answer.
-    """
-    counting = counter(request(1))
-    counting.label([("r-1", True), ("r-1", True), ("nobody", True)])
-    assert counting.close(1).counts["answers"].sum() == 1
-
-
-def test_without_labels_there_is_no_table_of_answers():
-    """
-    Missing labels are missing, not zero, and the note says so.
-    """
-    window = counter(request(1)).close(1)
-    assert "answers" not in window.counts
-    assert "no labels" in window.note
-    assert "no request" in counter().close(1).note
+    assert counter(request(1)).close(1).note == ""
+    assert counter().close(1).note == "no request reached the gateway"
 
 
 def test_requests_of_an_earlier_weight_are_left_out_and_counted_as_such():
@@ -263,7 +241,7 @@ def test_a_line_of_the_access_log_reads_as_written():
     Microseconds and all; the id comes last and may hold anything.
     """
     read = parse(LINE + "\twith a tab")
-    assert read == Request(1750000000.123456, "canary", "canary-1", 200, 0.004321, "abc-7\twith a tab")
+    assert read == Request(1750000000.123456, "canary", "canary-1", 200, 0.004321)
     assert parse(LINE.replace("split", "forced")) is None
     cut = parse(LINE.replace("-\t-\t4321", "UF,URX\t14\t-"))
     assert (cut.flags, cut.grpc, math.isnan(cut.seconds)) == ({"UF", "URX"}, 14, True)

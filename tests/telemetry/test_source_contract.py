@@ -2,7 +2,6 @@
 
 import math
 import time
-from types import SimpleNamespace
 
 import pytest
 from telemetry_doubles import Fleet, Prometheus, page
@@ -118,20 +117,6 @@ def test_a_new_weight_starts_from_nothing(source):
     window = source.telemetry.read(SINCE + 21)
     assert (window.requests, window.split.canary, window.start) == ((0, 0), 50.0, SINCE + 20)
     assert window.note
-
-
-def test_labels_are_missing_until_there_are_some(source):
-    """
-    No table of answers before the first label; then right and wrong ones of each version.
-    """
-    source.serve(1, 1)
-    assert "answers" not in source.telemetry.read(SINCE + 31).counts
-    source.serve(1, 1)
-    numbers = {"stable": 3, "canary": 4}  # the ids that the gateway of this test has logged
-    source.telemetry.label(
-        SimpleNamespace(request_id=f"r-{numbers[role]}", sent=SINCE + 5, role=role, right=role == "stable") for role in ROLES
-    )
-    assert source.telemetry.read(SINCE + 46).counts["answers"].tolist() == [[1, 0], [0, 1]]
 
 
 def test_it_says_when_where_and_in_which_buckets(source):
