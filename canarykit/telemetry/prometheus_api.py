@@ -16,7 +16,7 @@ from statistics import multimode
 from typing import Any
 
 from canarykit.errors import PlanError, TelemetryError
-from canarykit.protocol import check_address
+from canarykit.protocol import check_address, is_loopback
 
 __all__ = ["TOKEN_VARIABLE", "AwayError", "PrometheusApi", "seconds_of", "selects"]
 
@@ -62,6 +62,9 @@ class PrometheusApi:
         if sum((self._basic is not None, token is not None, token_file is not None)) > 1:
             raise PlanError("say in one way who asks Prometheus: a password in its address, a token, or a file with a token")
         self._token, self._token_file = token, token_file
+        # No proxy reaches what listens on this machine, such as `kubectl port-forward`.
+        nearby = is_loopback(urllib.parse.urlsplit(self.url).hostname)
+        self._opener = urllib.request.build_opener(*[urllib.request.ProxyHandler({})] * nearby)
 
     def __repr__(self) -> str:
         return f"PrometheusApi({self.url!r})"
@@ -139,7 +142,7 @@ class PrometheusApi:
             request.add_unredirected_header("authorization", authorization)  # it is for this Prometheus alone
         # Errors of urllib hold headers and what a server says, which may be what it was sent: they are not chained.
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+            with self._opener.open(request, timeout=_TIMEOUT) as answer:
                 said: bytes = answer.read()
                 return said
         except urllib.error.HTTPError as error:

@@ -69,6 +69,16 @@ def test_a_token_comes_from_the_environment_or_is_given(prometheus, monkeypatch)
     assert prometheus.authorization is None
 
 
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+def test_no_proxy_is_asked_for_a_prometheus_of_this_machine(prometheus, monkeypatch, variable):
+    """
+    A company's proxy does not reach what `kubectl port-forward` opens here, and most do not set no_proxy for it.
+    """
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    telemetry_of(prometheus).begin(TrafficSplit(5), time.time() - 100)
+    assert prometheus.asked
+
+
 def test_two_ways_to_say_who_asks_are_refused(prometheus, tmp_path):
     """
     Nobody knows which one is meant; neither is shown.

@@ -534,3 +534,27 @@ def test_the_current_context_is_named(kubeconfig):
     assert Client("here", "ns").context == client.context
     with pytest.raises(ClusterError, match="no cluster is configured"):
         Client(None, "ns")
+
+
+# Proxies ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_no_proxy_is_asked_for_a_cluster_of_this_machine(server, kubeconfig, monkeypatch, variable):
+    """
+    As kubectl has it: kind and k3d listen here, and a company's proxy does not reach them.
+    """
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    server.answers = [(200, LEASE)]
+    assert Client("here").get("Lease", "l") == LEASE
+
+
+def test_a_proxy_is_asked_for_another_machine(server, kubeconfig, monkeypatch):
+    """
+    What the environment names reaches a cluster elsewhere.
+    """
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    kubeconfig.write_text(kubeconfig.read_text().replace(server.url, "http://cluster.invalid"))
+    server.answers = [(200, LEASE)]
+    assert Client("here").get("Lease", "l") == LEASE
+    assert server.asked[-1][1].startswith("http://cluster.invalid/apis/")

@@ -8,10 +8,15 @@ import os
 import threading
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from canarykit.errors import ClusterError
+from canarykit.protocol import is_loopback
 
 __all__ = ["Connection"]
+
+_CONNECTIONS = 32
+"""Connections that are kept open: watches hold one each, and what is read at every look comes from several threads."""
 
 
 class Connection:
@@ -132,24 +137,27 @@ class Connection:
     def _open(self) -> Any:
         try:
             from kubernetes import config
-            from kubernetes.client import ApiClient
+            from kubernetes.client import ApiClient, Configuration
             from kubernetes.config.config_exception import ConfigException
         except ImportError as error:
             raise ClusterError(_NO_PACKAGE) from error
+        settings = Configuration()
         try:
             if self._inside:
-                config.load_incluster_config()
-                api = ApiClient()
+                config.load_incluster_config(settings)
             else:
-                api = config.new_client_from_config(self.kubeconfig, context=self.context)
+                config.load_kube_config(self.kubeconfig, context=self.context, client_configuration=settings)
         except (ConfigException, OSError) as error:
             known = [] if self._inside else _contexts(self.kubeconfig)
             if known and self.context not in known:
                 there = ", ".join(map(repr, known))
                 raise ClusterError(f"the kubeconfig has no context {self.context!r}, only {there}") from error
             raise _unconfigured(error) from error
-        api.configuration.api_key = _Keys(api.configuration.api_key)
-        return api
+        settings.api_key = _Keys(settings.api_key)
+        settings.connection_pool_maxsize = _CONNECTIONS
+        if is_loopback(urlsplit(str(settings.host)).hostname):
+            settings.proxy = None  # as kubectl has it: no proxy reaches a cluster of this machine
+        return ApiClient(settings)
 
 
 class _Keys(dict[str, str]):
