@@ -1,5 +1,6 @@
 """Words that the gateway, the load and the telemetry must agree on, and what is an address."""
 
+import ipaddress
 import re
 from urllib.parse import urlsplit
 
@@ -19,7 +20,9 @@ __all__ = [
     "SPLIT_ROUTE",
     "VERSION_HEADER",
     "check_address",
+    "is_loopback",
     "request_path",
+    "version_name",
 ]
 
 ROLE_HEADER = "x-canarykit-role"
@@ -126,3 +129,26 @@ def check_address(parameter: str, url: str, *, user: bool = False) -> None:
             f"{parameter} is no address of the form http://HOST:PORT/PATH or https://HOST:PORT/PATH: nothing follows the path, "
             "and special signs are written as %40 and the like"
         )
+
+
+def version_name(app: str, role: str) -> str:
+    """Name of the Deployment and the Service of a version, where the kit makes them.
+
+    Parameters
+    ----------
+    app : str
+        The service.
+    role : {"stable", "canary"}
+        Which version.
+    """
+    return f"{app}-{role}"
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host is this machine itself: ``localhost``, or an address of the loopback interface."""
+    if host is None or host == "localhost" or host.endswith(".localhost"):
+        return host is not None
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
-from canarykit.errors import EditedError
+from canarykit.errors import EditedError, RoutingError
 from canarykit.interrupts import never
 from canarykit.model import Role, TrafficSplit
 
-__all__ = ["Capabilities", "Change", "Feature", "KubeRouter", "Router", "apply", "need_in_place"]
+__all__ = ["Capabilities", "Change", "Feature", "KubeRouter", "Router", "apply", "lacking", "need_in_place"]
 
 Feature = Literal["testers", "mirroring", "affinity", "fractions"]
 
@@ -145,7 +145,14 @@ def apply(router: Router, split: TrafficSplit, *, expected: TrafficSplit | None 
     return time.perf_counter() - change.began
 
 
-class KubeRouter(Protocol):
+def lacking(who: str, feature: str) -> RoutingError:
+    """Say that a router cannot do something, and which can: ``"HTTPRoute as a router has"``, ``"affinity"``."""
+    from canarykit.routers import able
+
+    return RoutingError(f"{who} no {feature}: {able(feature)}")
+
+
+class KubeRouter(Router, Protocol):
     """What a router on Kubernetes can do for its route beside the weights: nothing, where there is no route."""
 
     capabilities: ClassVar[Capabilities] = Capabilities()
@@ -174,22 +181,6 @@ class KubeRouter(Protocol):
         """Name that the route answers to; None when it answers to any."""
         return None
 
-    def write(self, split: TrafficSplit, *, expected: TrafficSplit | None = None) -> Change:
-        """See `Router.write`."""
-        ...
-
-    def confirm(self, change: Change, *, cancelled: Callable[[], bool] = never) -> bool:
-        """See `Router.confirm`."""
-        ...
-
-    def observed(self) -> TrafficSplit:
-        """See `Router.observed`."""
-        ...
-
-    def reset(self) -> None:
-        """See `Router.reset`."""
-        ...
-
     def objects(self) -> list[dict[str, Any]]:
         """Objects that the kit makes for this router; none that the user has already."""
         ...
@@ -207,12 +198,19 @@ class KubeRouter(Protocol):
     def need(self, feature: Feature) -> None:
         """Refuse what this router cannot do.
 
+        No router here has ``affinity``, which would keep a client on the version that first answered it. Istio's consistent
+        hash picks a pod *after* the weights have picked the version. The Gateway API's session persistence is in the
+        experimental channel, and leaves weighted routes to the implementation. ingress-nginx has ``affinity: cookie``,
+        but asks the cookie before the weight: at weight 0 its clients stay on the canary, so that a rollback would not
+        reach them; and Traefik, which reads the same Ingresses, ignores ``affinity-canary-behavior``.
+
         Raises
         ------
         RoutingError
             Says so, and who can.
         """
-        ...
+        if feature not in self.capabilities.features:
+            raise lacking(f"{self.kind} as a router has", feature)
 
     @property
     def own(self) -> tuple[str, str] | None:
@@ -241,11 +239,8 @@ class KubeRouter(Protocol):
     def give_back(self, *, exact: bool) -> None:
         """Give a team's own route what it had before; with the canary's share of then where `exact`."""
 
-    def let_testers_in(self) -> None:
-        """Have the testers' header lead to the canary, where that is wanted."""
-
-    def end_testers(self) -> None:
-        """Have no header lead to the canary any more."""
+    def admit_testers(self, admitted: bool) -> None:
+        """Have the testers' header lead to the canary, where that is wanted, or no header any more."""
 
     def promoted(self) -> None:
         """Know that stable is of the canary's version by now: it answers where that does."""

@@ -156,8 +156,8 @@ def route(
     namespace, _, name = gateway.rpartition("/")
     parent = {"name": name, **({"namespace": namespace} if namespace else {})}
 
-    def backend(role: str, weight: int) -> dict[str, Any]:
-        return {"name": f"{target.app}-{role}", "port": target.port, "weight": weight}
+    def backend(role: Role, weight: int) -> dict[str, Any]:
+        return {"name": target.service(role), "port": target.port, "weight": weight}
 
     match = {"path": {"type": "PathPrefix", "value": path}}
     forced = [

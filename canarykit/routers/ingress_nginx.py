@@ -92,7 +92,7 @@ def canary_ingress(primary: Mapping[str, Any], target: Target, testers: Testers 
         "apiVersion": "networking.k8s.io/v1",
         "kind": "Ingress",
         "metadata": {
-            "name": f"{target.app}-canary",
+            "name": target.service("canary"),
             "labels": dict(target.labels),
             "annotations": {
                 **copied,
@@ -179,7 +179,7 @@ class IngressNginxRouter(RouteRouter):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._primary, self.name = self.name, f"{self._target.app}-canary"
+        self._primary, self.name = self.name, self._target.service("canary")
 
     def objects(self) -> list[dict[str, Any]]:
         """Return the canary's Ingress, and stable's unless the user has one."""

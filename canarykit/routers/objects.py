@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from canarykit.errors import ConflictError, RoutingError
 from canarykit.model import Role, TrafficSplit
+from canarykit.protocol import version_name
 from canarykit.routers.base import Router, apply
 
 __all__ = [
@@ -19,7 +20,6 @@ __all__ = [
     "Target",
     "address",
     "balancer_url",
-    "lacking",
     "made_by_the_kit",
     "retried",
     "to_stable",
@@ -74,13 +74,6 @@ class NothingThere(RoutingError):
     """What is to be split does not exist, so that no canary gets anything through it."""
 
 
-def lacking(who: str, feature: str) -> RoutingError:
-    """Say that a router cannot do something, and which can: ``"HTTPRoute as a router has"``, ``"affinity"``."""
-    from canarykit.routers import able
-
-    return RoutingError(f"{who} no {feature}: {able(feature)}")
-
-
 def to_stable(router: Router) -> None:
     """Send everything to stable, whatever the route says, unless it does already or there is none.
 
@@ -119,7 +112,7 @@ class Target:
 
     def service(self, role: Role) -> str:
         """Name of a version's Service, and of its Deployment."""
-        return f"{self.app}-{role}"
+        return version_name(self.app, role)
 
 
 def made_by_the_kit(found: Mapping[str, Any] | None, target: Target) -> bool:

@@ -16,8 +16,8 @@ from typing import Any
 from canarykit.errors import CanaryError, RoutingError
 from canarykit.interrupts import never
 from canarykit.model import ROLES, Role, TrafficSplit
-from canarykit.routers.base import Capabilities, Change, KubeRouter, need_in_place
-from canarykit.routers.objects import Api, NothingThere, Target, balancer_url, lacking, made_by_the_kit
+from canarykit.routers.base import Capabilities, Change, KubeRouter, lacking, need_in_place
+from canarykit.routers.objects import Api, NothingThere, Target, balancer_url, made_by_the_kit
 from canarykit.routers.probe import Probe
 from canarykit.routers.references import references
 from canarykit.routers.served import Patience, until_served

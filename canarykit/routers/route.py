@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 from canarykit.errors import ConflictError, RoutingError
 from canarykit.interrupts import never
 from canarykit.model import Role, TrafficSplit
-from canarykit.routers.base import Change, Feature, KubeRouter, apply, need_in_place
-from canarykit.routers.objects import Api, NothingThere, Target, lacking, made_by_the_kit, retried
-from canarykit.routers.patches import Form, given_back, joined, need_split
+from canarykit.routers.base import Change, KubeRouter, apply, need_in_place
+from canarykit.routers.objects import Api, NothingThere, Target, made_by_the_kit, retried
+from canarykit.routers.patches import given_back, joined, need_split
 from canarykit.routers.probe import Probe, answers_within, broken_within
-from canarykit.routers.rules import Rule, noted, noting, split_rules, to_join
+from canarykit.routers.route_format import RouteFormat
+from canarykit.routers.rules import noted, noting, split_rules, to_join
 from canarykit.routers.served import Patience, until_served
 from canarykit.routers.testers import Testers
-from canarykit.routers.ways import Way
 
 __all__ = ["RouteRouter"]
 
@@ -28,7 +28,7 @@ _TAKES_UP = 3.0
 """Seconds in which a gateway takes up what was written, at the latest: Traefik gathers changes for two."""
 
 
-class RouteRouter(KubeRouter):
+class RouteRouter(RouteFormat, KubeRouter):
     """Router whose split is the weights in an object: the user's own, of which only they are touched, or the kit's.
 
     Parameters
@@ -57,11 +57,7 @@ class RouteRouter(KubeRouter):
         Takes one line when something is believed that was not seen.
     """
 
-    kind: ClassVar[str]
-    form: ClassVar[Form | None] = None
-    """How its rules are written, where the canary is a backend beside stable."""
     wanted: Mapping[Role, int] = MappingProxyType({})
-    advice: ClassVar[str] = "install what defines it, or choose another router"
 
     def __init__(
         self,
@@ -78,15 +74,13 @@ class RouteRouter(KubeRouter):
         testers: Testers | None = None,
         notify: Callable[[str], object] = lambda line: None,
     ) -> None:
-        self._url, self.name = url, name or target.app
-        self._api, self._target, self.gateway = api, target, gateway
-        self._adopted, self._within, self._notify = name is not None, within, notify
+        super().__init__(target, gateway=gateway, hostname=hostname, name=name)
+        self._url, self._api, self._within, self._notify = url, api, within, notify
         # A gateway that needs longer to settle than others do to serve has that time.
         most = max(within, settle + _TAKES_UP)
         self._patience = Patience(most, settle, any_refusal=self._adopted, notify=notify)
         self._testers = Testers() if testers is None else testers
         self._last: dict[str, Any] | None = None
-        self._hostname = hostname
         self._probe = Probe(url, ready, host=hostname)
         self._asking = threading.Lock()  # one connection: who is told to wait no longer ends its question first
 
@@ -104,55 +98,6 @@ class RouteRouter(KubeRouter):
     def own(self) -> tuple[str, str] | None:
         """Kind and name of the user's own object that is split; None where the kit makes it."""
         return (self.kind, self.name) if self._adopted else None
-
-    # What each router says -------------------------------------------------------------------------------------------
-
-    def objects(self) -> list[dict[str, Any]]:
-        """Objects that the kit makes for this router; none that the user has already."""
-        raise NotImplementedError
-
-    @property
-    def made(self) -> list[str]:
-        """Names of these objects, to be removed in the end: also when what they were made from is gone."""
-        return [] if self._adopted else [self.name]
-
-    def split_in(self, found: Mapping[str, Any]) -> TrafficSplit:
-        """Split that the object says.
-
-        Raises
-        ------
-        RoutingError
-            It says none.
-        """
-        raise NotImplementedError
-
-    def splits(self, found: Mapping[str, Any]) -> bool:
-        """Whether the object has anything to split; not when somebody took a version out of it."""
-        return self.form is None or bool(split_rules(self.rules(found), noted(found)))
-
-    def change(self, found: Mapping[str, Any], split: TrafficSplit) -> tuple[Any, str]:
-        """Patch that sets the split, and of which kind; it must fail when the object has changed since it was read."""
-        raise NotImplementedError
-
-    def rules(self, found: Mapping[str, Any]) -> list[Rule]:
-        """Rules of the object, as far as they concern us; of routers that have a form."""
-        raise NotImplementedError
-
-    def beside(self, stable: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Fields in which the canary's backend differs from stable's; of routers that have a form."""
-        raise NotImplementedError
-
-    def way(self, found: Mapping[str, Any], paths: Sequence[str]) -> Way:
-        """Way to the versions through the user's own object, by which these paths are reached best."""
-        return Way()
-
-    def testing(self, found: Mapping[str, Any], testers: Testers) -> tuple[Any, str] | None:
-        """Patch that has the testers' header lead to the versions as told, and of which kind; None when it does."""
-        return None
-
-    def refusal(self, found: Mapping[str, Any], generation: int) -> str | None:
-        """Say why the object as written is not served; None when its controller has accepted it, or never says."""
-        return None
 
     # What all do -----------------------------------------------------------------------------------------------------
 
@@ -275,13 +220,9 @@ class RouteRouter(KubeRouter):
 
     # Testers ---------------------------------------------------------------------------------------------------------
 
-    def let_testers_in(self) -> None:
-        """Have the testers' header lead to the versions in what the kit made, as it was told."""
-        self._let(self._testers)
-
-    def end_testers(self) -> None:
-        """Have no header lead to a version any more, in what the kit made."""
-        self._let(Testers(None))
+    def admit_testers(self, admitted: bool) -> None:
+        """Have the testers' header lead to the versions in what the kit made, as it was told, or nowhere any more."""
+        self._let(self._testers if admitted else Testers(None))
 
     def _let(self, testers: Testers) -> None:
         if self.name not in self.made:
@@ -330,27 +271,6 @@ class RouteRouter(KubeRouter):
                 f"with a mirror in {self.kind} {self.name} the gateway answered nothing ({last}): this gateway cannot mirror. "
                 f"The mirror was taken away again, {now}"
             )
-
-    def mirroring(self, found: Mapping[str, Any], percent: float) -> list[dict[str, Any]]:
-        """JSON patch that has the object say so; of routers that have the feature."""
-        raise NotImplementedError
-
-    def need(self, feature: Feature) -> None:
-        """Refuse what this router cannot do.
-
-        No router here has ``affinity``, which would keep a client on the version that first answered it. Istio's consistent
-        hash picks a pod *after* the weights have picked the version. The Gateway API's session persistence is in the
-        experimental channel, and leaves weighted routes to the implementation. ingress-nginx has ``affinity: cookie``,
-        but asks the cookie before the weight: at weight 0 its clients stay on the canary, so that a rollback would not
-        reach them; and Traefik, which reads the same Ingresses, ignores ``affinity-canary-behavior``.
-
-        Raises
-        ------
-        RoutingError
-            Says so, and who can.
-        """
-        if feature not in self.capabilities.features:
-            raise lacking(f"{self.kind} as a router has", feature)
 
     def _said(self, found: Mapping[str, Any]) -> TrafficSplit | None:
         """Split that the object says; None when someone left it in disorder: traffic must be able to return all the same."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,48 +91,71 @@ def until_served(
     RoutingError
         The gateway did not serve the split in time; says what it did.
     """
-    begun, silent, asked = time.monotonic(), 0, 0
+    begun, silent, asked, seen = time.monotonic(), 0, 0, {"stable": 0, "canary": 0}
     end, settled = begun + patience.within, begun + patience.settle
-    seen = {"stable": 0, "canary": 0}
-    evidence, balance, fits = 0.0, 0.0, 0
     turned_away = _TurnedAway(probe, what, after, patience)
-    if before == after:
-        before = None  # what was written before need not have been served: an object of that name was there a moment ago
+    # What was written before need not have been served: an object of that name was there a moment ago.
+    shift = _Shift(None if before == after else before, after)
     while True:
-        role, over = probe(), time.monotonic() > end
-        asked += 1
+        role, over, asked = probe(), time.monotonic() > end, asked + 1
         if patience.cancelled():
             return False
         if role in ("stable", "canary"):
             seen[role] += 1
-            gain = _gain(role, before, after)
-            if gain == -math.inf:
-                evidence, balance, fits = 0.0, 0.0, 0  # not in force at this moment, for certain
+            shift.take(role)
+            if shift.shown(asked, over=over):
+                return True
+            if not shift.fits:
                 time.sleep(_REST)
-            else:
-                evidence, balance, fits = max(evidence + gain, 0.0), balance + gain, fits + 1
-                if evidence >= _SURE + 2 * math.log(max(asked / _FEW, 1)):
-                    return True
-                if fits >= (_FEW if over else _MAX_PROBES) and balance > -_SURE:
-                    return True
-        elif role == "":
-            silent += 1
-            if silent >= 3 and (over or time.monotonic() >= settled):
-                return True  # no one says who answers: the counts of the rollout have to tell
-            time.sleep(0.02)
         else:
-            if not silent and not any(seen.values()) and turned_away.believed(over=over):
+            silent += role == ""
+            if role == "" and silent >= 3 and (over or time.monotonic() >= settled):
+                return True  # no one says who answers: the counts of the rollout have to tell
+            if role != "" and not silent and not any(seen.values()) and turned_away.believed(over=over):
                 return True
             time.sleep(0.02)
         if over:
-            counted = f"{seen['canary']} of {sum(seen.values())} answers came from the canary"
-            last, asks = getattr(probe, "last", ""), getattr(probe, "asks", "")
-            asked_for = f" It was asked for {asks}." if asks else ""
-            raise RoutingError(
-                f"{what} was given {after} for the canary, and after {patience.within:g} s the gateway does not serve it: "
-                f"{counted if sum(seen.values()) else f'no version answers ({last})'} in {asked} requests. "
-                f"Does the route reach this gateway, and does nobody else change it?{asked_for}"
-            )
+            late = f"after {patience.within:g} s the gateway does not serve it: {_counted(seen, asked, probe)}"
+            raise RoutingError(f"{what} was given {after} for the canary, and {late}")
+
+
+def _counted(seen: Mapping[str, int], asked: int, probe: Callable[[], str | None]) -> str:
+    """Say who answered, and what may be wrong."""
+    total = sum(seen.values())
+    said = f"{seen['canary']} of {total} answers came from the canary"
+    last, asks = getattr(probe, "last", ""), getattr(probe, "asks", "")
+    asked_for = f" It was asked for {asks}." if asks else ""
+    return (
+        f"{said if total else f'no version answers ({last})'} in {asked} requests. "
+        f"Does the route reach this gateway, and does nobody else change it?{asked_for}"
+    )
+
+
+class _Shift:
+    """Evidence that the new split is served rather than the old one."""
+
+    def __init__(self, before: TrafficSplit | None, after: TrafficSplit) -> None:
+        self._before, self._after = before, after
+        self._evidence, self._balance = 0.0, 0.0
+        self.fits = 0
+        """Answers since the last one that the new split cannot give."""
+
+    def take(self, role: str) -> None:
+        """Take in who answered."""
+        gain = _gain(role, self._before, self._after)
+        if gain == -math.inf:  # not in force at this moment, for certain
+            self._evidence, self._balance, self.fits = 0.0, 0.0, 0
+        else:
+            self._evidence, self._balance = max(self._evidence + gain, 0.0), self._balance + gain
+            self.fits += 1
+
+    def shown(self, asked: int, *, over: bool) -> bool:
+        """Whether the new split is believed after so many answers."""
+        if not self.fits:
+            return False
+        if self._evidence >= _SURE + 2 * math.log(max(asked / _FEW, 1)):
+            return True
+        return self.fits >= (_FEW if over else _MAX_PROBES) and self._balance > -_SURE
 
 
 class _TurnedAway:

@@ -58,14 +58,14 @@ def test_who_reaches_the_canary_until_the_end(kind, asked, lead):
     assert values(api, kind) == lead
     apply(router, TrafficSplit(20))
     for _ in range(2):
-        router.end_testers()
+        router.admit_testers(False)
         assert values(api, kind) == []
         assert router.observed() == TrafficSplit(20)
-    router.let_testers_in()
+    router.admit_testers(True)
     assert values(api, kind) == lead
     assert router.observed() == TrafficSplit(20)
     written = len(api.writes)
-    router.let_testers_in()
+    router.admit_testers(True)
     assert len(api.writes) == written
 
 
@@ -75,9 +75,9 @@ def test_another_choice_takes_the_place_of_the_first(kind):
     A rollout that is found under way has testers as this one says.
     """
     made(kind, api := Namespace(), True)
-    made(kind, api, "k3y-of-ours").let_testers_in()
+    made(kind, api, "k3y-of-ours").admit_testers(True)
     assert values(api, kind) == ["k3y-of-ours"]
-    made(kind, api, False).let_testers_in()
+    made(kind, api, False).admit_testers(True)
     assert values(api, kind) == []
 
 
@@ -90,8 +90,8 @@ def test_a_teams_own_rules_are_theirs():
     own = {"kind": "HTTPRoute", "metadata": {"name": "own"}, "spec": {"rules": [{"backendRefs": refs}, theirs]}}
     api = Namespace(own)
     router = router_class("gateway-api")(api, TARGET, url="http://127.0.0.1:1", name="own")
-    router.end_testers()
-    router.let_testers_in()
+    router.admit_testers(False)
+    router.admit_testers(True)
     assert api.get("HTTPRoute", "own")["spec"] == own["spec"]
 
 
@@ -120,8 +120,8 @@ def test_a_route_without_rules_has_none_for_testers(kind, object_kind, left):
     edited = api.get(object_kind, "chat")
     api._store({**edited, "spec": {"hosts": ["*"], "hostnames": ["a.example.com"], **left}})
     written = len(api.writes)
-    router.end_testers()
-    router.let_testers_in()
+    router.admit_testers(False)
+    router.admit_testers(True)
     assert len(api.writes) == written
 
 
@@ -141,7 +141,7 @@ def test_how_a_rollout_ended_is_written_down_whatever_fails_with_the_header(erro
     """
 
     class Odd:
-        def end_testers(self):
+        def admit_testers(self, admitted):
             raise error
 
     told = []
@@ -160,7 +160,7 @@ def test_a_rollout_ends_also_where_the_header_cannot_be_taken_away():
     """
 
     class Away:
-        def end_testers(self):
+        def admit_testers(self, admitted):
             raise ClusterError("the API server is away")
 
     told = []

@@ -1,0 +1,106 @@
+"""Preview: what a deployment would write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from canarykit.clusters.kube.api.client import Client
+from canarykit.clusters.kube.api.writes import canary_of, kept, resumable, split_by_pods
+from canarykit.clusters.kube.binding import bind
+from canarykit.clusters.kube.namespace import Namespace
+from canarykit.clusters.kube.telemetry import Counting
+from canarykit.clusters.kube.workloads import manifests
+from canarykit.clusters.kube.workloads.changes import Changes, difference
+from canarykit.clusters.kube.workloads.manifests import Workload
+from canarykit.clusters.kube.workloads.model_files import model_files
+from canarykit.clusters.kube.workloads.neighbours import find_neighbours
+from canarykit.model import ROLES, Service
+from canarykit.routers.base import KubeRouter
+from canarykit.routers.gateway_api import GatewayApiRouter
+from canarykit.routers.objects import Api
+
+__all__ = ["Preview"]
+
+
+class Preview:
+    """The objects of a service on a cluster, before they are written.
+
+    Parameters
+    ----------
+    client : Client
+        The namespace.
+    workload : Workload
+        Settings of the pods.
+    asked : mapping
+        Options of the router.
+    counting : Counting
+        Who counts.
+    adopt : bool
+        Take over objects of these names that someone else made.
+    """
+
+    _notify: Callable[[str], object]
+
+    def __init__(
+        self, client: Client, workload: Workload, asked: Mapping[str, Any], counting: Counting, *, adopt: bool
+    ) -> None:
+        self.client, self.workload, self._asked, self._counting, self._adopt = client, workload, dict(asked), counting, adopt
+        self._namespace = Namespace(client, lambda line: self._notify(line))
+
+    def plan(self, service: Service) -> Changes:
+        """Ask the server what `deploy` would change; nothing is written.
+
+        Raises
+        ------
+        ClusterError, PlanError
+            As `deploy` would.
+        """
+        there, (bodies, router) = self._namespace.is_there(), self._wanted(service)
+        router.check()
+        self._counting.check(self.client.namespace, service.name, self.workload.service_port, self._route(router))
+        routed, same = resumable(self.client, canary_of(bodies), router)
+        split, changes = split_by_pods(self.client, router, same=same), []
+        for body in [*bodies, *(routes := router.objects())]:
+            before = self.client.get(body["kind"], body["metadata"]["name"])
+            if routed and body in routes:
+                after = before  # the weights that are in force stay
+            elif there:
+                after = self.client.apply(kept(body, before, split), dry_run=True, force=self._adopt)
+            else:
+                after = dict(body)
+            changes.append(difference(before, after or body))
+        notes = find_neighbours(self.client, [*bodies, *routes]).notes if there else ()
+        return Changes(changes, notes)
+
+    def export(self, service: Service, path: str | Path | None = None) -> str:
+        """Return the objects as YAML for ``kubectl apply``; write them to a file when a path is given."""
+        bodies, router = self._wanted(service)
+        made: list[Mapping[str, Any]] = [manifests.namespace(self.client.namespace), *bodies, *router.objects()]
+        for body in made[1:]:
+            body["metadata"]["namespace"] = self.client.namespace
+        text = yaml.safe_dump_all(made, sort_keys=False)
+        if path is not None:
+            Path(path).write_text(text)
+        return text
+
+    def _bind(self, service: Service, client: Api) -> KubeRouter:
+        """Router of this service."""
+        return bind(client, service.name, **self._binding(service), notify=lambda line: self._notify(line))
+
+    def _route(self, router: KubeRouter) -> dict[str, Any] | None:
+        """HTTPRoute that splits the traffic; None when there is none yet, or something else does."""
+        return self.client.get("HTTPRoute", router.name) if isinstance(router, GatewayApiRouter) else None
+
+    def _binding(self, service: Service) -> dict[str, Any]:
+        ports = {"port": self.workload.service_port, "pod_port": self.workload.port}
+        ready = {role: service.version(role).ready for role in ROLES}
+        return {"asked": self._asked, **ports, "replicas": service.replicas, "ready": ready}
+
+    def _wanted(self, service: Service) -> tuple[list[dict[str, Any]], KubeRouter]:
+        """Objects of a service that `deploy` would write, and its router, which has more."""
+        manifests.check(service)
+        return manifests.objects(service, self.workload, model_files(service)), self._bind(service, self.client)
