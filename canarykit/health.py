@@ -24,3 +24,8 @@ class Health:
     serves: bool = True
     problem: str = ""
     final: bool = False
+
+    @property
+    def lasting(self) -> str:
+        """The problem where nothing serves, or where it does not pass by itself; empty otherwise."""
+        return self.problem if self.final or not self.serves else ""

@@ -14,7 +14,7 @@ from canarykit.analysis.bets import Array
 from canarykit.analysis.instances import remarks
 from canarykit.bins import Bin, binned
 from canarykit.digest import Digest, Poll
-from canarykit.journal import Journal
+from canarykit.journal import JournalReader
 from canarykit.metrics import LATENCY_EDGES
 from canarykit.model import ROLES, Comparison, Counts, Ending, Guardrail, Judgement
 
@@ -47,7 +47,7 @@ class History:
     weights : list of dict
         Changes of weight, with `served`, the canary's share in percent, and `requests` until the next change.
     events, loads : list of dict
-        See `Journal`.
+        See `JournalReader`.
     ending : Ending or None
         How it ended.
     windows : int
@@ -218,12 +218,12 @@ def _listed(asked: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
 
 
-def replay(journal: Journal, *, guardrails: Sequence[Guardrail] | None = None, alpha: float | None = None) -> History:
+def replay(journal: JournalReader, *, guardrails: Sequence[Guardrail] | None = None, alpha: float | None = None) -> History:
     """Judge a journal: from its first window by other margins, and else from the evidence that it keeps.
 
     Parameters
     ----------
-    journal : Journal
+    journal : JournalReader
         May still be written.
     guardrails : sequence of Guardrail, optional
         Others than those of the rollout: other margins, other ceilings.
@@ -254,12 +254,12 @@ def replay(journal: Journal, *, guardrails: Sequence[Guardrail] | None = None, a
     return history_of(journal, judge, digest)
 
 
-def history_of(journal: Journal, judge: Judge, digest: Digest) -> History:
+def history_of(journal: JournalReader, judge: Judge, digest: Digest) -> History:
     """Return what a journal holds, of which the judge and the digest have taken in every window.
 
     Parameters
     ----------
-    journal : Journal
+    journal : JournalReader
         Source of all that is not counted.
     judge : Judge
         Judge of its windows.
@@ -273,10 +273,10 @@ def history_of(journal: Journal, judge: Judge, digest: Digest) -> History:
     )  # fmt: skip
 
 
-def _kept(journal: Journal, judge: Judge) -> tuple[Digest, int]:
+def _kept(journal: JournalReader, judge: Judge) -> tuple[Digest, int]:
     """Have the judge go on from the evidence that the journal keeps; return what is known by then, and up to which window."""
     after, news, state = journal.judged()
-    if not after:
+    if not state:
         return Digest(), 0
     try:
         judge.restore(state)

@@ -419,6 +419,14 @@ class Guardrail:
         """Name of the metric, which is also the guardrail's."""
         return self.metric.name
 
+    @classmethod
+    def of(cls, written: Mapping[str, Any]) -> Guardrail:
+        """Return the guardrail whose fields these are, as JSON keeps them: it has lists, and text for infinity."""
+        metric = dict(written["metric"])
+        if metric["kind"] == "quantile":
+            metric["cells"] = map(float, metric["cells"])
+        return cls(**{**written, "metric": Metric(**{**metric, "cells": tuple(metric["cells"])})})
+
 
 @dataclass(frozen=True)
 class Window:
@@ -598,6 +606,11 @@ class Judgement:
     verdicts: tuple[Verdict, ...]
     log_e: float
     alarm: Alarm | None = None
+
+    @property
+    def requests(self) -> tuple[int, int]:
+        """Requests of stable and canary that the first guardrail has compared."""
+        return self.verdicts[0].comparison.requests if self.verdicts else (0, 0)
 
     @property
     def suspects(self) -> tuple[Verdict, ...]:

@@ -12,6 +12,7 @@ from canarykit.clusters.kube.workloads import manifests
 from canarykit.clusters.kube.workloads.manifests import Model, Workload
 from canarykit.errors import PlanError
 from canarykit.model import ROLES, Role, Service, TrafficSplit
+from canarykit.protocol import version_name
 from canarykit.routers import gateway_api
 from canarykit.routers.objects import balancer_url
 
@@ -108,7 +109,7 @@ class CanaryService(pulumi.ComponentResource):
             within = {**body, "metadata": {**body["metadata"], "namespace": place}}
             made[kind].append(self._register(child, within, [thing for first in _AFTER.get(kind, ()) for thing in made[first]]))
         self.stable_service_url, self.canary_service_url = (
-            _url(front, f"{service.name}-{role}", workload) for role, front in zip(ROLES, made["Service"], strict=True)
+            _url(front, version_name(service.name, role), workload) for role, front in zip(ROLES, made["Service"], strict=True)
         )
         self.register_outputs({"stable_service_url": self.stable_service_url, "canary_service_url": self.canary_service_url})
 

@@ -1,15 +1,32 @@
-"""The pure state machine of a rollout: where it is, and what to do next. No clock, no effects."""
+"""The pure state machine of a rollout: where it stands, and what to do next. No clock, no effects.
+
+One iteration is ``decide(observe(state, window), signals, now=now)``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from canarykit.model import Judgement, Outcome
+from canarykit.analysis import Judge
+from canarykit.errors import PlanError
+from canarykit.model import Judgement, Outcome, TrafficSplit, Window
 from canarykit.plan import RolloutPlan, Step
 
-__all__ = ["Action", "Decision", "Phase", "Rollout", "advance", "decide", "moved", "observe", "resume"]
+__all__ = [
+    "Action",
+    "Decision",
+    "Phase",
+    "RolloutState",
+    "Signals",
+    "advance",
+    "decide",
+    "enter",
+    "moved",
+    "observe",
+    "resume",
+]  # fmt: skip
 
 Phase = Literal["pending", "progressing", "promoted", "rolled back", "inconclusive", "no data", "failed"]
 Action = Literal["hold", "advance", "promote", "roll back", "restore", "stop"]
@@ -18,34 +35,54 @@ _FINAL: tuple[Phase, ...] = ("promoted", "rolled back", "inconclusive", "no data
 
 
 @dataclass(frozen=True, slots=True)
-class Rollout:
-    """A position in a plan.
+class RolloutState:
+    """Where a rollout stands at one moment. A value: it never changes, and goes through JSON without loss.
 
     Parameters
     ----------
     plan : RolloutPlan
         The plan that is carried out.
+    evidence : Judge
+        Evidence of the windows so far. It is never updated in place: see `Judge.after`.
     phase : str
         Where it is.
     step : int
         Index of the present step; -1 before the first.
+    split : TrafficSplit
+        The weight in force.
     since : float
-        Time at which the present weight was in force, seconds on any clock.
+        Time at which it was in force, seconds on any clock.
+    took : float
+        Seconds until it was.
+    served : tuple of int
+        Requests of stable and canary since then.
+    requests : int
+        Finished canary requests since then that were judged.
     data_since : float
         Time at which every guardrail last had data.
-    requests : int
-        Finished canary requests at the present weight.
     without_data : frozenset of str
         Guardrails for which nothing of the canary was counted yet at the present weight, whatever was at earlier ones.
+    carried_out : bool
+        Whether the plan is, or was, carried out; False while weights are given by hand only.
     """
 
     plan: RolloutPlan
+    evidence: Judge
     phase: Phase = "pending"
     step: int = -1
+    split: TrafficSplit = TrafficSplit(0)  # noqa: RUF009 frozen itself
     since: float = 0.0
-    data_since: float = 0.0
+    took: float = 0.0
+    served: tuple[int, int] = (0, 0)
     requests: int = 0
+    data_since: float = 0.0
     without_data: frozenset[str] = frozenset()
+    carried_out: bool = False
+
+    @property
+    def judgement(self) -> Judgement:
+        """What the evidence shows so far."""
+        return self.evidence.judgement
 
     @property
     def finished(self) -> bool:
@@ -61,6 +98,85 @@ class Rollout:
     def ahead(self) -> Step | None:
         """The step after that; None at the last."""
         return self.plan.steps[self.step + 1] if self.step + 1 < len(self.plan.steps) else None
+
+    def dump(self) -> dict[str, Any]:
+        """All of it as plain data for strict JSON."""
+        return {
+            "plan": self.plan.model_dump(mode="json"),
+            "evidence": self.evidence.state(),
+            "phase": self.phase,
+            "step": self.step,
+            "weight": self.split.canary,
+            "since": self.since,
+            "took": self.took,
+            "served": list(self.served),
+            "requests": self.requests,
+            "data since": self.data_since,
+            "without data": sorted(self.without_data),
+            "carried out": self.carried_out,
+        }
+
+    @classmethod
+    def of(cls, written: Mapping[str, Any]) -> RolloutState:
+        """Return the state whose `dump` this is.
+
+        Raises
+        ------
+        PlanError
+            It is not, or one of another version of this package.
+        """
+        try:
+            if written["phase"] not in get_args(Phase):
+                raise ValueError(f"no such phase: {written['phase']!r}")
+            stable, canary = written["served"]
+            return cls(
+                RolloutPlan.from_dump(written["plan"]),
+                Judge.of(written["evidence"]),
+                written["phase"],
+                int(written["step"]),
+                TrafficSplit(float(written["weight"])),
+                float(written["since"]),
+                float(written["took"]),
+                (int(stable), int(canary)),
+                int(written["requests"]),
+                float(written["data since"]),
+                frozenset(written["without data"]),
+                bool(written["carried out"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise PlanError(f"the state of the rollout that was written down cannot be read: {error!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What speaks against going on beside the counts; nothing by default.
+
+    Parameters
+    ----------
+    canary_problem : str, optional
+        The canary crashes, is not ready or is gone.
+    stable_problem : str, optional
+        Nothing of stable serves.
+    gap : str, optional
+        Nothing of a version that has traffic serves at this moment, which may pass.
+    doubt : str, optional
+        A reason not to believe the numbers: the gateway serves another split than it was told.
+    unusable : str, optional
+        A reason why nothing can be learned from the traffic: both versions refuse what the kit sends.
+    delay : float
+        Seconds until a finished request is counted, at most. Holds begin when the source can have counts of the present
+        weight; silence is forgiven for as long as it takes two readings of the source.
+    waiting : str
+        Reason why the source has nothing new yet; names the cause of a long silence.
+    """
+
+    canary_problem: str | None = None
+    stable_problem: str | None = None
+    gap: str | None = None
+    doubt: str | None = None
+    unusable: str | None = None
+    delay: float = 0.0
+    waiting: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,44 +201,17 @@ class Decision:
     outcome: Outcome | None = None
 
 
-def decide(
-    rollout: Rollout,
-    judgement: Judgement | None,
-    *,
-    now: float,
-    canary_problem: str | None = None,
-    stable_problem: str | None = None,
-    gap: str | None = None,
-    doubt: str | None = None,
-    unusable: str | None = None,
-    delay: float = 0.0,
-    waiting: str = "",
-) -> Decision:
-    """Say what to do at this look.
+def decide(state: RolloutState, signals: Signals = Signals(), *, now: float) -> Decision:
+    """Say what to do at this moment.
 
     Parameters
     ----------
-    rollout : Rollout
-        Where it is.
-    judgement : Judgement or None
-        Judgement of the evidence so far; None before the first window.
+    state : RolloutState
+        Where it stands.
+    signals : Signals
+        Signals beside the counts.
     now : float
-        On the same clock as the rollout's times, seconds.
-    canary_problem : str, optional
-        The canary crashes, is not ready or is gone.
-    stable_problem : str, optional
-        Nothing of stable serves.
-    gap : str, optional
-        Nothing of a version that has traffic serves at this moment, which may pass.
-    doubt : str, optional
-        A reason not to believe the numbers: the gateway serves another split than it was told.
-    unusable : str, optional
-        A reason why nothing can be learned from the traffic: both versions refuse what the kit sends.
-    delay : float
-        Seconds until a finished request is counted, at most. Holds begin when the source can have counts of the present
-        weight; silence is forgiven for as long as it takes two readings of the source.
-    waiting : str
-        Reason why the source has nothing new yet; names the cause of a long silence.
+        On the same clock as the state's times, seconds.
 
     Returns
     -------
@@ -130,166 +219,146 @@ def decide(
         The weight never rises after an alarm, while a guardrail is past its own line, without data at the present weight,
         or on doubt.
     """
-    if rollout.finished:
-        return Decision("hold", f"the rollout has ended: {rollout.phase}")
-    if judgement is not None and judgement.alarm is not None:
-        return Decision("roll back", judgement.sentence, outcome="rolled back")
-    if canary_problem:
-        return Decision("roll back", canary_problem, outcome="rolled back")
-    if stable_problem:
-        return Decision("restore", stable_problem, outcome="inconclusive")
-    if gap:
-        return Decision("hold", gap)
-    if doubt:
-        return Decision("stop", doubt, outcome="inconclusive")
-    if unusable:
-        return Decision("stop", unusable, outcome="no data")
-    step = rollout.present
+    if state.finished:
+        return Decision("hold", f"the rollout has ended: {state.phase}")
+    if state.judgement.alarm is not None:
+        return Decision("roll back", state.judgement.sentence, outcome="rolled back")
+    if signals.canary_problem:
+        return Decision("roll back", signals.canary_problem, outcome="rolled back")
+    if signals.stable_problem:
+        return Decision("restore", signals.stable_problem, outcome="inconclusive")
+    if signals.gap:
+        return Decision("hold", signals.gap)
+    if signals.doubt:
+        return Decision("stop", signals.doubt, outcome="inconclusive")
+    if signals.unusable:
+        return Decision("stop", signals.unusable, outcome="no data")
+    step = state.present
     if step is None:
-        first = rollout.plan.steps[0].weight
+        first = state.plan.steps[0].weight
         return Decision("advance", f"first step: {first:g} % to the canary", weight=first)
-    return _at_step(rollout, step, judgement, now, delay, waiting)
+    return _at_step(state, step, signals, now)
 
 
-def _at_step(rollout: Rollout, step: Step, judgement: Judgement | None, now: float, delay: float, waiting: str) -> Decision:
-    missing = _missing(rollout, judgement)
-    silence = now - rollout.data_since
-    if silence >= rollout.plan.no_data_after + 2 * delay:
-        cause = waiting or missing or "no request reached the canary"
+def _at_step(state: RolloutState, step: Step, signals: Signals, now: float) -> Decision:
+    judgement, delay, missing = state.judgement, signals.delay, _missing(state)
+    silence = now - state.data_since
+    if silence >= state.plan.no_data_after + 2 * delay:
+        cause = signals.waiting or missing or "no request reached the canary"
         return Decision("stop", f"no data for {silence:.0f} s: {cause}", outcome="no data")
-    if judgement is None or missing is not None:
+    if missing is not None:
         return Decision("hold", f"waiting for data: {missing}")
-    held = max(now - rollout.since - delay, 0.0)
-    too_long = held >= max(rollout.plan.budget, step.hold)
-    if too_long and (judgement.suspects or (rollout.ahead is None and judgement.status != "pass")):
+    held = max(now - state.since - delay, 0.0)
+    too_long = held >= max(state.plan.budget, step.hold)
+    if too_long and (judgement.suspects or (state.ahead is None and judgement.status != "pass")):
         return Decision("stop", f"not shown to be safe within {held:.0f} s: {judgement.sentence}", outcome="inconclusive")
     if judgement.suspects:
         suspicion = "; ".join(verdict.sentence for verdict in judgement.suspects)
         return Decision("hold", f"the weight does not rise from {step.weight:g} %: {suspicion}")
-    if rollout.requests < step.min_requests:
+    if state.requests < step.min_requests:
         if too_long:
-            reason = f"only {rollout.requests} of {step.min_requests} canary requests in {held:.0f} s at {step.weight:g} %"
+            reason = f"only {state.requests} of {step.min_requests} canary requests in {held:.0f} s at {step.weight:g} %"
             return Decision("stop", reason, outcome="inconclusive")
-        return Decision("hold", f"{rollout.requests} of {step.min_requests} canary requests at {step.weight:g} %")
+        return Decision("hold", f"{state.requests} of {step.min_requests} canary requests at {step.weight:g} %")
     if held < step.hold:
         return Decision("hold", f"{held:.0f} of {step.hold:g} s at {step.weight:g} %")
-    if rollout.ahead is not None:
-        reason = f"no alarm after {rollout.requests} canary requests at {step.weight:g} %"
-        return Decision("advance", reason, weight=rollout.ahead.weight)
+    if state.ahead is not None:
+        reason = f"no alarm after {state.requests} canary requests at {step.weight:g} %"
+        return Decision("advance", reason, weight=state.ahead.weight)
     if judgement.status == "pass":
         return Decision("promote", judgement.sentence, outcome="promoted")
     return Decision("hold", judgement.sentence)
 
 
-def _missing(rollout: Rollout, judgement: Judgement | None) -> str | None:
+def _missing(state: RolloutState) -> str | None:
     """Say which guardrail has no data, or none at the present weight; None when all have."""
-    if judgement is None:
-        return "nothing was counted yet"
     here = "nothing of the canary was counted at this weight"
     silent = [
         f"{verdict.guardrail}: {verdict.sentence if verdict.status == 'no data' else here}"
-        for verdict in judgement.verdicts
-        if verdict.status == "no data" or verdict.guardrail in rollout.without_data
+        for verdict in state.judgement.verdicts
+        if verdict.status == "no data" or verdict.guardrail in state.without_data
     ]
     return "; ".join(silent) or None
 
 
-def advance(rollout: Rollout, decision: Decision, *, now: float, guardrails: Collection[str] = ()) -> Rollout:
-    """Position after a decision was carried out.
-
-    Parameters
-    ----------
-    rollout : Rollout
-        Position before.
-    decision : Decision
-        The decision that was carried out.
-    now : float
-        Time at which it was in force, on the same clock.
-    guardrails : collection of str
-        Names of those that must have data at the new weight.
-    """
+def advance(state: RolloutState, decision: Decision) -> RolloutState:
+    """Return the position after a decision was carried out; the weight that it gives is entered by `enter`."""
     if decision.action == "advance":
-        return _anew(rollout, rollout.step + 1, now, guardrails)
+        return replace(state, phase="progressing", step=state.step + 1)
     if decision.action == "hold":
-        return rollout
+        return state
     assert decision.outcome is not None
-    return replace(rollout, phase=decision.outcome)
+    return replace(state, phase=decision.outcome)
 
 
-def _anew(rollout: Rollout, step: int, now: float, guardrails: Collection[str]) -> Rollout:
-    """At a step, with nothing counted."""
-    return Rollout(rollout.plan, "progressing", step, since=now, data_since=now, without_data=frozenset(guardrails))
-
-
-def observe(
-    rollout: Rollout, judgement: Judgement | None, *, canary_requests: int, now: float, with_data: Collection[str] = ()
-) -> Rollout:
-    """Position after a window: requests are added, and it is noted whether there was data.
+def enter(state: RolloutState, split: TrafficSplit, *, now: float, took: float = 0.0) -> RolloutState:
+    """Return the state with another weight in force, or the same one anew: nothing is counted under it yet.
 
     Parameters
     ----------
-    rollout : Rollout
-        Position before.
-    judgement : Judgement or None
-        Judgement of the evidence after that window.
-    canary_requests : int
-        Finished canary requests in that window.
+    state : RolloutState
+        State before.
+    split : TrafficSplit
+        The weight.
     now : float
-        End of the window, on the same clock.
-    with_data : collection of str
-        Guardrails for which that window counted something of the canary.
+        Time at which it was in force.
+    took : float
+        Seconds until it was.
     """
-    after = replace(
-        rollout, requests=rollout.requests + canary_requests, without_data=rollout.without_data - frozenset(with_data)
-    )
-    return replace(after, data_since=now) if canary_requests and _missing(after, judgement) is None else after
+    names = frozenset(guardrail.name for guardrail in state.evidence.guardrails)
+    return replace(
+        state, split=split, since=now, took=took, served=(0, 0), requests=0, data_since=now, without_data=names
+    )  # fmt: skip
 
 
-def resume(rollout: Rollout, weight: float, *, now: float, guardrails: Collection[str] = ()) -> Rollout | None:
-    """Position in a rollout that was found under way: at the step of the weight that is in force, its time begun anew.
+def observe(state: RolloutState, window: Window) -> RolloutState:
+    """Return the state after a window: its requests are added, and it is noted whether there was data.
+
+    A window that is `waiting` holds no counts yet, and one that is not `judged` says nothing about the versions.
+
+    Raises
+    ------
+    TelemetryError
+        Counts that are none, or whose cells changed.
+    """
+    stable, canary = window.requests
+    served = replace(state, served=(state.served[0] + stable, state.served[1] + canary))
+    if not window.judged:
+        return served
+    evidence = state.evidence if window.waiting else state.evidence.after(window)
+    tables = {name for name, table in window.counts.items() if table[1].any()}
+    without = state.without_data - {each.name for each in evidence.guardrails if each.metric.table in tables}
+    after = replace(served, evidence=evidence, requests=state.requests + canary, without_data=without)
+    return replace(after, data_since=window.end) if canary and _missing(after) is None else after
+
+
+def resume(state: RolloutState, weight: float) -> RolloutState | None:
+    """Return the position in a rollout that was found under way: at the step of the weight that is in force.
 
     Parameters
     ----------
-    rollout : Rollout
-        Before its first step.
+    state : RolloutState
+        State before the first step.
     weight : float
         Percent that the canary was found to have.
-    now : float
-        On the clock of the rollout.
-    guardrails : collection of str
-        See `advance`.
 
     Returns
     -------
-    Rollout or None
+    RolloutState or None
         None when no step has that weight. Never a later step: a restart does not advance.
     """
-    for number, step in enumerate(rollout.plan.steps):
+    for number, step in enumerate(state.plan.steps):
         if abs(step.weight - weight) < 1e-9:
-            return _anew(rollout, number, now, guardrails)
+            return replace(state, phase="progressing", step=number)
     return None
 
 
-def moved(rollout: Rollout, weight: float, *, now: float, guardrails: Collection[str] = ()) -> Rollout:
-    """Position after someone changed the weight by hand: no further than before, and nothing counted yet.
+def moved(state: RolloutState, weight: float) -> RolloutState:
+    """Return the position after someone changed the weight by hand: no further than before.
 
-    Parameters
-    ----------
-    rollout : Rollout
-        Position before.
-    weight : float
-        Percent, in force now.
-    now : float
-        On the clock of the rollout.
-    guardrails : collection of str
-        See `advance`.
-
-    Returns
-    -------
-    Rollout
-        At the step of that weight when it has come so far, before the first step otherwise.
+    It is at the step of that weight when the rollout has come so far, and before the first step otherwise.
     """
-    if rollout.finished:
-        return rollout
-    found = resume(rollout, weight, now=now, guardrails=guardrails)
-    return found if found is not None and found.step <= rollout.step else Rollout(rollout.plan)
+    if state.finished:
+        return state
+    found = resume(state, weight)
+    return found if found is not None and found.step <= state.step else replace(state, phase="pending", step=-1)

@@ -5,9 +5,11 @@ import time
 from functools import partial
 
 import pytest
+from holdings import MemoryHolding
 
 import canarykit as ck
 from canarykit.errors import ClusterError, EditedError, JournalError, PlanError, RoutingError, TelemetryError, UnrestoredError
+from canarykit.routers.base import Capabilities
 
 PLAN = ck.RolloutPlan.of(5, 25, 50, hold="10s", budget="10min")
 
@@ -105,7 +107,7 @@ def test_nothing_rises_where_somebody_else_conducts(experiment, monkeypatch, ris
     exp.shift(5)
     asked = []
     monkeypatch.setattr(exp.cluster, "ensure_capacity", lambda role, share: asked.append(role))
-    monkeypatch.setattr(exp.cluster, "check_held", lambda: asked.append("held") or refused())
+    monkeypatch.setattr(exp.cluster.holding, "check", lambda: asked.append("held") or refused())
     with pytest.raises(ClusterError, match="has taken over"):
         {
             "shift": lambda: exp.shift(25),
@@ -129,7 +131,7 @@ def test_a_fall_asks_neither_canary_nor_anybody_else(experiment, monkeypatch, we
     exp = experiment()
     exp.shift(25)
     monkeypatch.setattr(exp.cluster, "ensure_capacity", refused)
-    monkeypatch.setattr(exp.cluster, "check_held", refused)
+    monkeypatch.setattr(exp.cluster.holding, "check", refused)
     assert exp.shift(weight) == ck.TrafficSplit(weight)
     exp._tracker.in_place = None
     assert exp.shift(0) == ck.TrafficSplit(0)
@@ -168,7 +170,7 @@ def test_what_no_promotion_reaches_is_refused_before_anything_moves(experiment, 
     """
     exp = experiment()
     exp.shift(25)
-    monkeypatch.setattr(exp.cluster, "check_promotable", failing(PlanError("promote it yourself")))
+    monkeypatch.setattr(exp.cluster.router, "capabilities", Capabilities(promoted_by="promote it yourself"))
     with pytest.raises(PlanError, match="promote it yourself"):
         ask(exp)
     assert (exp.cluster.router.observed(), exp.ending) == (ck.TrafficSplit(25), None)
@@ -264,7 +266,7 @@ def test_a_weight_that_is_not_confirmed_is_taken_back(experiment):
     with pytest.raises(RoutingError, match=r"not seen to serve 50 %; 5 %, which was in force, is written again") as caught:
         exp.shift(50)
     assert isinstance(caught.value.__cause__, RoutingError)
-    assert exp.cluster.router.observed() == exp.snapshot().standing.split == ck.TrafficSplit(5)
+    assert exp.cluster.router.observed() == exp.snapshot().state.split == ck.TrafficSplit(5)
     exp.poll()
     exp.cluster.clock.sleep(5)
     exp.poll()
@@ -283,7 +285,7 @@ def test_a_weight_that_is_less_is_never_taken_back(experiment, less):
         RoutingError, match=rf"not seen to serve {less} %; {less} % is written, and stays: it is less than the 50 %"
     ):
         exp.shift(less)
-    assert exp.cluster.router.observed() == exp.snapshot().standing.split == ck.TrafficSplit(less)
+    assert exp.cluster.router.observed() == exp.snapshot().state.split == ck.TrafficSplit(less)
     assert exp.journal.weights()[-1]["asked"] == less
 
 
@@ -331,7 +333,7 @@ def test_a_weight_given_by_hand_counts_for_no_step(experiment):
     After a shift to 0 % at the last step nothing is promoted: the plan stands before its first step again.
     """
     exp = experiment()
-    while exp.snapshot().rollout.step < 2:
+    while exp.snapshot().state.step < 2:
         exp.advance()
         exp.cluster.clock.sleep(1)
     while exp.judge().status != "pass":
@@ -424,7 +426,7 @@ def meddle_while_warming(exp, *, look):
 
     def meddled(role, share):
         warm(role, share)
-        if exp.snapshot().standing.split.canary == 5 and not exp.doubt and exp.ending is None:
+        if exp.snapshot().state.split.canary == 5 and not exp.doubt and exp.ending is None:
             exp.cluster.router.split = ck.TrafficSplit(77)
             if look:
                 exp.poll()
@@ -578,6 +580,7 @@ def test_what_fails_after_stable_was_replaced_is_told_truly(experiment, what, na
     By then stable is the canary's version, and the ending never says that traffic is back on the old one.
     """
     exp = experiment()
+    exp.cluster.holding = MemoryHolding()
     exp.shift(50)
     exp.observe("1min")
     part = exp.cluster if what == "cluster" else getattr(exp.cluster, what)
@@ -586,13 +589,13 @@ def test_what_fails_after_stable_was_replaced_is_told_truly(experiment, what, na
     with pytest.raises(type(error), match="gone"):
         exp.run(ck.RolloutPlan.of(50, hold="1s", budget="10min"))
     setattr(part, name, real)
-    assert exp.cluster.left is (what == "router")
+    assert exp.cluster.holding.left is (what == "router")
     assert exp.ending.outcome == outcome
     assert exp.ending.sentence.startswith("v2 is stable now")
     assert says in exp.ending.sentence
     assert "back on stable" not in exp.ending.sentence
     assert exp.abort() is exp.ending
-    assert exp.cluster.router.observed() == exp.snapshot().standing.split == ck.TrafficSplit(0)
+    assert exp.cluster.router.observed() == exp.snapshot().state.split == ck.TrafficSplit(0)
 
 
 def test_a_replacement_that_fails_returns_traffic_to_the_old_version(experiment):

@@ -1,6 +1,7 @@
 """A deployment that fails with both versions up leaves nothing, and a reconnect knows the plan that was carried out."""
 
 import pytest
+from holdings import MemoryHolding
 
 import canarykit as ck
 from canarykit.clusters.simulated import SimulatedCluster
@@ -13,20 +14,12 @@ class Remembering(SimulatedCluster):
 
     def __init__(self, weight=0.0, **written):
         super().__init__()
-        self.weight, self.written, self.undone = weight, written, 0
+        self.weight, self.holding, self.undone = weight, MemoryHolding(**written), 0
 
     def deploy(self, service):
         """Find the canary with its share."""
         super().deploy(service)
         apply(self.router, ck.TrafficSplit(self.weight))
-
-    def save_state(self, **facts):
-        """Write it down."""
-        self.written |= facts
-
-    def saved_state(self):
-        """What was written down."""
-        return dict(self.written)
 
     def undeploy(self):
         """Take back what was deployed."""
@@ -108,13 +101,13 @@ def test_a_plan_that_is_carried_out_is_written_down(simulated):
     """
     exp = simulated(cluster=Remembering())
     seen = []
-    remember = exp.cluster.save_state
+    remember = exp.cluster.holding.save_state
 
     def remembered(**facts):
         remember(**facts)
-        seen.append((facts.get("weight"), exp.cluster.written["plan"]))
+        seen.append((facts.get("weight"), exp.cluster.holding.facts["plan"]))
 
-    exp.cluster.save_state = remembered
+    exp.cluster.holding.save_state = remembered
     exp.run(CARRIED_OUT)
     assert seen[:2] == [(None, dump(CARRIED_OUT)), (30.0, dump(CARRIED_OUT))]
     assert seen[-1] == (None, None)
@@ -126,9 +119,9 @@ def test_weights_by_hand_are_no_plan(simulated):
     """
     exp = simulated(cluster=Remembering())
     exp.shift(25)
-    assert exp.cluster.written["plan"] is None
+    assert exp.cluster.holding.facts["plan"] is None
     exp.advance()
-    assert exp.cluster.written["plan"] == dump(exp.snapshot().rollout.plan)
+    assert exp.cluster.holding.facts["plan"] == dump(exp.snapshot().state.plan)
 
 
 def test_a_reconnect_goes_on_with_the_plan_that_was_carried_out(simulated):
@@ -139,7 +132,7 @@ def test_a_reconnect_goes_on_with_the_plan_that_was_carried_out(simulated):
     cluster = Remembering(30.0, plan=dump(CARRIED_OUT))
     exp = simulated(cluster=cluster, plan=ck.RolloutPlan.of(5, 50), notify=told.append)
     assert cluster.router.observed() == ck.TrafficSplit(30)
-    assert exp.snapshot().rollout.plan == CARRIED_OUT
+    assert exp.snapshot().state.plan == CARRIED_OUT
     assert any("goes on with the plan that was being carried out: 30, 60 %" in line for line in told)
     assert exp.run().outcome == "promoted"
     assert [change["asked"] for change in exp.journal.weights()] == [30, 60, 100, 0]
@@ -172,4 +165,4 @@ def test_a_plan_is_forgotten_where_no_rollout_is_found(simulated):
     All traffic is on stable: the next experiment begins with its own.
     """
     exp = simulated(cluster=Remembering(0.0, plan=dump(CARRIED_OUT)), plan=ck.RolloutPlan.of(5, 50))
-    assert [step.weight for step in exp.snapshot().rollout.plan.steps] == [5, 50]
+    assert [step.weight for step in exp.snapshot().state.plan.steps] == [5, 50]

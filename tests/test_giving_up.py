@@ -6,6 +6,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
+from holdings import MemoryHolding
 
 import canarykit as ck
 from canarykit.errors import JournalError, RoutingError, TelemetryError
@@ -106,7 +107,7 @@ def test_a_rollback_needs_no_disk(experiment, full_disk, end):
     exp.journal.add_window = exp.journal.set_load = lambda *values: None  # the look before it still had room
     with pytest.raises(JournalError, match="disk full"):
         exp.abort() if end == "abort" else exp.advance()
-    assert exp.cluster.router.observed() == exp.snapshot().standing.split == STABLE
+    assert exp.cluster.router.observed() == exp.snapshot().state.split == STABLE
     assert exp.ending.outcome == "rolled back"
     assert "all traffic was back on stable" in exp.ending.sentence
 
@@ -120,7 +121,7 @@ def test_a_rollback_needs_no_counts(experiment, monkeypatch):
     monkeypatch.setattr(exp.cluster.telemetry, "begin", failing(TelemetryError("the log is gone")))
     with pytest.raises(TelemetryError, match="the log is gone"):
         exp.abort()
-    assert exp.cluster.router.observed() == exp.snapshot().standing.split == STABLE
+    assert exp.cluster.router.observed() == exp.snapshot().state.split == STABLE
     assert "all traffic was back on stable" in exp.ending.sentence
     assert exp.journal.ending == exp.ending
     assert [change["asked"] for change in exp.journal.weights()] == [25, 0]
@@ -149,7 +150,7 @@ def test_counting_begins_with_the_next_look_when_it_could_not_with_the_weight(ex
     monkeypatch.setattr(exp.cluster.telemetry, "begin", failing(TelemetryError("not now")))
     with pytest.raises(TelemetryError):
         exp.shift(25)
-    assert exp.snapshot().standing.split == ck.TrafficSplit(25)
+    assert exp.snapshot().state.split == ck.TrafficSplit(25)
     exp.cluster.clock.sleep(5)
     monkeypatch.setattr(exp.cluster.telemetry, "begin", begin)
     exp.poll()
@@ -265,14 +266,15 @@ def test_what_cannot_be_returned_is_left_to_the_guard(experiment, end):
     Whoever wanted to return it: the canary must not keep its share for as long as this process lives.
     """
     exp = experiment("failing")
+    exp.cluster.holding = MemoryHolding()
     exp.advance()
     while exp.judge().alarm is None:
         exp.observe(1)
     exp.cluster.router.broken = True
-    assert not exp.cluster.left
+    assert not exp.cluster.holding.left
     with pytest.raises(RoutingError, match="does not take 0 %"):
         getattr(exp, end)()
-    assert exp.cluster.left
+    assert exp.cluster.holding.left
     if end == "run":
         assert "traffic could not be returned to stable: the simulated gateway does not take 0 %" in exp.ending.sentence
     exp.cluster.router.broken = False

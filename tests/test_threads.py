@@ -35,7 +35,7 @@ def test_abort_ends_what_waits_in_another_thread(experiment, waiting):
     """
     with ThreadPoolExecutor(1) as pool:
         doing = pool.submit(experiment.run if waiting == "run" else lambda: experiment.observe("1h"))
-        while not experiment.snapshot().standing.split.canary and waiting == "run":
+        while not experiment.snapshot().state.split.canary and waiting == "run":
             time.sleep(0.01)
         start = time.monotonic()
         ending = experiment.abort()
@@ -51,7 +51,7 @@ def test_teardown_ends_what_waits_in_another_thread(experiment):
     """
     with ThreadPoolExecutor(1) as pool:
         doing = pool.submit(experiment.run)
-        while not experiment.snapshot().standing.split.canary:
+        while not experiment.snapshot().state.split.canary:
             time.sleep(0.01)
         experiment.teardown()
         assert doing.result(10).outcome == "inconclusive"
@@ -63,7 +63,7 @@ def test_close_leaves_a_plan_where_it_was(experiment):
     """
     with ThreadPoolExecutor(1) as pool:
         doing = pool.submit(experiment.run)
-        while not experiment.snapshot().standing.split.canary:
+        while not experiment.snapshot().state.split.canary:
             time.sleep(0.01)
         experiment.close()
         with pytest.raises(ClusterError, match="closed while the plan was carried out"):
@@ -93,7 +93,7 @@ def test_nobody_moves_the_weight_by_hand_while_a_plan_is_carried_out(experiment)
     """
     with ThreadPoolExecutor(1) as pool:
         doing = pool.submit(experiment.run)
-        while not experiment.snapshot().standing.split.canary:
+        while not experiment.snapshot().state.split.canary:
             time.sleep(0.01)
         for move in (lambda: experiment.shift(10), lambda: experiment.shift(0), experiment.advance):
             with pytest.raises(PlanError, match=r"being carried out.*: wait for it, or abort\(\)"):
@@ -114,7 +114,7 @@ def test_a_shift_that_warms_up_while_a_plan_begins_is_refused(experiment, monkey
         assert warming.wait(10)
         monkeypatch.setattr(experiment.cluster, "ensure_capacity", warm)
         doing = pool.submit(experiment.run)
-        while not experiment.snapshot().standing.split.canary:
+        while not experiment.snapshot().state.split.canary:
             time.sleep(0.01)
         gate.set()
         with pytest.raises(PlanError, match="being carried out"):
@@ -155,7 +155,7 @@ def test_an_abort_ends_a_promotion(experiment, monkeypatch, undone):
     assert experiment.ending.outcome == ("rolled back" if undone else "failed")
     assert experiment.ending.sentence.startswith("aborted by hand; all traffic was back on stable after")
     assert experiment.ending.sentence.endswith(said)
-    assert experiment.snapshot().standing.split == ck.TrafficSplit(0)
+    assert experiment.snapshot().state.split == ck.TrafficSplit(0)
 
 
 @pytest.mark.parametrize("harm", ["its pods crash", "it fails"])
@@ -187,7 +187,7 @@ def test_the_canary_is_watched_while_stable_is_replaced(simulated, monkeypatch, 
     said = "canary: digits-canary has 0 of 2 pods ready" if harm == "its pods crash" else "error rate: "
     assert exp.ending.sentence.startswith(said)
     assert "; stable is v1 as before" in exp.ending.sentence
-    assert exp.cluster.router.observed() == exp.snapshot().standing.split == ck.TrafficSplit(0)
+    assert exp.cluster.router.observed() == exp.snapshot().state.split == ck.TrafficSplit(0)
 
 
 def test_no_request_is_counted_twice_or_left_out(experiment):

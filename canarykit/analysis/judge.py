@@ -97,12 +97,16 @@ class Judge(Stateful):
         ):
             raise PlanError(f"alarm_at is for one rate, and between 1 and 1/alpha ({1 / alpha:g}), not {alarm_at}")
         self.alpha, self.beta = alpha, beta
-        self._asked = {"split": split, "dispersion": dispersion, "alarm_at": alarm_at}
+        self.options: dict[str, Any] = {
+            "alpha": alpha, "beta": beta, "split": split, "dispersion": dispersion, "alarm_at": alarm_at,
+        }  # fmt: skip
+        """What it was made with, beside the guardrails."""
         self._alarm_at = 1 / alpha if alarm_at is None else alarm_at
         self._weights = [guardrail.weight for guardrail in guardrails]
         self._monitors = [Monitor(guardrail, self._alarm_at, split, dispersion) for guardrail in guardrails]
         self._failures: dict[str, _Failure] = {}
         self._said: Judgement | None = None
+        self._needed: tuple[tuple[float, float], ...] | None = None
         self._ended, self._failed = np.zeros(2, dtype=np.int64), np.zeros(2, dtype=np.int64)
 
     def state(self) -> dict[str, Any]:
@@ -119,7 +123,7 @@ class Judge(Stateful):
     def _question(self) -> dict[str, Any]:
         """What it was made with, as plain data."""
         guardrails = [asdict(guardrail) for guardrail in self.guardrails]
-        return dict(plain({**self._asked, "guardrails": guardrails, "alpha": self.alpha, "beta": self.beta}))
+        return dict(plain({**self.options, "guardrails": guardrails}))
 
     def restore(self, state: Mapping[str, Any]) -> Self:
         """Take over the evidence of a judge that was made with the same arguments; return itself.
@@ -139,8 +143,43 @@ class Judge(Stateful):
         except (KeyError, TypeError) as error:
             raise ValueError(f"the state of Judge has no failures, or others: {error!r}") from error
         self._failures = {failure.alarm.guardrail: failure for failure in failures}
-        self._said = None
+        self._said = self._needed = None
         return self
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Judge:
+        """Return the judge whose `state` this is.
+
+        Raises
+        ------
+        ValueError
+            It is not the state of one.
+        """
+        try:
+            asked = dict(state["asked"])
+            guardrails = [Guardrail.of(written) for written in asked.pop("guardrails")]
+            judge = cls(guardrails, **asked)
+        except (KeyError, TypeError, AttributeError, PlanError) as error:
+            raise ValueError(f"the state of Judge does not say what is judged, and how: {error!r}") from error
+        return judge.restore(state)
+
+    def copy(self) -> Self:
+        """Return another one that knows the same; what either takes in later changes nothing in the other."""
+        other = super().copy()
+        other._failures = dict(self._failures)
+        return other
+
+    def after(self, window: Window) -> Self:
+        """Return the judge that has taken in one window more; this one stays as it is.
+
+        Raises
+        ------
+        TelemetryError
+            See `update`.
+        """
+        other = self.copy()
+        other.update(window)
+        return other
 
     def update(self, window: Window) -> None:
         """Take in one window.
@@ -150,7 +189,7 @@ class Judge(Stateful):
         TelemetryError
             Counts that are none, or whose cells changed.
         """
-        self._said = None
+        self._said = self._needed = None
         tables = [monitor.checked(window) for monitor in self._monitors]  # all of it is good, or none is taken in
         for monitor, table in zip(self._monitors, tables, strict=True):
             monitor.update(window, table)
@@ -182,7 +221,9 @@ class Judge(Stateful):
     @property
     def still_needed(self) -> tuple[tuple[float, float], ...]:
         """Of each guardrail: further requests until it is likely to be decided, and seconds at this traffic; NaN if unknown."""
-        return tuple(monitor.still_needed() for monitor in self._monitors)
+        if self._needed is None:
+            self._needed = tuple(monitor.still_needed() for monitor in self._monitors)
+        return self._needed
 
     @property
     def uninformative(self) -> tuple[int, ...]:

@@ -141,12 +141,7 @@ def needs(
     Section 5 of docs/statistics.md.
     """
     bad = base * effect
-    if not (0 < base < 1 and 0 < bad < 1):
-        raise PlanError(f"base and base × effect must be shares between 0 and 1, not {base:g} and {bad:g}")
-    if effect == 1 or not rate > 0:
-        raise PlanError("an effect of 1 cannot be found, and without traffic nothing can")
-    if not 0 <= interval < math.inf:
-        raise PlanError(f"the interval of scrapes must be a number of seconds, 0 or more, not {interval}")
+    _check_question(rate, weights, base, effect, interval)
 
     def time_for(requests: float) -> float:
         seconds = requests / rate
@@ -154,19 +149,35 @@ def needs(
 
     found = []
     for weight in weights:
-        if not 0 < weight < 100:
-            raise PlanError(f"a weight must be above 0 and below 100 percent to compare two versions, not {weight:g}")
         total = RATE_FACTOR * bound([base, 1 - base], [bad, 1 - bad], weight / 100, alpha=alpha)
         found.append(Need(weight, total, total * weight / 100, time_for(total)))
-    joint = base * bad if both is None else both
-    only_canary, only_stable = bad - joint, base - joint
-    if min(only_canary, only_stable) > 0:
-        discordant = only_canary + only_stable
-        share = only_canary / discordant
-        per_event = share * math.log(2 * share) + (1 - share) * math.log(2 * (1 - share))
-        total = RATE_FACTOR * math.log(1 / alpha) / per_event / discordant
-        found.append(Need(100.0, total, total, time_for(total), mirrored=True))
+    mirrored = _mirrored(base, bad, base * bad if both is None else both, alpha)
+    if mirrored is not None:
+        found.append(Need(100.0, mirrored, mirrored, time_for(mirrored), mirrored=True))
     return found
+
+
+def _check_question(rate: float, weights: Sequence[float], base: float, effect: float, interval: float) -> None:
+    for weight in weights:
+        if not 0 < weight < 100:
+            raise PlanError(f"a weight must be above 0 and below 100 percent to compare two versions, not {weight:g}")
+    if not (0 < base < 1 and 0 < base * effect < 1):
+        raise PlanError(f"base and base × effect must be shares between 0 and 1, not {base:g} and {base * effect:g}")
+    if effect == 1 or not rate > 0:
+        raise PlanError("an effect of 1 cannot be found, and without traffic nothing can")
+    if not 0 <= interval < math.inf:
+        raise PlanError(f"the interval of scrapes must be a number of seconds, 0 or more, not {interval}")
+
+
+def _mirrored(base: float, bad: float, both: float, alpha: float) -> float | None:
+    """Requests where both versions answer each; None when one version fails only what the other fails, too."""
+    only_canary, only_stable = bad - both, base - both
+    if min(only_canary, only_stable) <= 0:
+        return None
+    discordant = only_canary + only_stable
+    share = only_canary / discordant
+    per_event = share * math.log(2 * share) + (1 - share) * math.log(2 * (1 - share))
+    return float(RATE_FACTOR * math.log(1 / alpha) / per_event / discordant)
 
 
 @dataclass(frozen=True, slots=True)

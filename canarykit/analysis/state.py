@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import deque
 from collections.abc import Mapping
@@ -43,6 +44,21 @@ class Stateful:
             except (TypeError, AttributeError) as error:
                 raise ValueError(f"the state of {type(self).__name__} has another {name.strip('_')}: {error}") from error
         return self
+
+    def copy(self) -> Self:
+        """Return another one that knows the same; what either takes in later changes nothing in the other."""
+        other = copy.copy(self)
+        for name in self._STATE:
+            setattr(other, name, _copied(getattr(self, name)))
+        return other
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Stateful | np.ndarray):
+        return value.copy()
+    if isinstance(value, list | tuple):
+        return type(value)(map(_copied, value))
+    return copy.copy(value)
 
 
 def plain(value: Any) -> Any:

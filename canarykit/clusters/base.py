@@ -12,7 +12,10 @@ from canarykit.model import Role, Service
 from canarykit.routers.base import Router
 from canarykit.telemetry.base import Answered, Telemetry
 
-__all__ = ["Breakable", "Clock", "Cluster", "InProcess", "Limited", "ReportsProgress", "SystemClock", "Traffic"]
+__all__ = [
+    "Breakable", "Clock", "Cluster", "Holding", "InProcess", "Limited", "NotShared", "ReportsProgress", "SystemClock",
+    "Traffic",
+]  # fmt: skip
 
 
 class Clock(Protocol):
@@ -65,6 +68,85 @@ class Traffic(Protocol):
         ...
 
 
+class Holding(Protocol):
+    """Keeps others from conducting a rollout, and its state for whoever goes on with it when this process has ended."""
+
+    def check(self) -> None:
+        """Check that nobody else conducts the rollout, before the canary's weight rises.
+
+        Raises
+        ------
+        ClusterError
+            Somebody does, or may have done so meanwhile. Its weight may fall all the same, unless somebody else is there.
+        """
+        ...
+
+    def save_state(self, **facts: Any) -> None:
+        """Write down what a guard, and whoever comes next, must know at once: phase, weight and plan.
+
+        Raises
+        ------
+        ClusterError
+            Someone else conducts it by now.
+        """
+        ...
+
+    def saved_state(self) -> Mapping[str, Any]:
+        """Facts that were written down before `deploy` by whoever conducted the rollout; empty when nobody did."""
+        ...
+
+    def save_rollout(self, state: Mapping[str, Any] | None) -> None:
+        """Write down the whole state with its evidence; None removes it.
+
+        Raises
+        ------
+        ClusterError
+            It cannot be written; what was written before stays.
+        """
+        ...
+
+    def saved_rollout(self) -> Mapping[str, Any] | None:
+        """Return the state that was written down last about the versions that run; None when there is none.
+
+        Raises
+        ------
+        ClusterError
+            It cannot be read.
+        """
+        ...
+
+    def leave_to_guard(self) -> None:
+        """Traffic could not be returned to stable: let the guard do it, where there is one. May be called again.
+
+        That ends when a weight that is in force is written down by `save_state`.
+        """
+        ...
+
+
+class NotShared:
+    """Holding of a cluster that only this process reaches, and that ends with it: nobody else holds or guards it."""
+
+    def check(self) -> None:
+        """Do nothing: nobody else reaches it."""
+
+    def save_state(self, **facts: Any) -> None:
+        """Do nothing: nothing of it outlives this process."""
+
+    def saved_state(self) -> Mapping[str, Any]:
+        """Return nothing: nothing was written down."""
+        return {}
+
+    def save_rollout(self, state: Mapping[str, Any] | None) -> None:
+        """Do nothing: nothing of it outlives this process."""
+
+    def saved_rollout(self) -> Mapping[str, Any] | None:
+        """Return nothing: nothing was written down."""
+        return None
+
+    def leave_to_guard(self) -> None:
+        """Do nothing: all ends with this process."""
+
+
 class Cluster(Protocol):
     """Runs both versions of a service behind one address."""
 
@@ -86,6 +168,11 @@ class Cluster(Protocol):
     @property
     def clock(self) -> Clock:
         """What time it is there."""
+        ...
+
+    @property
+    def holding(self) -> Holding:
+        """Who conducts the rollout, and what is written down about it."""
         ...
 
     @property
@@ -121,16 +208,6 @@ class Cluster(Protocol):
         """
         ...
 
-    def check_held(self) -> None:
-        """Check that nobody else conducts the rollout, before the canary's weight rises.
-
-        Raises
-        ------
-        ClusterError
-            Somebody does, or may have done so meanwhile. Its weight may fall all the same, unless somebody else is there.
-        """
-        ...
-
     def ensure_capacity(self, role: Role, share: float = 1.0) -> None:
         """Make sure that a version can answer before it gets weight.
 
@@ -148,22 +225,8 @@ class Cluster(Protocol):
         """
         ...
 
-    def problem(self, role: Role) -> str | None:
-        """What keeps a version from serving, or will not pass by itself, in a sentence; None when nothing does."""
-        ...
-
     def health(self, role: Role) -> Health:
         """How a version's replicas are; asked at every look, so that it costs next to nothing while all is well."""
-        ...
-
-    def check_promotable(self) -> None:
-        """Check that a promotion would reach what serves; asked before a rollout begins that may end in one.
-
-        Raises
-        ------
-        PlanError
-            It would not; says who promotes instead.
-        """
         ...
 
     def promote(self, cancelled: Callable[[], bool] = never) -> None:
@@ -185,27 +248,6 @@ class Cluster(Protocol):
         """Let the canary's replicas finish what they have, and end them. They have no weight any more."""
         ...
 
-    def save_state(self, **facts: Any) -> None:
-        """Write down where the rollout stands, for whoever goes on with it.
-
-        Raises
-        ------
-        ClusterError
-            Someone else conducts it by now.
-        """
-        ...
-
-    def saved_state(self) -> Mapping[str, Any]:
-        """What was written down before `deploy` by whoever conducted the rollout; empty when nobody did."""
-        ...
-
-    def leave_to_guard(self) -> None:
-        """Traffic could not be returned to stable: let the guard do it, where there is one. May be called again.
-
-        That ends when a weight that is in force is written down by `save_state`.
-        """
-        ...
-
     def release(self) -> None:
         """Let go: what outlives this process stays as it is, all else ends. May be called again."""
         ...
@@ -216,23 +258,12 @@ class Cluster(Protocol):
 
 
 class InProcess:
-    """Members of a cluster that only this process reaches, and that ends with it: nobody else holds or guards it."""
+    """Members of a cluster that only this process reaches, and that ends with it."""
+
+    holding = NotShared()
 
     def teardown(self) -> None:
         """Remove all that was made. May be called again."""
-
-    def save_state(self, **facts: Any) -> None:
-        """Do nothing: nothing of it outlives this process."""
-
-    def saved_state(self) -> Mapping[str, Any]:
-        """Return nothing: nothing was written down."""
-        return {}
-
-    def check_held(self) -> None:
-        """Do nothing: nobody else reaches it."""
-
-    def leave_to_guard(self) -> None:
-        """Do nothing: all ends with this process."""
 
     def undeploy(self) -> None:
         """End all that was started."""

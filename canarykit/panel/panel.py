@@ -76,7 +76,7 @@ class Panel:
         self._draw_after = 0.0
         self._drawn: tuple[object, ...] = ()
         self._wish: float | None = None
-        self._followed = experiment.snapshot().standing
+        self._followed = experiment.snapshot().state.split
         self._note: Note | None = None
         self._problem: Note | None = None
         self._asking = self._working = ""
@@ -214,15 +214,15 @@ class Panel:
         weight = self.state.wish
         exp.shift(weight)
         self._wish = None
-        standing = exp.snapshot().standing
+        state = exp.snapshot().state
         self._see_served()
-        return f"applied {standing.split} in {1000 * standing.took:.0f} ms"
+        return f"applied {state.split} in {1000 * state.took:.0f} ms"
 
     def _see_served(self) -> None:
         """Look until the new share shows in requests, for a moment: nobody should wait for the next poll."""
         end = time.monotonic() + _SEE_WITHIN
         snapshot = self.experiment.snapshot()
-        while sum(snapshot.standing.served) < _SEE and time.monotonic() < end and not self._stopped.is_set():
+        while sum(snapshot.state.served) < _SEE and time.monotonic() < end and not self._stopped.is_set():
             time.sleep(_SEE_EVERY)
             snapshot = self._poll_experiment(_SEE_EVERY)
 
@@ -256,9 +256,9 @@ class Panel:
     def _poll_all(self) -> str | None:
         if self._poll_experiment(self._every).stage == "deployed":
             for role in ROLES:
-                problem = self.experiment.cluster.problem(role)
+                problem = self.experiment.cluster.health(role).lasting
                 if problem and self.experiment.ending is None:
-                    raise ClusterError(problem)
+                    raise ClusterError(f"{role}: {problem}")
             if self.experiment.ending is None and (doubt := self.experiment.doubt) is not None:
                 raise RoutingError(doubt)
         return None
@@ -271,7 +271,8 @@ class Panel:
 
     def _draw(self, snapshot: Snapshot) -> None:
         """Draw in a thread of its own, so that a slow picture keeps no number waiting. Frames are dropped, never queued."""
-        shows = (snapshot.standing, snapshot.judgement.status, snapshot.ending, snapshot.stage == "new")
+        state = snapshot.state
+        shows = (state.split, state.since, state.served, state.judgement.status, snapshot.ending, snapshot.stage == "new")
         if snapshot.stage == "new" or shows == self._drawn:
             return
         if time.monotonic() < self._draw_after or not self._drawing.acquire(blocking=False):
@@ -295,9 +296,9 @@ class Panel:
         self.frames += 1
 
     def _state(self, snapshot: Snapshot) -> PanelState:
-        if snapshot.standing.split != self._followed.split:  # someone moved the weight: the slider follows
+        if snapshot.state.split != self._followed:  # someone moved the weight: the slider follows
             self._wish = None
-        self._followed = snapshot.standing
+        self._followed = snapshot.state.split
         # What a click came to must not hide what went wrong since; what went wrong with the click comes first.
         failed = self._note is not None and self._note.problem
         return panel_state(

@@ -138,7 +138,7 @@ def panel_state(
     picture : Picture, optional
         The last chart.
     """
-    weight = snapshot.standing.split
+    weight = snapshot.state.split
     stable, canary = snapshot.versions
     columns, rows = _table(snapshot)
     message, problem = _message(snapshot, note, working)
@@ -171,7 +171,7 @@ def question(asking: str, snapshot: Snapshot) -> str:
     """What is asked before a promotion or an abort; empty for anything else."""
     stable, canary = snapshot.versions
     if asking == "promote":
-        word = snapshot.judgement.status
+        word = snapshot.state.judgement.status
         doubt = "" if word == "pass" else f" The evidence says “{word}” so far."
         return f"Promote {canary}? It replaces {stable} for all traffic.{doubt}"
     if asking == "abort":
@@ -186,32 +186,31 @@ def _phase(snapshot: Snapshot) -> str:
         return f"{SYMBOLS[snapshot.ending.outcome]} {snapshot.ending.outcome}"
     if snapshot.stage == "closed":
         return "closed"
-    rollout, standing = snapshot.rollout, snapshot.standing
-    if rollout.phase == "progressing":
-        held = elapsed(snapshot.now - rollout.since)
-        return f"progressing, step {rollout.step + 1} of {len(rollout.plan.steps)}, {held}"
-    held = elapsed(snapshot.now - standing.since)
-    return f"{standing.split} by hand, {held}" if standing.split.canary else f"all traffic on stable, {held}"
+    state = snapshot.state
+    held = elapsed(snapshot.now - state.since)
+    if state.phase == "progressing":
+        return f"progressing, step {state.step + 1} of {len(state.plan.steps)}, {held}"
+    return f"{state.split} by hand, {held}" if state.split.canary else f"all traffic on stable, {held}"
 
 
 def _verdict(snapshot: Snapshot) -> str:
     if snapshot.ending is not None:
         return snapshot.ending.sentence
-    judgement = snapshot.judgement
+    judgement = snapshot.state.judgement
     decided = judgement.alarm is not None or judgement.status == "pass"
     said = f"{SYMBOLS[judgement.status]} {judgement.status}"
     return f"{said}: {judgement.sentence}" if decided else f"{said} so far"
 
 
 def _served(snapshot: Snapshot) -> str:
-    stable, canary = snapshot.standing.served
+    stable, canary = snapshot.state.served
     if stable + canary:
         return f"{100 * canary / (stable + canary):.1f} % of {stable + canary:,} requests"
     return "no request yet" if snapshot.stage == "deployed" else "–"
 
 
 def _table(snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    verdicts = snapshot.judgement.verdicts
+    verdicts = snapshot.state.judgement.verdicts
     columns = ("guardrail", *verdicts[0].cells, "verdict")
     return columns, tuple(
         (verdict.guardrail, *verdict.cells.values(), _said(verdict, seconds, snapshot.ending is None))
@@ -242,7 +241,7 @@ def _message(snapshot: Snapshot, note: Note | None, working: str) -> tuple[str, 
         return (note.text, True) if note.problem else (note.text + lost, False)
     if snapshot.stage == "closed":
         return "the experiment has been closed: nothing can be changed any more", False
-    counted = any(snapshot.judgement.verdicts[0].comparison.requests)
+    counted = any(snapshot.state.judgement.verdicts[0].comparison.requests)
     if snapshot.stage == "deployed" and snapshot.traffic is None and not counted:
         return "no traffic yet: start some below, or send requests to the gateway", False
     doing = f"; {snapshot.doing} …" if snapshot.doing else ""
@@ -259,7 +258,7 @@ def _enabled(snapshot: Snapshot, working: str) -> frozenset[str]:
             names |= {"apply", "promote", "run"}
         if not working:
             names.add("inject")
-    elif snapshot.standing.split.canary:
+    elif snapshot.state.split.canary:
         names.add("abort")  # a rollout that ended undecided may have left the canary its share
     if not working:
         names.add("send" if snapshot.traffic is None else "stop")

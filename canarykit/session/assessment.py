@@ -1,4 +1,4 @@
-"""Assessment: what was counted so far, judged."""
+"""Assessment: what is counted, and whether it may be believed."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from typing import Any
 import numpy as np
 
 from canarykit import metrics
-from canarykit.analysis import Judge, quantile_of
+from canarykit.analysis import quantile_of
 from canarykit.analysis.checks import SplitCheck
-from canarykit.analysis.questions import Split
 from canarykit.clusters.base import Cluster, Traffic
-from canarykit.history import History, history_of
-from canarykit.journal import Journal
-from canarykit.model import Counts, Guardrail, Judgement, TrafficSplit, Window
+from canarykit.model import Counts, Guardrail, TrafficSplit, Window
 from canarykit.session.journal_writer import JournalWriter
 from canarykit.session.own_answers import OwnAnswers
 from canarykit.telemetry.base import Answered
+from canarykit.telemetry.labels import LabelledAnswers
 
 __all__ = ["Assessment"]
 
@@ -31,74 +29,33 @@ is small; one that serves nine tenths of the weight is found some seconds later 
 
 
 class Assessment:
-    """Takes in windows, and judges them.
+    """Takes in windows: with what the answers say, and with the check of the split.
 
-    Changes need the experiment's lock; `judged`, `judgement` and `guardrails` may be read without.
+    Changes need the experiment's lock.
 
     Parameters
     ----------
     cluster : Cluster
         Its telemetry counts.
-    guardrails : sequence of Guardrail
-        Guardrails that are judged.
     writer : JournalWriter
-        Told when what is judged becomes known more exactly.
+        Told what becomes known about the sources of the counts.
     alpha : float
         Chance of a false alarm over the whole rollout.
-    dispersion, split
-        See `Judge`.
     """
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        guardrails: Sequence[Guardrail],
-        writer: JournalWriter,
-        *,
-        alpha: float,
-        dispersion: float | None = None,
-        split: Split = "realised",
-    ) -> None:
+    def __init__(self, cluster: Cluster, writer: JournalWriter, *, alpha: float) -> None:
         self._cluster, self._writer = cluster, writer
-        self._how: dict[str, Any] = {"alpha": alpha, "dispersion": dispersion, "split": split}
+        self._alpha = min(alpha, _SPLIT_ALPHA)
         self._classes: tuple[Any, ...] = ()
-        self._split_check = SplitCheck(alpha=min(alpha, _SPLIT_ALPHA))
+        self._split_check = SplitCheck(alpha=self._alpha)
         self._sender: Traffic | None = None
         self._own = OwnAnswers()
+        self._labels = LabelledAnswers()
         self._held: list[Answered] = []
         self._sources: dict[str, str] = {}
         self.waiting = ""
         """What the source waits for, when it had nothing new."""
         self._latency: Counts = np.zeros(1, dtype=np.int64)
-        self.guardrails = tuple(guardrails)
-        self._judge = Judge(self.guardrails, **self._how)
-        self.judged: tuple[Judgement, tuple[float, ...]] = self._judge.judgement, self._unknown
-        """What the evidence says, and seconds until each guardrail is likely to be decided; replaced whole."""
-
-    @property
-    def _unknown(self) -> tuple[float, ...]:
-        return (float("nan"),) * len(self.guardrails)
-
-    @property
-    def judgement(self) -> Judgement:
-        """What the evidence says."""
-        return self.judged[0]
-
-    @property
-    def requests(self) -> tuple[int, int]:
-        """Requests of stable and canary that were judged."""
-        verdicts = self.judgement.verdicts
-        return verdicts[0].comparison.requests if verdicts else (0, 0)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the guardrails."""
-        return tuple(guardrail.name for guardrail in self.guardrails)
-
-    def with_data(self, window: Window) -> frozenset[str]:
-        """Guardrails for which a window counted something of the canary: requests or answers, however rare the bad ones."""
-        tables = {name for name, table in window.counts.items() if table[1].any()}
-        return frozenset(guardrail.name for guardrail in self.guardrails if guardrail.metric.table in tables)
 
     def split_alarm(self, causes: Sequence[str] = ()) -> str | None:
         """Why the split that is served is not the one that was asked for; None when nothing says so.
@@ -119,65 +76,47 @@ class Assessment:
         """Say, once, which version's labelled answers cannot be read, and why."""
         return self._own.news()
 
-    def begin(self, optional: frozenset[str]) -> tuple[str, ...]:
-        """Begin to judge what the source can count; return the names of the guardrails that were left out.
+    def begin(self) -> None:
+        """Begin to count."""
+        self._split_check = SplitCheck(alpha=self._alpha, assigned_only=self._cluster.telemetry.assigned_only)
+
+    def countable(self, guardrails: Sequence[Guardrail], optional: frozenset[str] = frozenset()) -> tuple[Guardrail, ...]:
+        """Return the guardrails as the source counts for them: latency in its buckets, as soon as it is known which.
 
         Parameters
         ----------
+        guardrails : sequence of Guardrail
+            Guardrails that are asked for.
         optional : frozenset of str
-            Names of guardrails that nobody asked for: they are left out when the source cannot count for them.
+            Names of those that nobody asked for: they are left out when the source cannot count for them.
         """
         telemetry = self._cluster.telemetry
-        self._split_check = SplitCheck(alpha=min(self._how["alpha"], _SPLIT_ALPHA), assigned_only=telemetry.assigned_only)
-        missing = [g for g in self.guardrails if g.name in optional and g.metric.table not in telemetry.tables]
-        if missing:
-            self._judge_by(tuple(g for g in self.guardrails if g not in missing))
-        return tuple(guardrail.name for guardrail in missing)
+        edges = telemetry.latency_edges
+        return tuple(
+            replace(each, metric=replace(each.metric, cells=edges))
+            if edges is not None and each.metric.table == "latency"
+            else each
+            for each in guardrails
+            if each.name not in optional or each.metric.table in telemetry.tables
+        )
 
-    def count_anew(self, before: TrafficSplit | None = None) -> None:
+    def count_anew(self, now: float, before: TrafficSplit | None = None) -> None:
         """Another weight is in force, or the same one again; `before` is what a slow gateway may serve for a while."""
         self._split_check.begin(before)
-
-    def record(self, window: Window) -> None:
-        """Record a window, which has been taken in."""
-        self._writer.window(window, self._judge)
-
-    def history(self, journal: Journal) -> History:
-        """Return all that was counted and judged so far. Needs the lock, for a moment: nothing is read again."""
-        digest = self._writer.digest.copy()
-        digest.poll(self._judge)
-        return history_of(journal, self._judge, digest)
+        self._labels.begin(now)
 
     def record_sources(self) -> None:
         """Record where counts come from, when that has become known more exactly."""
         sources = dict(self._cluster.telemetry.sources)
         if sources != self._sources:
             self._sources = sources
-            self._writer.begin({"sources": sources}, self.guardrails)
-
-    def _judge_by(self, guardrails: tuple[Guardrail, ...]) -> None:
-        self.guardrails = guardrails
-        self._judge = Judge(guardrails, **self._how)
-        self.judged = self._judge.judgement, self._unknown
-        self._writer.digest.forget_polls()
-        self._writer.begin({}, guardrails)
+            self._writer.facts({"sources": sources})
 
     def use_classes(self, classes: Sequence[Any]) -> None:
         """Count answers by what was said, to labels of these classes; the first ones stay."""
         if classes and not self._classes:
             self._classes = tuple(classes)
-            self._writer.begin({"classes": list(self._classes)}, self.guardrails)
-
-    def use_buckets(self) -> None:
-        """Judge latency in the buckets that its source has, as soon as it is known which. They do not change after."""
-        edges = self._cluster.telemetry.latency_edges
-        if edges is None or all(g.metric.table != "latency" or g.metric.cells == edges for g in self.guardrails):
-            return
-        self._judge_by(
-            tuple(
-                replace(g, metric=replace(g.metric, cells=edges)) if g.metric.table == "latency" else g for g in self.guardrails
-            )
-        )
+            self._writer.facts({"classes": list(self._classes)})
 
     def take(self, load: Traffic | None, *, since: float, judged: bool, routed: bool = True) -> Window:
         """Take in everything since the last time.
@@ -194,26 +133,20 @@ class Assessment:
             Whether it says something about the router: not when it had no replica of a version to send requests to.
         """
         said = self._answers(load)
-        if load is not None:
-            self._cluster.telemetry.label(said)
+        self._labels.take(said)
         window = replace(self._cluster.telemetry.read(self._cluster.clock.now()), judged=judged)
-        window = self._without_unread(window)
+        window = self._without_unread(self._labels.added_to(window))
         said = [*self._held, *said]
         self._held = said if window.waiting else []  # such a window is not kept: its answers are in the next one
         if load is not None and said and not window.waiting and self._classes == tuple(load.classes):
             window = self._with_confusion(window, said, since)
-        self.use_buckets()
         if window.counts:
             self.record_sources()
         self.waiting = window.note if window.waiting else ""
         if judged and not window.waiting:
-            self._judge.update(window)
             took, slowest = self._requests_take(window), self._slowest(window)
             if routed:
                 self._split_check.update(window, took, slowest)
-            # What is still to come is known when the source has counted it.
-            delay = self._cluster.telemetry.delay
-            self.judged = self._judge.judgement, tuple(seconds + delay for _, seconds in self._judge.still_needed)
         return window
 
     def _answers(self, load: Traffic | None) -> list[Answered]:

@@ -11,7 +11,7 @@ from canarykit.clusters.base import Cluster
 from canarykit.errors import CanaryError, CancelledError, EditedError, PlanError, RoutingError, UnrestoredError
 from canarykit.interrupts import uninterrupted
 from canarykit.model import Ending, Service, TrafficSplit
-from canarykit.rollout import Decision
+from canarykit.rollout import Decision, RolloutState, advance, moved
 from canarykit.routers.base import Change
 from canarykit.session.events import Events
 from canarykit.session.journal_writer import thoroughly
@@ -98,10 +98,10 @@ class TrafficControl:
                 def check() -> None:
                     self._lifecycle.need_no_end_since(None)
                     self._need_no_alarm()
-                    self._tracker.promoting()
+                    self._tracker.losses.promoting()
 
-                over = over if step is None else self._tracker.split
-                served = self._change(everything, over, check, self._tracker.in_force)
+                over = over if step is None else self._tracker.state.split
+                served = self._change(everything, over, check)
                 if not served:  # stable may still get requests
                     raise Overtaken("nothing was promoted: an abort or a signal came before stable's replicas were replaced")
                 return self._replace_stable()
@@ -109,7 +109,8 @@ class TrafficControl:
     def need_promotable(self) -> None:
         """Check that a promotion would reach what serves."""
         self._lifecycle.need_deployment()
-        self._cluster.check_promotable()
+        if (advice := self._cluster.router.capabilities.promoted_by) is not None:
+            raise PlanError(advice)
 
     def abort(self, reason: str) -> Ending:
         """Return all traffic to stable, from any state."""
@@ -119,7 +120,7 @@ class TrafficControl:
                 with suppress(Overtaken):  # somebody else has ended it
                     self.returning.to_stable("rolled back", reason)
                     reason = ""
-            if reason and self._lifecycle.deployed and (self._tracker.split.canary or self._canary_is_served()):
+            if reason and self._lifecycle.deployed and (self._tracker.state.split.canary or self._canary_is_served()):
                 self.returning.to_stable()
             assert self._lifecycle.ending is not None
             return self._lifecycle.ending
@@ -147,22 +148,18 @@ class TrafficControl:
                 self._lifecycle.need_no_end_since(ending)
                 self._need_leave_for(split, step)
 
-            def done(split: TrafficSplit, took: float) -> None:
-                if step is not None:
-                    self._tracker.stepped(step)
-                else:
-                    self._tracker.moved(split)
-                self._tracker.in_force(split, took)
+            def stands(state: RolloutState) -> RolloutState:
+                return moved(state, split.canary) if step is None else advance(state, step)
 
-            self._change(split, over if step is None else self._tracker.split, check, done)
-            return self._cluster.router.observed() if self._lifecycle.deployed else self._tracker.split
+            self._change(split, over if step is None else self._tracker.state.split, check, stands)
+            return self._cluster.router.observed() if self._lifecycle.deployed else self._tracker.state.split
 
     def resume(self, found: TrafficSplit) -> None:
-        """Go on with a rollout that was found under way: at its weight, with evidence of its own."""
+        """Go on with a rollout that was found under way: at its weight, with the evidence that was written down."""
         with self._lifecycle.lock:
-            goes_on = self._tracker.found(found)
-        if goes_on:
-            self._events.note("resume", f"found {found} on the canary: goes on from there, and the evidence begins anew")
+            evidence = self._tracker.found(found)
+        if evidence is not None:
+            self._events.note("resume", f"found {found} on the canary: goes on from there; {evidence}")
         else:
             self.returning.to_stable()
             self._events.note("resume", f"found {found} on the canary, which is no step of this plan: back to stable first")
@@ -171,24 +168,24 @@ class TrafficControl:
         """Have those versions answer that get more than before; nobody else may conduct the rollout when the canary does."""
         if self._rises(split):
             self._cluster.ensure_capacity("canary", split.share)
-            self._cluster.check_held()  # last: to warm up may take minutes
-        if split.stable and not self._tracker.split.stable:
+            self._cluster.holding.check()  # last: to warm up may take minutes
+        if split.stable and not self._tracker.state.split.stable:
             self._cluster.ensure_capacity("stable", 1 - split.share)
 
     def _rises(self, split: TrafficSplit) -> bool:
         """Whether the canary gets more than it is known to have: what it has, it may keep, also when it does not answer."""
-        known = (self._tracker.split, self._tracker.in_place)
+        known = (self._tracker.state.split, self._tracker.gateway.in_place)
         return any(split.canary > (0 if each is None else each.canary) for each in known)
 
     def _need_leave_for(self, split: TrafficSplit, step: Decision | None) -> None:
         """Check, with the lock, that nothing speaks against a weight: what has come up since it was decided counts."""
         if step is None and self._tracker.running:
             raise PlanError(f"the plan is being carried out: wait for it, or abort(), before {split} is given by hand")
-        self._tracker.need_no_return(split)
-        ahead = self._tracker.rollout.ahead
+        self._tracker.gateway.need_no_return(split)
+        ahead = self._tracker.state.ahead
         if step is not None and (ahead is None or ahead.weight != split.canary):
             raise Overtaken(f"the plan stands elsewhere by now, and {split} is not its next step")
-        judgement, before = self._tracker.evidence.judgement, self._tracker.split
+        judgement, before = self._tracker.state.judgement, self._tracker.state.split
         if split.canary <= before.canary:
             return
         if judgement.alarm is not None:
@@ -203,18 +200,18 @@ class TrafficControl:
 
     def _need_no_alarm(self) -> None:
         """Check, with the lock, that no guardrail has alarmed."""
-        judgement = self._tracker.evidence.judgement
+        judgement = self._tracker.state.judgement
         if judgement.alarm is not None:
             raise Overtaken(f"nothing to promote: {judgement.sentence}")
 
     def _known(self) -> TrafficSplit | None:
         """Return the split that whoever asks knows of; None for the disorder that they were told of. Needs the lock."""
-        told = self._tracker.edit
-        if self._tracker.in_place is None:
-            self._tracker.read_back()
-            if self._tracker.edit not in (None, told):
-                raise self._edited(self._tracker.edit)
-        return self._tracker.in_place
+        told = self._tracker.gateway.edit
+        if self._tracker.gateway.in_place is None:
+            self._tracker.gateway.read_back(self._tracker.state.split)
+            if self._tracker.gateway.edit not in (None, told):
+                raise self._edited(self._tracker.gateway.edit)
+        return self._tracker.gateway.in_place
 
     def _edited(self, said: object) -> EditedError:
         return EditedError(f"{said}; nothing was changed: ask again to have it all the same, or abort()")
@@ -224,7 +221,7 @@ class TrafficControl:
         split: TrafficSplit,
         over: TrafficSplit | None,
         check: Callable[[], None],
-        done: Callable[[TrafficSplit, float], None],
+        stands: Callable[[RolloutState], RolloutState] | None = None,
     ) -> bool:
         """Have a weight served; when it is not, have the canary get no more than it had.
 
@@ -236,8 +233,8 @@ class TrafficControl:
             The split that it replaces; any by default. What someone else wrote since is told, and stays.
         check : callable
             Called with the lock before anything is written; raises an error when it is not to be.
-        done : callable
-            Called with the lock, the split and the seconds it took, once it is in force.
+        stands : callable, optional
+            Returns the position in the plan by that; it stays by default.
 
         Returns
         -------
@@ -248,12 +245,12 @@ class TrafficControl:
         change, failed, served = None, None, False
         with self._lifecycle.lock:
             check()
-            self._tracker.need_no_return(split)
+            self._tracker.gateway.need_no_return(split)
             try:
                 self._tracker.written(change := router.write(split, expected=over))
             except EditedError as error:
-                self._tracker.read_back()
-                raise self._edited(self._tracker.edit or error) from error
+                self._tracker.gateway.read_back(self._tracker.state.split)
+                raise self._edited(self._tracker.gateway.edit or error) from error
             except Exception as error:
                 failed = error
         if change is not None:
@@ -267,14 +264,12 @@ class TrafficControl:
                 raise failed
             raise told from failed
         with self._lifecycle.lock:
-            if self._tracker.pending is not change:
+            if self._tracker.gateway.pending is not change:
                 return False  # all traffic was returned to stable meanwhile
             took = self._cluster.clock.now() - start
             seen = f"in force after {1000 * took:.0f} ms" if served else "written; nobody waits until it is served"
             self._events.say(f"{split} to the canary, {seen}")
-            done(split, took)
-            if not served:
-                self._tracker.mixed()
+            self._tracker.in_force(split, took, stands, seen=served)
         return served
 
     def _explained(
@@ -282,9 +277,9 @@ class TrafficControl:
     ) -> Exception:
         """After a change that failed: return the error with what was done about it."""
         with self._lifecycle.lock:
-            if change is not None and self._tracker.pending is not change:
+            if change is not None and self._tracker.gateway.pending is not change:
                 return Overtaken(f"all traffic was returned to stable before {split} was served ({error})")
-            self._tracker.pending = None
+            self._tracker.gateway.pending = None
             if self._tracker.running:
                 return error  # whoever carries out the plan returns all traffic to stable now
             said, back = self._settle(start, split, over)
@@ -294,7 +289,7 @@ class TrafficControl:
             except Exception as failed:
                 said = self._not_put_back(failed)
             with self._lifecycle.lock:
-                self._tracker.dropped(back)
+                self._tracker.gateway.drop(back)
         if said is None:
             return error
         if not isinstance(error, CanaryError):
@@ -310,9 +305,9 @@ class TrafficControl:
         tuple of (str or None, Change or None)
             Description of the split that is written now, None when nothing changed; and what was written again.
         """
-        router, before = self._cluster.router, self._tracker.split
+        router, before = self._cluster.router, self._tracker.state.split
         try:
-            self._tracker.in_place = written = router.observed()
+            self._tracker.gateway.in_place = written = router.observed()
             if any(written.is_near(known) for known in (before, over) if known is not None):
                 return None, None
             if written.canary > before.canary:
@@ -321,18 +316,18 @@ class TrafficControl:
                 return f"{before}, which was in force, is written again{instead}", back
         except Exception as error:
             return self._not_put_back(error), None
-        self._tracker.moved(written)
-        self._tracker.in_force(written, self._cluster.clock.now() - start)
+        took = self._cluster.clock.now() - start
+        self._tracker.in_force(written, took, lambda state: moved(state, written.canary))
         return f"{written} is written, and stays: it is less than the {before} that was in force", None
 
     def _not_put_back(self, error: Exception) -> str:
-        before = self._tracker.split
+        before = self._tracker.state.split
         return f"{self._written()} is written now, and {before}, which was in force, could not be put back: {error}"
 
     def _written(self) -> str:
         try:
-            self._tracker.in_place = self._cluster.router.observed()
-            return str(self._tracker.in_place)
+            self._tracker.gateway.in_place = self._cluster.router.observed()
+            return str(self._tracker.gateway.in_place)
         except Exception:
             return "nobody can say what"
 
@@ -344,9 +339,9 @@ class TrafficControl:
 
     def _replace_stable(self) -> Ending:
         """Replace stable's replicas while the canary has all traffic, and retire the canary's."""
-        why, promotion = self._tracker.evidence.judgement.sentence, Promotion()
+        why, promotion = self._tracker.state.judgement.sentence, Promotion()
         with self._lifecycle.lock:
-            if self._lifecycle.ending is not None or self._tracker.pending is not None:
+            if self._lifecycle.ending is not None or self._tracker.gateway.pending is not None:
                 raise Overtaken("nothing was promoted: all traffic was returned to stable before its replicas were replaced")
             self.returning.promotion = promotion
         try:
@@ -394,7 +389,7 @@ class TrafficControl:
 
         def watch() -> None:
             with self._events.quietly():
-                while not promotion.wait(self._tracker.rollout.plan.interval):
+                while not promotion.wait(self._tracker.state.plan.interval):
                     self._poll()
                     if (why := self._tracker.why_end_promotion()) is not None:
                         promotion.cancel(why)

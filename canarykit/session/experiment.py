@@ -9,6 +9,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from canarykit import metrics
+from canarykit.analysis import Judge
 from canarykit.clusters import Cluster, connect
 from canarykit.clusters.base import Breakable, ReportsProgress, Traffic
 from canarykit.errors import PlanError
@@ -17,7 +18,7 @@ from canarykit.interrupts import Terminated, terminable, uninterrupted
 from canarykit.journal import Journal
 from canarykit.model import Ending, Guardrail, Judgement, Service, TrafficSplit
 from canarykit.plan import RolloutPlan, seconds
-from canarykit.rollout import Decision
+from canarykit.rollout import Decision, RolloutState
 from canarykit.session.assessment import Assessment
 from canarykit.session.control import TrafficControl
 from canarykit.session.events import Events
@@ -127,9 +128,10 @@ class Experiment:
         clock, plan = self.cluster.clock, plan or RolloutPlan.of(5, 25, 50)
         self._writer, self._lifecycle = JournalWriter(self.journal), Lifecycle(clock)
         self._events = Events(self._writer, clock, notify)
-        self._evidence = Assessment(self.cluster, chosen, self._writer, **self._how)
-        self._traffic = OwnTraffic(self.cluster, self._lifecycle, self._evidence, self._writer, self._events)
-        self._tracker = Tracker(self.cluster, plan, self._lifecycle, self._evidence, self._traffic, self._writer, self._events)
+        assessment = Assessment(self.cluster, self._writer, alpha=alpha)
+        self._traffic = OwnTraffic(self.cluster, self._lifecycle, assessment, self._writer, self._events)
+        state = RolloutState(plan, Judge(chosen, **self._how))
+        self._tracker = Tracker(self.cluster, state, self._lifecycle, assessment, self._traffic, self._writer, self._events)
         self._control = TrafficControl(service, self.cluster, self._lifecycle, self._tracker, self._events)
         self._loop = RolloutLoop(clock, self._lifecycle, self._tracker, self._control, self._writer, self._events)
         self._fault: str | None = None
@@ -149,7 +151,7 @@ class Experiment:
     @property
     def guardrails(self) -> tuple[Guardrail, ...]:
         """What the canary must not do worse; latency in the buckets of its source, once those are known."""
-        return self._evidence.guardrails
+        return self._tracker.state.evidence.guardrails
 
     @property
     def load(self) -> Traffic | None:
@@ -168,7 +170,7 @@ class Experiment:
             A version does not come up; says why, with its last log lines. Nothing is left behind.
         """
         start = self.cluster.clock.now()
-        known = facts(self.service, self.cluster, plan=self._tracker.rollout.plan)
+        known = facts(self.service, self.cluster, plan=self._tracker.state.plan)
         self._writer.begin({**known, **self._how}, self.guardrails)
         with self._events.busy("bringing up both versions"):
             self.cluster.deploy(self.service)
@@ -354,18 +356,16 @@ class Experiment:
 
     def snapshot(self) -> Snapshot:
         """Say where everything stands: at once, from any thread, whatever is being done."""
-        load, (judgement, needed) = self.load, self._evidence.judged
+        load, state = self.load, self._tracker.state
         return Snapshot(
             service=self.service.name,
             versions=(self.service.stable.name, self.service.canary.name),
             stage=self._lifecycle.stage,
             simulated=self.cluster.simulated,
             now=self.cluster.clock.now(),
-            standing=self._tracker.standing,
-            rollout=self._tracker.rollout,
+            state=state,
             running=self._tracker.running,
-            judgement=judgement,
-            needed=needed,
+            needed=self._needed(state),
             ending=self.ending,
             traffic=None if load is None else load.asked,
             lost=self._traffic.lost,
@@ -381,12 +381,12 @@ class Experiment:
 
     def judge(self) -> Judgement:
         """Say what the evidence shows so far."""
-        return self._evidence.judgement
+        return self._tracker.state.judgement
 
     def history(self) -> History:
         """Return everything counted so far, as tidy tables."""
         with self._lifecycle.lock:
-            return self._evidence.history(self.journal)
+            return self._writer.history(self._tracker.state.evidence)
 
     def compare(self) -> Chart:
         """Draw both versions side by side, with effect, evidence and weight."""
@@ -446,15 +446,18 @@ class Experiment:
     def _begin(self, start: float) -> TrafficSplit:
         """Begin to count, with both versions up since `start`; return the split that was found. Needs the lock."""
         self._lifecycle.begin()
-        left_out = self._evidence.begin(self._optional)
-        self._tracker.begin()
-        self._evidence.record_sources()
+        left_out = self._tracker.begin(self._optional)
         took = self.cluster.clock.now() - start
         name = f"{self.service.name} (simulated)" if self.cluster.simulated else self.service.name
         self._events.note("deploy", f"{name}: both versions ready in {took:.1f} s at {self.cluster.url}")
         if left_out:
             self._events.note("guardrails", f"the source of counts does not tell {' and '.join(left_out)}: not compared")
         return self.cluster.router.observed()
+
+    def _needed(self, state: RolloutState) -> tuple[float, ...]:
+        """Seconds until each guardrail is likely to be decided, and the source has counted what that takes."""
+        delay = self.cluster.telemetry.delay if self._lifecycle.deployed else 0.0
+        return tuple(seconds + delay for _, seconds in state.evidence.still_needed)
 
     def _undeploy(self, cause: BaseException) -> None:
         """After a deployment that failed with both versions up: leave nothing of it, so that `deploy` may be called again."""
@@ -467,6 +470,8 @@ class Experiment:
 
     def _shut(self, end: Callable[[], None]) -> None:
         self._control.returning.end_promotion()
+        self._tracker.handover.save(self._tracker.state, at_once=True)
+        self._tracker.handover.finish()
         with self._lifecycle.urgently():
             self._lifecycle.shut(end)
             self.journal.close()

@@ -11,6 +11,7 @@ from canarykit.analysis import Judge
 from canarykit.clusters.base import Cluster, Traffic
 from canarykit.digest import Digest
 from canarykit.errors import JournalError
+from canarykit.history import History, history_of
 from canarykit.journal import Journal
 from canarykit.model import Ending, Guardrail, Service, Window
 from canarykit.plan import RolloutPlan
@@ -35,6 +36,25 @@ class JournalWriter:
     def begin(self, facts: Mapping[str, Any], guardrails: Sequence[Guardrail]) -> None:
         """Record what is compared, and how; this must not fail."""
         self._journal.begin(facts, guardrails)
+
+    def facts(self, facts: Mapping[str, Any]) -> None:
+        """Record what has become known about what is compared; this must not fail."""
+        self._journal.add_facts(facts)
+
+    def judged_by(self, guardrails: Sequence[Guardrail]) -> None:
+        """Record that other guardrails judge from now on, from no evidence; this must not fail."""
+        self.digest.forget_polls()
+        self._journal.begin({}, guardrails)
+
+    def brought(self, judge: Judge) -> None:
+        """Record evidence that was brought along, before any window."""
+        self._write(self._journal.add_judged, 0, self.digest.news(), judge.state())
+
+    def history(self, judge: Judge) -> History:
+        """Return all that was counted, and judged by this judge: nothing is read again."""
+        digest = self.digest.copy()
+        digest.poll(judge)
+        return history_of(self._journal, judge, digest)
 
     def window(self, window: Window, judge: Judge) -> None:
         """Record what was counted, and from time to time how the judge, who knows it, judges all so far."""

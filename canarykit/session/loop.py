@@ -7,7 +7,7 @@ from collections.abc import Callable
 from canarykit.clusters.base import Clock
 from canarykit.errors import ClusterError, EditedError, PlanError
 from canarykit.interrupts import Terminated, uninterrupted
-from canarykit.model import Ending, Outcome, TrafficSplit
+from canarykit.model import SYMBOLS, Ending, Outcome, TrafficSplit
 from canarykit.plan import RolloutPlan
 from canarykit.rollout import Decision
 from canarykit.session.control import TrafficControl
@@ -63,9 +63,9 @@ class RolloutLoop:
             self._tracker.poll()
         with self._events.shown("watching"):
             while (left := start + duration - self._clock.now()) > 0 and self._lifecycle.goes_on(ending):
-                self._lifecycle.wait(min(self._tracker.rollout.plan.interval, left), ending)
+                self._lifecycle.wait(min(self._tracker.state.plan.interval, left), ending)
                 self._poll_once_more()
-                self._tracker.notify(f"{self._clock.now() - start:.0f} of {duration:.0f} s")
+                self._notify(f"{self._clock.now() - start:.0f} of {duration:.0f} s")
 
     def advance(self) -> Decision:
         """Look once, decide, and do what was decided."""
@@ -107,7 +107,7 @@ class RolloutLoop:
         self._give_up("inconclusive", f"ended by {error.signal.name} after {self._so_far()}")
 
     def _so_far(self) -> str:
-        return f"{sum(self._tracker.evidence.requests):,} requests"
+        return f"{sum(self._tracker.state.judgement.requests):,} requests"
 
     def _begin_plan(self) -> None:
         with self._lifecycle.lock:
@@ -119,13 +119,22 @@ class RolloutLoop:
             decision = self._advance()
             if decision.action == "hold":
                 self._tell_hold(decision)
-                plan, step = self._tracker.rollout.plan, self._tracker.rollout.step + 1
-                self._tracker.notify(f"step {step} of {len(plan.steps)}" if step else "before the first step")
+                plan, step = self._tracker.state.plan, self._tracker.state.step + 1
+                self._notify(f"step {step} of {len(plan.steps)}" if step else "before the first step")
                 self._lifecycle.wait(plan.interval, None)
+
+    def _notify(self, where: str) -> None:
+        """Say where it stands, in a line that the next one replaces. Needs no lock."""
+        state, load = self._tracker.state, self._tracker.traffic.load
+        stable, canary = state.served
+        served = f", {100 * canary / (stable + canary):.1f} % served" if stable + canary else ""
+        lost = f", {load.record()['lost_total']} lost" if load is not None else ""
+        words = ", ".join(f"{verdict.guardrail} {SYMBOLS[verdict.status]}" for verdict in state.judgement.verdicts)
+        self._events.progress(f"{where}: {state.split} asked{served}; {words}; {stable + canary:,} requests{lost}")
 
     def _tell_hold(self, decision: Decision) -> None:
         """Say once why the weight is held beside a guardrail that is past its own line."""
-        suspects = tuple(verdict.guardrail for verdict in self._tracker.evidence.judgement.suspects)
+        suspects = tuple(verdict.guardrail for verdict in self._tracker.state.judgement.suspects)
         if suspects and suspects != self._suspects:
             self._events.note("hold", decision.reason)
         self._suspects = suspects
@@ -146,7 +155,7 @@ class RolloutLoop:
             try:
                 self._act(decision)
             except (EditedError, Overtaken):  # something, or someone, came in between: decide anew
-                if self._tracker.pending is not None:
+                if self._tracker.gateway.pending is not None:
                     self._lifecycle.wait(_RETURNS, None)
                 continue
             return decision
@@ -173,7 +182,7 @@ class RolloutLoop:
     def _end(self, decision: Decision) -> None:
         """End it; undecided, the canary keeps its share when the plan says so and the numbers may be believed."""
         assert decision.outcome is not None
-        keep = decision.action == "stop" and self._tracker.rollout.plan.on_inconclusive == "hold"
+        keep = decision.action == "stop" and self._tracker.state.plan.on_inconclusive == "hold"
         if keep and self._tracker.doubt() is None:
             with self._lifecycle.lock:
                 self._lifecycle.need_no_end_since(None)

@@ -71,7 +71,7 @@ class Returning:
         with self.alone, uninterrupted():
             start, awaited = self._cluster.clock.now(), self._awaited
             self._awaited = False
-            shares = [split.share for split in (self._tracker.split, self._tracker.in_place) if split is not None]
+            shares = [split.share for split in (self._tracker.state.split, self._tracker.gateway.in_place) if split is not None]
             problem = self._problem_of_none(awaited=awaited)
             lacking = None if awaited or problem is not None else partial(self._problem_of_stable, max(shares))
 
@@ -96,7 +96,7 @@ class Returning:
             stable = self._cluster.health("stable")
         except Exception as error:  # whatever it is, traffic has to return
             return str(error)
-        if stable.serves or (awaited and self._tracker.split.stable):
+        if stable.serves or (awaited and self._tracker.state.split.stable):
             return stable.problem or None if awaited else None
         # Not for all traffic: a canary that fails must not keep its share meanwhile.
         return self._problem_of_stable(0.0)
@@ -163,13 +163,13 @@ class Returning:
         self._lifecycle.give_way()
         with self._lifecycle.lock:
             self._lifecycle.need_no_end_since(None)
-            before, self._awaited = self._tracker.split, True
+            before, self._awaited = self._tracker.state.split, True
         problem = self._problem_of_stable(1.0)
 
         def check() -> None:
             self._lifecycle.need_no_end_since(None)
-            if self._tracker.split != before or self._tracker.pending is not None:
-                raise Overtaken(f"the weight was changed to {self._tracker.split} while stable was brought back")
+            if self._tracker.state.split != before or self._tracker.gateway.pending is not None:
+                raise Overtaken(f"the weight was changed to {self._tracker.state.split} while stable was brought back")
 
         with self.alone, uninterrupted():
             self._awaited = False  # an interruption leaves it set: whoever returns traffic then does not wait as long again
@@ -191,8 +191,9 @@ class Returning:
             return False
         everything = TrafficSplit(100)
         try:
-            self._cluster.ensure_capacity("canary", self._tracker.split.share)  # of all it needs, it has what serves its share
-            self._cluster.check_held()  # last: to warm up may take a minute
+            share = self._tracker.state.split.share
+            self._cluster.ensure_capacity("canary", share)  # of all it needs, it has what serves its share
+            self._cluster.holding.check()  # last: to warm up may take a minute
         except Exception as error:  # whatever it is, stable is to be brought back
             return self._cannot_stand_in(error)
         with self._lifecycle.changing, uninterrupted():
@@ -200,7 +201,7 @@ class Returning:
                 self._lifecycle.need_no_end_since(None)
                 if not self._tracker.canary_may_stand_in:
                     return self._cannot_stand_in("something speaks against it by now")
-                self._tracker.need_no_return(everything)
+                self._tracker.gateway.need_no_return(everything)
                 start = self._cluster.clock.now()
                 try:
                     self._tracker.written(change := self._cluster.router.write(everything))
@@ -210,10 +211,10 @@ class Returning:
                 self._cluster.router.confirm(change, cancelled=self.cancels(change))
             except Exception as error:
                 with self._lifecycle.lock:
-                    self._tracker.dropped(change)
+                    self._tracker.gateway.drop(change)
                 return self._cannot_stand_in(error)
             with self._lifecycle.lock:
-                if self._tracker.pending is not change:
+                if self._tracker.gateway.pending is not change:
                     return False
                 self._tracker.in_force(everything, self._cluster.clock.now() - start)
         self._events.note("restore", "the canary has all traffic until stable serves again")
@@ -221,7 +222,7 @@ class Returning:
 
     def cancels(self, change: Change) -> Callable[[], bool]:
         """Return what says that nobody waits for a change any more: another one was written, or a signal is deferred."""
-        return lambda: self._tracker.pending is not change or not self._lifecycle.deployed or interrupted()
+        return lambda: self._tracker.gateway.pending is not change or not self._lifecycle.deployed or interrupted()
 
     def _cannot_stand_in(self, why: object) -> bool:
         self._events.note("problem", f"the canary could not stand in for stable: {why}")
@@ -256,15 +257,15 @@ class Returning:
             try:
                 self._tracker.written(change := self._cluster.router.write(_ALL))
             except Exception:
-                self._cluster.leave_to_guard()
+                self._cluster.holding.leave_to_guard()
                 raise
         try:
             mend()
             self._cluster.router.confirm(change, cancelled=lambda: not self._lifecycle.deployed)
         except Exception:
             with self._lifecycle.urgently():
-                self._tracker.dropped(change)
-                self._cluster.leave_to_guard()
+                self._tracker.gateway.drop(change)
+                self._cluster.holding.leave_to_guard()
             raise
         return self._cluster.clock.now() - start
 

@@ -6,34 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from canarykit.model import Ending, Judgement, TrafficSplit
-from canarykit.rollout import Rollout
+from canarykit.model import Ending
+from canarykit.rollout import RolloutState
 
-__all__ = ["Snapshot", "Stage", "Standing"]
+__all__ = ["Snapshot", "Stage"]
 
 Stage = Literal["new", "deployed", "closed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """The weight in force, and what was counted under it.
-
-    Parameters
-    ----------
-    split : TrafficSplit
-        Split that the gateway was told.
-    served : tuple of int
-        Requests of stable and canary since then.
-    since : float
-        When it was in force, seconds on the cluster's clock.
-    took : float
-        Seconds until it was.
-    """
-
-    split: TrafficSplit = TrafficSplit(0)  # noqa: RUF009 frozen itself
-    served: tuple[int, int] = (0, 0)
-    since: float = 0.0
-    took: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +30,10 @@ class Snapshot:
         Whether nothing of it is measured.
     now : float
         Seconds on the cluster's clock.
-    standing : Standing
-        The weight in force, and what was counted under it.
-    rollout : Rollout
-        Position in the plan.
+    state : RolloutState
+        The weight in force, what was counted under it, the evidence, and the position in the plan.
     running : bool
         Whether the plan is being carried out.
-    judgement : Judgement
-        Judgement of the evidence so far.
     needed : tuple of float
         Seconds until each guardrail is likely to be decided, at the traffic so far; NaN when unknown.
     ending : Ending, optional
@@ -83,10 +57,8 @@ class Snapshot:
     stage: Stage
     simulated: bool
     now: float
-    standing: Standing
-    rollout: Rollout
+    state: RolloutState
     running: bool
-    judgement: Judgement
     needed: tuple[float, ...]
     ending: Ending | None = None
     traffic: Mapping[str, Any] | None = None

@@ -28,16 +28,16 @@ class OwnTraffic:
         Sends.
     lifecycle : Lifecycle
         Has the experiment's lock.
-    evidence : Assessment
+    assessment : Assessment
         Told which labels there are.
     writer, events : JournalWriter, Events
         Told what became of it.
     """
 
     def __init__(
-        self, cluster: Cluster, lifecycle: Lifecycle, evidence: Assessment, writer: JournalWriter, events: Events
+        self, cluster: Cluster, lifecycle: Lifecycle, assessment: Assessment, writer: JournalWriter, events: Events
     ) -> None:
-        self._cluster, self._lifecycle, self._evidence = cluster, lifecycle, evidence
+        self._cluster, self._lifecycle, self._assessment = cluster, lifecycle, assessment
         self._writer, self._events = writer, events
         self._sending = threading.RLock()
         self._number = self._lost_before = 0
@@ -79,7 +79,7 @@ class OwnTraffic:
             with self._lifecycle.lock:
                 self.load = load
                 self._number += 1
-                self._evidence.use_classes(load.classes)
+                self._assessment.use_classes(load.classes)
         self._events.note("traffic", f"sending {rate if isinstance(rate, str) else f'{rate:g}/s'}")
         self._tell_shorter_limit(options.get("timeout"))
         return load

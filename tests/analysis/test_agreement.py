@@ -1,6 +1,7 @@
 """Rows, judgement and decisions agree: several guardrails at once, whatever is counted."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import canarykit as ck
 from canarykit.analysis import Judge
 from canarykit.analysis.families import closure
 from canarykit.model import Guardrail, Metric, TrafficSplit, Window
-from canarykit.rollout import Rollout, decide
+from canarykit.rollout import RolloutState, Signals, decide
 
 PLAN = ck.RolloutPlan.of(5, 25, 50, hold=0, min_requests=1, budget=3600, no_data_after=3600)
 EDGES = tuple(0.01 * 2 ** (i / 4) for i in range(24)) + (math.inf,)
@@ -52,7 +53,7 @@ def test_rows_judgement_and_decisions_agree_at_every_step(seed, count, base, wor
     past its own line; a row that fails shows no interval that holds "no difference".
     """
     rng, chosen = np.random.default_rng(seed), guardrails(count)
-    judge, rollout = Judge(chosen), Rollout(PLAN, "progressing", 0, requests=100)
+    judge = Judge(chosen)
     failed = set()
     for at in range(40):
         judge.update(drawn(rng, at, count, worse, base))
@@ -65,7 +66,7 @@ def test_rows_judgement_and_decisions_agree_at_every_step(seed, count, base, wor
         assert (judgement.status == "pass") == all(verdict.status == "pass" for verdict in rows.values())
         assert judgement.sentence.strip()
         assert all(verdict.sentence.strip() for verdict in rows.values())
-        decision = decide(rollout, judgement, now=1.0)
+        decision = decide(RolloutState(PLAN, judge, "progressing", 0, requests=100), now=1.0)
         assert decision.reason.strip()
         if failing:
             assert (decision.action, decision.outcome) == ("roll back", "rolled back")
@@ -94,12 +95,12 @@ def test_one_guardrail_past_its_own_line_holds_and_says_so():
     assert suspect.guardrail == "rate 3"
     assert suspect.status == judgement.status == "inconclusive"
     assert "enough for one guardrail but not yet for 8 together" in suspect.sentence
-    rollout = Rollout(PLAN, "progressing", 0, requests=100)
-    decision = decide(rollout, judgement, now=1.0)
+    rollout = RolloutState(PLAN, judge, "progressing", 0, requests=100)
+    decision = decide(rollout, now=1.0)
     assert decision.action == "hold"
     assert decision.reason == f"the weight does not rise from 5 %: {suspect.sentence}"
-    assert decide(rollout, judgement, now=4000.0, delay=1000.0).action == "hold"
-    late = decide(Rollout(PLAN, "progressing", 0, requests=100, data_since=4000.0), judgement, now=4000.0)
+    assert decide(rollout, Signals(delay=1000.0), now=4000.0).action == "hold"
+    late = decide(replace(rollout, data_since=4000.0), now=4000.0)
     assert (late.action, late.outcome) == ("stop", "inconclusive")
 
 

@@ -125,7 +125,7 @@ def test_an_abort_ends_the_wait_for_a_route_that_is_never_accepted(connect, serv
     with Users(cluster.url, hostname) as users:
         ending, _ = abort_during(exp, lambda: exp.shift(50), users)
     assert ending.outcome == "rolled back"
-    assert exp.snapshot().standing.split == ck.TrafficSplit(0)
+    assert exp.snapshot().state.split == ck.TrafficSplit(0)
 
 
 @pytest.fixture

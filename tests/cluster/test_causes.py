@@ -99,7 +99,7 @@ def test_a_stable_that_somebody_takes_away_is_brought_back(connect, experiment, 
     assert any(did in line for line in told)
     assert lost <= 450  # ten seconds of stable's share; some are lost in two looks
     assert exp.cluster.router.observed() == ck.TrafficSplit(0)
-    assert [pod for pod in exp.cluster.pods("stable") if "deletionTimestamp" not in pod["metadata"]]
+    assert [pod for pod in exp.cluster._pods.of("stable") if "deletionTimestamp" not in pod["metadata"]]
 
 
 def test_a_service_that_somebody_deletes_is_named(connect, experiment, service_of, admin):

@@ -124,7 +124,7 @@ def test_pods_killed_under_load_end_in_a_verdict(connect, experiment, service_of
     exp.send(60)
     exp.shift(25)
     exp.observe("2s")
-    for pod in cluster.pods("canary"):
+    for pod in cluster._pods.of("canary"):
         cluster.client.delete("Pod", pod["metadata"]["name"], grace=0)
     exp.observe("2s")
     wait_for(lambda: len(cluster._pods.ready("canary")) == 2)
@@ -146,7 +146,7 @@ def test_a_canary_that_crashes_on_its_way_is_rolled_back(connect, experiment, se
     admin.patch("Deployment", "digits-canary", {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}})
     image = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "nobody.invalid/nothing:1"}]
     admin.patch("Deployment", "digits-canary", image, how="json")
-    wait_for(lambda: exp.cluster.problem("canary"))
+    wait_for(lambda: exp.cluster.health("canary").lasting)
     ending = exp.run(ck.RolloutPlan.of(25, 50, hold="4s"))
     assert ending.outcome == "rolled back"
     assert exp.cluster.router.observed() == ck.TrafficSplit(0)
@@ -287,8 +287,8 @@ def test_a_killed_kernel_is_resumed_and_does_not_advance(killed, connect, experi
     told = []
     exp = ck.Experiment(service_of(), connect(), plan=ck.RolloutPlan.of(5, 25, 50), notify=told.append)
     exp.deploy()
-    assert exp.snapshot().standing.split == ck.TrafficSplit(25)
-    assert exp.snapshot().rollout.present.weight == 25
+    assert exp.snapshot().state.split == ck.TrafficSplit(25)
+    assert exp.snapshot().state.present.weight == 25
     assert any("goes on from there" in line for line in told)
     exp.teardown()
 

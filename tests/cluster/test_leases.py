@@ -1,11 +1,13 @@
 """A rollout on a real cluster whose Lease is harmed, or whose process ends: users lose nothing, no canary is stranded."""
 
+import base64
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import zlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -154,7 +156,7 @@ def test_traffic_returns_although_no_lease_can_be_written(connect, experiment, s
     assert admin._exchange("PATCH", role, {"rules": rules}, merge)[0] == 200
     try:
         with pytest.raises(ClusterError, match="no permission"):
-            wait_for(lambda: exp.shift(exp.snapshot().standing.split.canary + 1) is None)
+            wait_for(lambda: exp.shift(exp.snapshot().state.split.canary + 1) is None)
         exp.abort()
         assert weight(admin) == 0
         assert lost(traffic) == {}
@@ -234,7 +236,34 @@ def test_a_reconnect_goes_on_with_the_plan_that_was_carried_out(script, connect,
     exp = experiment(service_of(), connect())
     exp.deploy()
     assert weight(admin) == 30
-    assert [step.weight for step in exp.snapshot().rollout.plan.steps] == [30, 60]
+    assert [step.weight for step in exp.snapshot().state.plan.steps] == [30, 60]
+
+
+def evidence(admin):
+    """Evidence that is kept on the cluster; None when there is none."""
+    found = admin.get("ConfigMap", LEASE)
+    return found and json.loads(zlib.decompress(base64.b64decode(found["binaryData"]["state.json.zlib"])))["evidence"]
+
+
+def test_a_reconnect_has_the_evidence_of_a_process_that_was_killed(script, connect, experiment, service_of, admin):
+    """
+    To the last digit, as of its last write; it goes when the rollout has ended.
+    """
+    process = script(30, 60)
+    wait_for(lambda: weight(admin) == 30)
+    wait_for(lambda: sum(map(sum, (evidence(admin) or {"monitors": [{"totals": [[0]]}]})["monitors"][0]["totals"])) > 300)
+    process.kill()
+    process.wait()
+    kept = evidence(admin)
+    exp = experiment(service_of(), connect(), guardrails=[ck.metrics.error_rate()])
+    exp.deploy()
+    counted = sum(map(sum, kept["monitors"][0]["totals"]))
+    said = next(event["text"] for event in exp.history().events if event["kind"] == "resume")
+    assert said.endswith(f"the evidence goes on, with {counted:,} requests so far")
+    assert json.loads(json.dumps(exp.snapshot().state.evidence.state())) == kept
+    exp.abort()
+    exp.close()
+    assert evidence(admin) is None
 
 
 class Broken(Exception):
@@ -272,7 +301,7 @@ def test_a_deployment_that_fails_leaves_what_was_there_before(connect, experimen
     first = connect()
     first.deploy(service_of())
     apply(first.router, ck.TrafficSplit(25))
-    first.save_state(phase="progressing", weight=25)
+    first.holding.save_state(phase="progressing", weight=25)
     first.release()
     before = parts.left_behind(admin)
     traffic = users()

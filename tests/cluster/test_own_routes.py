@@ -323,7 +323,7 @@ def test_the_kits_own_route_lets_nobody_in_beside(connect, service_of, admin):
     parts.wait_for(lambda: ask(cluster, "/v2", **{ROLE_HEADER: "k3y-of-ours"}) == (200, "canary"))
     assert ask(cluster, "/v2", **{ROLE_HEADER: "canary"}) == (200, "stable")
     assert ask(cluster, "/metrics")[0] == 404
-    cluster.save_state(phase="rolled back")
+    cluster.holding.save_state(phase="rolled back")
     parts.wait_for(lambda: ask(cluster, "/v2", **{ROLE_HEADER: "k3y-of-ours"}) == (200, "stable"))
     cluster.release()
     again = connect(testers=False)

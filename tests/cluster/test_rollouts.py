@@ -239,7 +239,7 @@ def test_letting_go_leaves_what_serves(connect, experiment, service_of):
     exp.close()
     exp = experiment(service_of(), connect())
     exp.deploy()
-    assert exp.snapshot().standing.split == ck.TrafficSplit(25)
+    assert exp.snapshot().state.split == ck.TrafficSplit(25)
 
 
 def test_a_version_that_is_new_midway_begins_at_nothing(connect, experiment, service_of):
@@ -252,7 +252,7 @@ def test_a_version_that_is_new_midway_begins_at_nothing(connect, experiment, ser
     exp.close()
     other = experiment(service_of("good"), connect())
     other.deploy()
-    assert other.snapshot().standing.split == ck.TrafficSplit(0)
+    assert other.snapshot().state.split == ck.TrafficSplit(0)
     assert other.cluster.router.observed() == ck.TrafficSplit(0)
 
 

@@ -11,9 +11,11 @@ import canarykit as ck
 from canarykit.clusters.base import Clock, Cluster, Traffic
 from canarykit.clusters.simulated import SCENARIOS, Behaviour, Scenario, SimulatedCluster
 from canarykit.errors import CanaryError, ClusterError, PlanError
+from canarykit.health import Health
 from canarykit.metrics import CONFUSION, LATENCY_EDGES
 from canarykit.routers.base import Router, apply
 from canarykit.telemetry.base import Telemetry
+from canarykit.telemetry.labels import LabelledAnswers
 
 KINDS = ["simulated", pytest.param("local", marks=pytest.mark.real("envoy"))]
 
@@ -75,14 +77,14 @@ def test_windows_follow_one_another_and_hold_one_split(cluster):
     Each begins where the one before ended; counts are whole numbers of both versions; labels make answers.
     """
     cluster.ensure_capacity("canary")
-    assert cluster.problem("canary") is None
+    assert cluster.health("canary") == Health()
     apply(cluster.router, ck.TrafficSplit(50))
     cluster.telemetry.begin(ck.TrafficSplit(50), cluster.clock.now())
-    traffic, windows = cluster.send(150, seed=2), []
+    traffic, windows, labels = cluster.send(150, seed=2), [], LabelledAnswers()
     for _ in range(3):
         cluster.clock.sleep(1.0)
-        cluster.telemetry.label(answer for answer in traffic.answers() if answer.right is not None)
-        windows.append(cluster.telemetry.read(cluster.clock.now()))
+        labels.take(traffic.answers())
+        windows.append(labels.added_to(cluster.telemetry.read(cluster.clock.now())))
     record = traffic.record()
     traffic.stop()
     assert [window.start for window in windows[1:]] == [window.end for window in windows[:-1]]

@@ -19,9 +19,11 @@ from canarykit.clusters.local.cluster import LocalCluster
 from canarykit.clusters.local.gateway import Endpoint
 from canarykit.clusters.local.starting import Replica
 from canarykit.errors import ClusterError, PlanError
+from canarykit.health import Health
 from canarykit.protocol import INSTANCE_HEADER, ROLE_HEADER, VERSION_HEADER
 from canarykit.routers.base import apply
 from canarykit.serving import digits
+from canarykit.telemetry.labels import LabelledAnswers
 
 pytestmark = pytest.mark.real("envoy")
 IMAGES, LABELS = digits.held_out()
@@ -143,9 +145,10 @@ def test_windows_join_the_gateways_counts_with_the_labels(cluster):
     load = ck.Load(cluster.url, rate=150, duration=4.0).start()
     load.wait()
     answers = load.answers()
-    cluster.telemetry.label(answers)
+    labels = LabelledAnswers()
+    labels.take(answers)
     time.sleep(cluster.telemetry.delay)
-    window = cluster.telemetry.read(time.time())
+    window = labels.added_to(cluster.telemetry.read(time.time()))
     cluster.router.reset()
     seen = Counter(answer.role for answer in answers)
     assert window.requests == (seen["stable"], seen["canary"])
@@ -180,7 +183,7 @@ def test_a_crashed_replica_is_noticed_and_restarted(fresh):
     """
     Killed once, it comes back on the same port; killed again and again, the version is in trouble.
     """
-    assert fresh.problem("stable") is None
+    assert fresh.health("stable") == Health()
     status = fresh._processes.status()
     name, port = "stable-0", status["stable-0"]["port"]
     for crashes in range(1, 4):
@@ -189,7 +192,7 @@ def test_a_crashed_replica_is_noticed_and_restarted(fresh):
         until(lambda crashes=crashes: fresh._processes.status()[name]["restarts"] == crashes)
         until(lambda: fresh._processes.status()[name]["running"])
         assert fresh._processes.status()[name]["port"] == port
-    assert "stable crashed 3 times (last exit code -9)" in fresh.problem("stable")
+    assert "stable crashed 3 times (last exit code -9)" in fresh.health("stable").problem
     fresh.ensure_capacity("canary")
 
 
@@ -301,9 +304,10 @@ def test_answers_that_break_off_are_errors(tmp_path):
         cluster.telemetry.begin(ck.TrafficSplit(50), time.time())
         load = ck.Load(cluster.url, path="/", rate=150, duration=2.0, payloads=[{"body": 1, "label": 1}]).start()
         summary, answers = load.wait(), load.answers()
-        cluster.telemetry.label(answer for answer in answers if answer.right is not None)
+        labels = LabelledAnswers()
+        labels.take(answers)
         time.sleep(cluster.telemetry.delay)
-        window = cluster.telemetry.read(time.time())
+        window = labels.added_to(cluster.telemetry.read(time.time()))
     finally:
         cluster.teardown()
     broken = [answer for answer in answers if answer.lost is not None]
@@ -441,7 +445,7 @@ def test_a_log_that_is_quoted_shows_no_secret(tmp_path):
     status = {"stable-0": {"restarts": 3, "last_code": 1, "running": True}}
     cluster._processes = SimpleNamespace(status=lambda: status, own_words=lambda *asked: [said])
     cluster._replicas = {"stable": [Replica(Endpoint("stable-0", "v1", 1), broken)]}
-    assert cluster.problem("stable").endswith("postgres://app:***@db/x with --api-key=***")
+    assert cluster.health("stable").problem.endswith("postgres://app:***@db/x with --api-key=***")
     cluster._processes = None
 
 
@@ -580,4 +584,4 @@ def test_a_supervisor_that_is_gone_is_an_error(fresh):
     fresh._processes._process.kill()
     fresh._processes._process.wait()
     with pytest.raises(ClusterError, match="the local cluster is gone"):
-        fresh.problem("canary")
+        fresh.health("canary")

@@ -21,6 +21,7 @@ from canarykit.clusters.local.gateway import Endpoint
 from canarykit.clusters.local.processes import Processes
 from canarykit.clusters.local.starting import Replica
 from canarykit.errors import ClusterError
+from canarykit.health import Health
 from canarykit.model import Version
 from canarykit.routers.base import apply
 
@@ -192,12 +193,12 @@ def test_a_replica_that_cannot_be_started_again_is_in_trouble(processes, replace
     cluster._processes = processes
     version = Version("v1", command=[str(replaceable), "{port}"])
     cluster._replicas["canary"] = [Replica(Endpoint("a", "v1", started["port"]), version)]
-    assert cluster.problem("canary") is None
+    assert cluster.health("canary") == Health()
     replaceable.unlink()
     os.kill(started["pid"], signal.SIGKILL)
     until(lambda: restarts(processes) >= 4)
-    assert "times (last exit code -1), and a not running; the log of a ends with:" in cluster.problem("canary")
-    assert "cannot be started again" in cluster.problem("canary")
+    assert "times (last exit code -1), and a not running; the log of a ends with:" in cluster.health("canary").problem
+    assert "cannot be started again" in cluster.health("canary").problem
     cluster._processes = None
 
 

@@ -7,8 +7,7 @@ import pytest
 import canarykit as ck
 from canarykit.model import Ending
 from canarykit.panel.state import Note, panel_state
-from canarykit.rollout import Rollout
-from canarykit.session.snapshot import Standing
+from canarykit.rollout import RolloutState, enter
 
 CHANGES = {"apply", "promote", "run"}
 
@@ -17,7 +16,8 @@ CHANGES = {"apply", "promote", "run"}
 def snapshot(experiment):
     """A snapshot under way: 25 % of the traffic, 100 requests."""
     taken = experiment().snapshot()
-    return replace(taken, now=1000.0, standing=Standing(ck.TrafficSplit(25), (75, 25), 928.0, 0.012))
+    state = enter(taken.state, ck.TrafficSplit(25), now=928.0, took=0.012)
+    return replace(taken, now=1000.0, state=replace(state, served=(75, 25)))
 
 
 def test_served_stands_beside_asked(snapshot):
@@ -33,7 +33,7 @@ def test_without_a_request_nothing_is_served(snapshot):
     """
     Silence is not zero percent.
     """
-    silent = replace(snapshot, standing=replace(snapshot.standing, served=(0, 0)))
+    silent = replace(snapshot, state=replace(snapshot.state, served=(0, 0)))
     assert panel_state(silent).served == "no request yet"
 
 
@@ -43,8 +43,12 @@ def test_the_phase_is_said_in_words(snapshot):
     """
     plan = ck.RolloutPlan.of(5, 25, 50, 80)
     assert panel_state(snapshot).phase == "25 % by hand, 1 min 12 s"
-    assert panel_state(replace(snapshot, standing=Standing(since=1000.0))).phase == "all traffic on stable, 0 s"
-    stepping = replace(snapshot, rollout=Rollout(plan, "progressing", step=1, since=928.0))
+    assert (
+        panel_state(replace(snapshot, state=enter(snapshot.state, ck.TrafficSplit(0), now=1000.0))).phase
+        == "all traffic on stable, 0 s"
+    )
+    state = RolloutState(plan, snapshot.state.evidence, "progressing", step=1, since=928.0)
+    stepping = replace(snapshot, state=state)
     assert panel_state(stepping).phase == "progressing, step 2 of 4, 1 min 12 s"
     ended = replace(stepping, ending=Ending("rolled back", "too many errors"))
     assert (panel_state(ended).phase, panel_state(ended).verdict) == ("✗ rolled back", "too many errors")
@@ -105,9 +109,9 @@ def test_only_what_can_be_done_is_enabled(snapshot):
     for busy in (panel_state(snapshot, working="applying"), panel_state(replace(snapshot, doing="carrying out the plan"))):
         assert not busy.enabled & CHANGES
         assert "abort" in busy.enabled
-    ended = replace(snapshot, ending=Ending("promoted", "fine"), standing=Standing())
+    ended = replace(snapshot, ending=Ending("promoted", "fine"), state=enter(snapshot.state, ck.TrafficSplit(0), now=0.0))
     assert panel_state(ended).enabled == {"stop"}
-    undecided = replace(ended, standing=Standing(ck.TrafficSplit(50)))
+    undecided = replace(ended, state=enter(snapshot.state, ck.TrafficSplit(50), now=0.0))
     assert "abort" in panel_state(undecided).enabled
     for life in ("new", "closed"):
         assert not panel_state(replace(snapshot, stage=life)).enabled

@@ -105,7 +105,7 @@ def test_an_abort_does_not_wait_until_a_rise_is_served(experiment, slow, togethe
     assert begun.exception(10) is None
     assert gateway.cut == 1
     assert ending.outcome == experiment.ending.outcome == "rolled back"
-    assert experiment.cluster.router.observed() == experiment.snapshot().standing.split == ALL_STABLE
+    assert experiment.cluster.router.observed() == experiment.snapshot().state.split == ALL_STABLE
 
 
 class Nameless(BaseHTTPRequestHandler):
@@ -253,13 +253,13 @@ def test_an_interrupted_shift_leaves_its_weight_and_counts_anew(experiment, slow
     with pytest.raises(KeyboardInterrupt):
         experiment.shift(25)
     assert gateway.cut == 1
-    assert experiment.cluster.router.observed() == experiment.snapshot().standing.split == ck.TrafficSplit(25)
+    assert experiment.cluster.router.observed() == experiment.snapshot().state.split == ck.TrafficSplit(25)
     experiment.cluster.clock.sleep(5)
     experiment.poll()
-    assert not any(experiment.snapshot().standing.served)
+    assert not any(experiment.snapshot().state.served)
     experiment.cluster.clock.sleep(5)
     experiment.poll()
-    assert all(experiment.snapshot().standing.served)
+    assert all(experiment.snapshot().state.served)
 
 
 def test_a_signal_that_is_deferred_is_known_until_it_takes_effect():

@@ -95,7 +95,7 @@ def test_what_was_wrong_explains_a_split_that_is_not_served(experiment):
         experiment.cluster.clock.sleep(1)
         experiment.poll()
     experiment.ill.clear()
-    check = experiment._evidence._split_check
+    check = experiment._tracker._assessment._split_check
     check.alarm, check._fact = "check the router", "the gateway gave the canary 1 request"
     assert experiment.doubt.startswith(f"canary: {SHORT.problem}. Meanwhile the gateway gave the canary 1 request")
     experiment.poll()
@@ -108,7 +108,7 @@ def test_windows_in_which_a_version_had_nothing_are_no_evidence_about_the_router
     Nor the one in which it came back.
     """
     seen = []
-    check = experiment._evidence._split_check
+    check = experiment._tracker._assessment._split_check
     monkeypatch.setattr(check, "update", lambda window, *times: seen.append(window.end))
     experiment.cluster.clock.sleep(1)
     experiment.poll()
@@ -192,7 +192,7 @@ def test_a_canary_that_something_speaks_against_does_not_stand_in(experiment, we
     if reason == "ill":
         experiment.ill["canary"] = Health(False, "ai-canary has 0 of 2 pods ready")
     elif reason == "suspected":
-        judged = experiment._tracker.evidence.judgement
+        judged = experiment.judge()
         monkeypatch.setattr(type(judged), "suspects", property(lambda self: [object()]))
     else:
         experiment._control.apply(ck.TrafficSplit(0), None)
@@ -231,7 +231,7 @@ def test_a_canary_that_somebody_else_conducts_does_not_stand_in(experiment, weig
         weights.append("held")
         raise ClusterError("elsewhere-1-abc has taken over the rollout")
 
-    monkeypatch.setattr(experiment.cluster, "check_held", taken_over)
+    monkeypatch.setattr(experiment.cluster.holding, "check", taken_over)
     experiment.ill["stable"] = STABLE_GONE
     experiment.advance()
     assert weights[:3] == [("canary", 0.05), "held", ("stable", 1.0)]

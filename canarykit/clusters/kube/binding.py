@@ -140,7 +140,7 @@ def end_testers(router: KubeRouter, notify: Callable[[str], object]) -> None:
         Takes one line.
     """
     try:
-        router.end_testers()
+        router.admit_testers(False)
     except Exception as error:  # traffic has returned, or is about to: that is worth more
         said = error if isinstance(error, CanaryError) else f"{type(error).__name__}: {error}"
         with contextlib.suppress(Exception):  # who reads may have gone

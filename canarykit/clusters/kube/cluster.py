@@ -4,43 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
-from canarykit.clusters.base import SystemClock
+from canarykit.clusters.base import Holding, NotShared, SystemClock
 from canarykit.clusters.kube.api.client import Client
 from canarykit.clusters.kube.api.lease import Lease, check_times
 from canarykit.clusters.kube.api.reads import Reading
-from canarykit.clusters.kube.api.writes import Written, canary_of, kept, refuse, resumable, split_by_pods, write
-from canarykit.clusters.kube.binding import as_bound, bind, checked, end_testers_at
+from canarykit.clusters.kube.api.writes import Written, canary_of, refuse, write
+from canarykit.clusters.kube.binding import as_bound, checked, end_testers_at
 from canarykit.clusters.kube.endpoints import Endpoints
 from canarykit.clusters.kube.fallback import can_take_over, only_canary_serves
 from canarykit.clusters.kube.guard import Guard
-from canarykit.clusters.kube.holding import Holding
+from canarykit.clusters.kube.holding import LeaseHolding
 from canarykit.clusters.kube.jobs import JobLoad
-from canarykit.clusters.kube.namespace import Namespace
+from canarykit.clusters.kube.preview import Preview
+from canarykit.clusters.kube.saved_rollout import SavedRollout
 from canarykit.clusters.kube.telemetry import Counting
 from canarykit.clusters.kube.workloads import manifests
-from canarykit.clusters.kube.workloads.changes import Changes, difference
 from canarykit.clusters.kube.workloads.managed import Versions
 from canarykit.clusters.kube.workloads.manifests import Model, Workload
 from canarykit.clusters.kube.workloads.model_files import model_files
-from canarykit.clusters.kube.workloads.neighbours import check_neighbours, find_neighbours
+from canarykit.clusters.kube.workloads.neighbours import check_neighbours
 from canarykit.clusters.kube.workloads.ownership import remove
 from canarykit.clusters.kube.workloads.pods import Pods
 from canarykit.clusters.kube.workloads.removal import carried_by
-from canarykit.errors import ClusterError, PlanError, RoutingError
+from canarykit.errors import ClusterError, RoutingError
 from canarykit.health import Health
 from canarykit.interrupts import never, uninterrupted
 from canarykit.load import Load
 from canarykit.model import ROLES, Role, Service, TrafficSplit
-from canarykit.protocol import check_address, request_path
+from canarykit.protocol import check_address, request_path, version_name
 from canarykit.routers import router_class
 from canarykit.routers.base import KubeRouter, Router, apply
-from canarykit.routers.gateway_api import GatewayApiRouter
-from canarykit.routers.objects import Api, to_stable
+from canarykit.routers.objects import to_stable
 from canarykit.telemetry.base import Telemetry
 from canarykit.telemetry.catalogue import Exposition
 
@@ -49,7 +45,7 @@ __all__ = ["KubeCluster"]
 _Part = TypeVar("_Part")
 
 
-class KubeCluster:
+class KubeCluster(Preview):
     """Versions as Deployments of a Kubernetes cluster.
 
     Parameters
@@ -138,69 +134,30 @@ class KubeCluster:
     ) -> None:
         router_class(router)
         check_times(lease, ready_within)
-        self._counting = Counting(prometheus, prometheus_token_file, metrics, select, port, path, ignore)
+        counting = Counting(prometheus, prometheus_token_file, metrics, select, port, path, ignore)
         if url is not None:
             check_address("url=", url)
-        self.client = Client(context, namespace, notify=lambda line: self._passing(line))
-        self._asked = {"router": router, "url": url, "gateway": gateway, "hostname": hostname, "route": route}
-        self._asked |= checked(testers, settle)
-        self.workload = (workload or Workload()).fronted()
-        self._adopt, self._ready_within = adopt, ready_within
+        asked: dict[str, Any] = {"router": router, "url": url, "gateway": gateway, "hostname": hostname, "route": route}
+        asked |= checked(testers, settle)
+        client = Client(context, namespace, notify=lambda line: self._passing(line))
+        super().__init__(client, (workload or Workload()).fronted(), asked, counting, adopt=adopt)
+        self._ready_within = ready_within
         self._lease_seconds, self._given = lease, notify
         self._notify: Callable[[str], object] = notify or print
         self._passing = self._notify
-        self._namespace = Namespace(self.client, lambda line: self._notify(line))
         self._versions: Versions | None = None
         self._endpoints: Endpoints | None = None
         self._seen: Pods | None = None
         self._reading: Reading | None = None
         self._router: KubeRouter | None = None
         self._telemetry: Telemetry | None = None
-        self._holding: Holding | None = None
+        self._holding: LeaseHolding | None = None
         self._take_back: Callable[[], None] | None = None
 
     def report_progress(self, notify: Callable[[str], object], passing: Callable[[str], object]) -> None:
         """Tell what happens, and what is being waited for, through these, unless `notify` was given at the beginning."""
         if self._given is None:
             self._notify, self._passing = notify, passing
-
-    # Before anything is written ----------------------------------------------------------------------------------------
-
-    def plan(self, service: Service) -> Changes:
-        """Ask the server what `deploy` would change; nothing is written.
-
-        Raises
-        ------
-        ClusterError, PlanError
-            As `deploy` would.
-        """
-        there, (bodies, router) = self._namespace.is_there(), self._wanted(service)
-        router.check()
-        self._counting.check(self.client.namespace, service.name, self.workload.service_port, self._route(router))
-        routed, same = resumable(self.client, canary_of(bodies), router)
-        split, changes = split_by_pods(self.client, router, same=same), []
-        for body in [*bodies, *(routes := router.objects())]:
-            before = self.client.get(body["kind"], body["metadata"]["name"])
-            if routed and body in routes:
-                after = before  # the weights that are in force stay
-            elif there:
-                after = self.client.apply(kept(body, before, split), dry_run=True, force=self._adopt)
-            else:
-                after = dict(body)
-            changes.append(difference(before, after or body))
-        notes = find_neighbours(self.client, [*bodies, *routes]).notes if there else ()
-        return Changes(changes, notes)
-
-    def export(self, service: Service, path: str | Path | None = None) -> str:
-        """Return the objects as YAML for ``kubectl apply``; write them to a file when a path is given."""
-        bodies, router = self._wanted(service)
-        made: list[Mapping[str, Any]] = [manifests.namespace(self.client.namespace), *bodies, *router.objects()]
-        for body in made[1:]:
-            body["metadata"]["namespace"] = self.client.namespace
-        text = yaml.safe_dump_all(made, sort_keys=False)
-        if path is not None:
-            Path(path).write_text(text)
-        return text
 
     # Life --------------------------------------------------------------------------------------------------------------
 
@@ -237,19 +194,19 @@ class KubeCluster:
             for line in check_neighbours(self.client, wanted):
                 self._notify(line)
             refuse(self.client, wanted, adopt=self._adopt)
-            self._holding = Holding(lease, lambda line: self._notify(line))
+            saved = SavedRollout(held, service.name, labels, about=bodies)
+            self._holding = LeaseHolding(lease, saved, lambda line: self._notify(line), self._end_testers)
             # The guard of whoever was here before has ended with their lease, and the canary may have a share.
             # It is told what was found here: another Gateway, or none, must not keep it from acting.
             binding = {**self._binding(service), "asked": as_bound(self._asked, router)}
-            guarded = lease, self.client, service.name, binding, lambda line: self._notify(line)
-            self._holding.begin(lambda: Guard.start(*guarded))
+            self._holding.begin(lambda: Guard.start(lease, self.client, service.name, binding, lambda line: self._notify(line)))
             resumed = write(held, bodies, router, done=done, adopt=self._adopt)
             self._hold(service, models, router, held)
             for role in ROLES:
                 at_least = 0 if router.capabilities.scales else service.replicas  # as many as were written
                 self._pods.wait_ready(role, at_least, self._ready_within)
             router.join()
-            router.let_testers_in()
+            router.admit_testers(True)
             if not resumed:
                 apply(router, TrafficSplit(0))
             self._wait_for_address(router)
@@ -262,7 +219,7 @@ class KubeCluster:
             raise
         self._take_back = lambda: self._undo(held, router, canary_of(bodies), done, fresh_namespace)
         if weight:
-            phase = self.saved_state().get("phase", "under way")
+            phase = self.holding.saved_state().get("phase", "under way")
             self._notify(f"found a rollout {phase}: {weight:g} % of the traffic are on the canary")
 
     def undeploy(self) -> None:
@@ -270,26 +227,6 @@ class KubeCluster:
         if self._take_back is not None:
             take_back, self._take_back = self._take_back, None
             take_back()
-
-    def check_held(self) -> None:
-        """Check that nobody else conducts the rollout, and have it guarded: the canary is about to get more traffic."""
-        if self._holding is not None:
-            self._holding.check()
-
-    def save_state(self, **facts: Any) -> None:
-        """Write down where the rollout stands, for whoever goes on with it."""
-        end_testers_at(facts.get("phase"), self._router, self._notify)
-        if self._holding is not None:
-            self._holding.save_state(**facts)
-
-    def saved_state(self) -> Mapping[str, Any]:
-        """What was written down before `deploy` by whoever conducted the rollout; empty when nobody did."""
-        return {} if self._holding is None else self._holding.found
-
-    def leave_to_guard(self) -> None:
-        """Traffic could not be returned to stable: keep the lease without renewing it, so that the guard goes on trying."""
-        if self._holding is not None:
-            self._holding.leave_to_guard()
 
     def release(self) -> None:
         """Let go: what is deployed stays as it is, and what this process holds open is closed. May be called again."""
@@ -341,6 +278,11 @@ class KubeCluster:
         return router
 
     @property
+    def holding(self) -> Holding:
+        """Who conducts the rollout, and what is written down about it; nobody before `deploy`."""
+        return self._holding or NotShared()
+
+    @property
     def telemetry(self) -> Telemetry:
         """Counts it."""
         return _running(self._telemetry)
@@ -373,10 +315,6 @@ class KubeCluster:
         endpoints = _running(self._endpoints)
         return {role: endpoints.url(role) for role in ROLES}
 
-    def pods(self, role: Role) -> list[dict[str, Any]]:
-        """Pods of a version, oldest first."""
-        return self._pods.of(role)
-
     def ensure_capacity(self, role: Role, share: float = 1.0) -> None:
         """Check that a version has as many pods ready as a share of the traffic needs; what it lacks is asked for first.
 
@@ -390,18 +328,9 @@ class KubeCluster:
         elif role == "stable":  # such a router brings up the pods that a split needs before it takes others away
             versions.stable(self._bound.wanted.get(role) or versions.service.replicas)
 
-    def problem(self, role: Role) -> str | None:
-        """Why a version serves nothing, or what of it will not pass, with the last log lines; None when neither is so."""
-        return self._pods.problem(role)
-
     def health(self, role: Role) -> Health:
         """How many pods of a version are ready of how many, and why."""
         return self._pods.health(role)
-
-    def check_promotable(self) -> None:
-        """Check that the router splits between the Deployments that a promotion changes."""
-        if self._bound.capabilities.promoted_by is not None:
-            raise PlanError(self._bound.capabilities.promoted_by)
 
     def promote(self, cancelled: Callable[[], bool] = never) -> None:
         """Let stable take the canary's version by a rolling update; the canary has all traffic meanwhile."""
@@ -412,14 +341,11 @@ class KubeCluster:
         """Scale the canary down; its pods finish what they have. They stay where a rule of the team's still leads to them."""
         end_testers_at("promoted", self._bound, self._notify)
         name = self._deployed.name
-        if (by := carried_by(self.client, name, f"{name}-canary", self._notify)) is not None:
-            self._notify(f"the canary's pods stay, because {by} still sends requests to Service {name}-canary")
+        canary = version_name(name, "canary")
+        if (by := carried_by(self.client, name, canary, self._notify)) is not None:
+            self._notify(f"the canary's pods stay, because {by} still sends requests to Service {canary}")
             return
         _running(self._versions).scale("canary", 0)
-
-    def log(self, instance: str, lines: int = 20) -> str:
-        """Last lines that a pod wrote."""
-        return self._pods.log(instance, lines)
 
     # Inside ------------------------------------------------------------------------------------------------------------
 
@@ -431,23 +357,8 @@ class KubeCluster:
     def _bound(self) -> KubeRouter:
         return _running(self._router)
 
-    def _bind(self, service: Service, client: Api) -> KubeRouter:
-        """Router of this service."""
-        return bind(client, service.name, **self._binding(service), notify=lambda line: self._notify(line))
-
-    def _route(self, router: KubeRouter) -> dict[str, Any] | None:
-        """HTTPRoute that splits the traffic; None when there is none yet, or something else does."""
-        return self.client.get("HTTPRoute", router.name) if isinstance(router, GatewayApiRouter) else None
-
-    def _binding(self, service: Service) -> dict[str, Any]:
-        ports = {"port": self.workload.service_port, "pod_port": self.workload.port}
-        ready = {role: service.version(role).ready for role in ROLES}
-        return {"asked": self._asked, **ports, "replicas": service.replicas, "ready": ready}
-
-    def _wanted(self, service: Service) -> tuple[list[dict[str, Any]], KubeRouter]:
-        """Objects of a service that `deploy` would write, and its router, which has more."""
-        manifests.check(service)
-        return manifests.objects(service, self.workload, model_files(service)), self._bind(service, self.client)
+    def _end_testers(self, phase: object) -> None:
+        end_testers_at(phase, self._router, self._notify)
 
     def _wait_for_address(self, router: KubeRouter) -> None:
         """Wait until the router is reached somewhere: a load balancer of a cloud takes minutes."""

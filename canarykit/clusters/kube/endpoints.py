@@ -10,6 +10,7 @@ from canarykit.clusters.kube.api.client import Client
 from canarykit.clusters.kube.api.port_forward import Forward
 from canarykit.clusters.kube.workloads.pods import Pods
 from canarykit.errors import ClusterError
+from canarykit.protocol import version_name
 from canarykit.routers.objects import balancer_url
 
 __all__ = ["Endpoints"]
@@ -47,7 +48,7 @@ class Endpoints:
         ClusterError
             Its Service is gone, or no pod of it is ready.
         """
-        name = f"{self._app}-{role}"
+        name = version_name(self._app, role)
         found = self._client.get("Service", name)
         if found is None:
             raise ClusterError(f"Service {name} is gone: somebody deleted it")

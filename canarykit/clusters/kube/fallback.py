@@ -7,6 +7,7 @@ from collections.abc import Callable
 from canarykit.clusters.kube.workloads.diagnose import is_ready
 from canarykit.errors import CanaryError, ClusterError, ForbiddenError, RoutingError
 from canarykit.model import Role, TrafficSplit
+from canarykit.protocol import version_name
 from canarykit.routers.base import KubeRouter
 from canarykit.routers.objects import Api, NothingThere
 
@@ -61,10 +62,10 @@ def check_may_return(client: Api, app: str, router: KubeRouter) -> None:
         The canary alone serves.
     """
     if only_canary_serves(client, app, router):
+        stable = version_name(app, "stable")
         raise ClusterError(
-            f"the canary that is there alone serves, so that traffic cannot return to {app}-stable, which has no pod that is "
-            "ready. Bring up stable first: kubectl "
-            f"-n {client.namespace} rollout status deployment/{app}-stable"
+            f"the canary that is there alone serves, so that traffic cannot return to {stable}, which has no pod that is "
+            f"ready. Bring up stable first: kubectl -n {client.namespace} rollout status deployment/{stable}"
         )
 
 
@@ -93,8 +94,9 @@ def can_take_over(
         why = str(error)
     if not only_canary_serves(client, app, router):
         return True
+    stable = version_name(app, "stable")
     notify(
-        f"the canary alone serves: traffic does not return to {app}-stable ({why}). The route keeps its weights, and the "
+        f"the canary alone serves: traffic does not return to {stable} ({why}). The route keeps its weights, and the "
         "canary stays. Bring up stable, then call deploy() and teardown() again"
     )
     return False

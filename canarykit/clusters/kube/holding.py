@@ -7,26 +7,32 @@ from typing import Any
 
 from canarykit.clusters.kube.api.lease import Lease
 from canarykit.clusters.kube.guard import Guard
+from canarykit.clusters.kube.saved_rollout import SavedRollout
 from canarykit.errors import ClusterError
 
-__all__ = ["Holding"]
+__all__ = ["LeaseHolding"]
 
 
-class Holding:
+class LeaseHolding:
     """Keeps lease and guard together: as long as the lease is held, the guard has to watch it.
 
     Parameters
     ----------
     lease : Lease
         Not taken yet.
+    saved : SavedRollout
+        Keeps the whole state.
     notify : callable
         Takes one line.
+    entered : callable
+        Takes the phase whenever it is written down.
     """
 
-    def __init__(self, lease: Lease, notify: Callable[[str], object]) -> None:
-        self.lease, self._notify = lease, notify
-        self.found: Mapping[str, Any] = {}
-        """What was written down before it was taken."""
+    def __init__(
+        self, lease: Lease, saved: SavedRollout, notify: Callable[[str], object], entered: Callable[[object], object]
+    ) -> None:
+        self.lease, self._saved, self._notify, self._entered = lease, saved, notify, entered
+        self._found: Mapping[str, Any] = {}
         self._guard: Guard | None = None
 
     def begin(self, guard: Callable[[], Guard]) -> None:
@@ -37,7 +43,7 @@ class Holding:
         ClusterError
             Somebody else conducts the rollout.
         """
-        self.found = self.lease.acquire()
+        self._found = self.lease.acquire()
         self._guard = guard()
 
     def check(self) -> None:
@@ -59,6 +65,7 @@ class Holding:
         ClusterError
             Somebody else conducts it by now; or it cannot be written down, and the canary has a share of the traffic.
         """
+        self._entered(facts.get("phase"))
         try:
             self.lease.save_state(**facts)
         except ClusterError as error:
@@ -73,6 +80,18 @@ class Holding:
                 self._watch_again()
             except ClusterError as error:  # what is in force is written down all the same
                 self._notify(str(error))
+
+    def saved_state(self) -> Mapping[str, Any]:
+        """Return what was written down before `deploy` by whoever conducted the rollout; empty when nobody did."""
+        return self._found
+
+    def save_rollout(self, state: Mapping[str, Any] | None) -> None:
+        """Write down the whole state with its evidence; None removes it."""
+        self._saved.write(state)
+
+    def saved_rollout(self) -> Mapping[str, Any] | None:
+        """Return the state that was written down last about the versions that run; None when there is none."""
+        return self._saved.read()
 
     def leave_to_guard(self) -> None:
         """Keep the lease without renewing it, so that the guard goes on trying to return traffic. May be called again."""

@@ -144,12 +144,9 @@ class LocalCluster(InProcess):
         """Where the replicas of a version listen."""
         return tuple(replica.endpoint for replica in self._replicas[role])
 
-    def check_promotable(self) -> None:
-        """Nothing else than the replicas that a promotion replaces serves here."""
-
     def ensure_capacity(self, role: Role, share: float = 1.0) -> None:
         """Check that each replica of a version answers, whatever its share, and the gateway's way to it."""
-        problem = self.problem(role)
+        problem = self._problem(role)
         if problem:
             raise ClusterError(problem)
         replicas = self._replicas[role]
@@ -161,7 +158,7 @@ class LocalCluster(InProcess):
             if status != 200:
                 raise ClusterError(f"{role} answers {status} to {replicas[0].ready} through the gateway")
 
-    def problem(self, role: Role) -> str | None:
+    def _problem(self, role: Role) -> str | None:
         """Say that a version's replicas crash, with the last log lines."""
         status = self._running.status()
         replicas = {replica.endpoint.instance: replica for replica in self._replicas[role]}
@@ -178,7 +175,7 @@ class LocalCluster(InProcess):
 
     def health(self, role: Role) -> Health:
         """How a version's replicas are: there is nothing between well and in trouble."""
-        problem = self.problem(role)
+        problem = self._problem(role)
         return Health(problem=problem, final=True) if problem else Health()
 
     def promote(self, cancelled: Callable[[], bool] = never) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -23,7 +23,6 @@ from canarykit.metrics import CONFUSION, LATENCY_EDGES, latency_cells
 from canarykit.model import ROLES, Counts, Role, Service, TrafficSplit, Window
 from canarykit.protocol import request_path
 from canarykit.routers.base import Capabilities, Change, apply, need_in_place
-from canarykit.telemetry.base import Answered
 
 __all__ = ["SimulatedClock", "SimulatedCluster", "from_address"]
 
@@ -131,9 +130,6 @@ class _Telemetry:
     def begin(self, split: TrafficSplit, since: float) -> None:
         self._split, self._since = split, since
 
-    def label(self, answers: Iterable[Answered]) -> None:
-        list(answers)
-
     def read(self, now: float) -> Window:
         start, self._since = self._since, now
         counts = self._cluster.draw(start, now, self._split)
@@ -180,7 +176,6 @@ class SimulatedCluster(InProcess):
         self._rng, self._labels, self._refusals = np.random.default_rng(seed).spawn(3)
         self._problem = problem
         self._traffic: _Traffic | None = None
-        self.left = False
         self._service: Service | None = None
         self._behaviour = {"stable": scenario.stable, "canary": scenario.canary}
 
@@ -220,17 +215,10 @@ class SimulatedCluster(InProcess):
         if self._service is None or problem:
             raise ClusterError(problem or "nothing runs here: deploy a service first")
 
-    def problem(self, role: Role) -> str | None:
-        """What is wrong with a version's replicas."""
-        return self._problem(role, self.clock.now())
-
     def health(self, role: Role) -> Health:
         """How a version's replicas are: there is nothing between well and in trouble."""
-        problem = self.problem(role)
+        problem = self._problem(role, self.clock.now())
         return Health(problem=problem, final=True) if problem else Health()
-
-    def check_promotable(self) -> None:
-        """Any version is."""
 
     def promote(self, cancelled: Callable[[], bool] = never) -> None:
         """Let stable behave as the canary does."""
@@ -245,10 +233,6 @@ class SimulatedCluster(InProcess):
 
     def retire_canary(self) -> None:
         """Do nothing: the canary has no weight any more."""
-
-    def leave_to_guard(self) -> None:
-        """Nobody guards it: that it was asked for is kept for tests, in `left`."""
-        self.left = True
 
     def teardown(self) -> None:
         """Forget the service."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from canarykit.errors import PlanError
 from canarykit.model import ROLES, Role
+from canarykit.protocol import version_name
 from canarykit.telemetry.catalogue.entries import exposition
 from canarykit.telemetry.catalogue.exposition import Exposition
 
@@ -59,7 +60,7 @@ def labels_of(
     PlanError
         Nothing is known that tells the versions apart: it has to be said, as ``select=``.
     """
-    entry, version = exposition(name), f"{app}-{role}"
+    entry, version = exposition(name), version_name(app, role)
     if name == "traefik":
         return {"service": f"~{_traefik(namespace, version, port, route, rules)}"}
     if name == "istio":
@@ -87,7 +88,7 @@ def unreached(name: str | Exposition, namespace: str, app: str, role: Role) -> t
     """
     if name != "istio":
         return ()
-    service = {"destination_service_name": f"{app}-{role}", "destination_service_namespace": namespace}
+    service = {"destination_service_name": version_name(app, role), "destination_service_namespace": namespace}
     return ({"destination_workload": "unknown", **service, "reporter": "source"},)
 
 

@@ -312,8 +312,8 @@ def test_a_pods_log_that_is_quoted_shows_no_secret(monkeypatch):
     pods = Pods(Cluster([LOOP], []), "d", print)
     with pytest.raises(ClusterError, match=r"--api-key=\*\*\* postgres://app:\*\*\*@db") as caught:
         pods.wait_ready("canary", 1, within=60.0)
-    assert "s3cret" not in f"{caught.value} {pods.problem('canary')}"
-    assert "--api-key=*** postgres://app:***@db" in pods.problem("canary")
+    assert "s3cret" not in f"{caught.value} {pods.health('canary').problem}"
+    assert "--api-key=*** postgres://app:***@db" in pods.health("canary").problem
 
 
 def test_a_version_that_is_late_says_what_is_known():
@@ -430,5 +430,5 @@ def test_a_pod_without_its_image_is_no_trouble_while_others_serve(pods, says):
     """
     It was moved to another node, and the registry is away: that says nothing about the version. Crashes do, also beside it.
     """
-    said = Pods(Cluster(pods, []), "d", print).problem("canary")
-    assert said is None if says is None else says in said
+    said = Pods(Cluster(pods, []), "d", print).health("canary").lasting
+    assert said == "" if says is None else says in said

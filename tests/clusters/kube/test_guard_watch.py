@@ -57,9 +57,9 @@ class Router:
     def confirm(self, change):
         """It is served at once."""
 
-    def end_testers(self):
+    def admit_testers(self, admitted):
         """Have no header lead to a version."""
-        self.testers = False
+        self.testers = admitted
 
 
 @pytest.fixture
@@ -236,10 +236,10 @@ def test_testers_that_cannot_be_ended_keep_the_guard_from_nothing(namespace, rou
     Traffic has returned, and word is left; it is told.
     """
 
-    def fail():
+    def fail(admitted):
         raise error
 
-    monkeypatch.setattr(router, "end_testers", fail)
+    monkeypatch.setattr(router, "admit_testers", fail)
     assert guard.watch(namespace, facts) == "returned"
     assert holder_of(namespace.get("Lease", NAME)) == ""
     assert hands.seconds < 1070

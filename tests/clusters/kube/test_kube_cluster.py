@@ -14,7 +14,7 @@ from canarykit.clusters.kube import cluster as kube
 from canarykit.clusters.kube.api.lease import STATE, Lease, state_of
 from canarykit.clusters.kube.api.liveness import holder_of
 from canarykit.clusters.kube.binding import bind
-from canarykit.errors import ClusterError, ForbiddenError, PlanError, RoutingError
+from canarykit.errors import ClusterError, ForbiddenError, RoutingError
 from canarykit.interrupts import Terminated, terminable
 from canarykit.model import ROLES, TrafficSplit
 from canarykit.routers.base import apply
@@ -163,11 +163,11 @@ def test_an_inference_service_is_not_said_to_be_promoted(connect, server, monkey
     monkeypatch.setattr("canarykit.routers.kserve.KServeRouter.refusal", lambda *args: None)
     cluster = connect(router=router, route="mine" if router == "kserve" else None)
     cluster.deploy(SERVICE)
+    advice = cluster.router.capabilities.promoted_by
     if router == "gateway-api":
-        cluster.check_promotable()
+        assert advice is None
     else:
-        with pytest.raises(PlanError, match="the router kserve splits an InferenceService of yours"):
-            cluster.check_promotable()
+        assert "the router kserve splits an InferenceService of yours" in advice
 
 
 # Who counts ---------------------------------------------------------------------------------------------------------------
@@ -314,7 +314,7 @@ def test_a_deployment_that_fails_gives_a_rejected_canary_no_share(connect, serve
     first.deploy(SERVICE)
     apply(first.router, TrafficSplit(5))
     apply(first.router, TrafficSplit(0))
-    first.save_state(phase="rolled back", weight=0)
+    first.holding.save_state(phase="rolled back", weight=0)
     first.release()
     note = server.get("HTTPRoute", "own")["metadata"]["annotations"][NOTE]
     for _ in range(2):
@@ -505,9 +505,9 @@ def test_nothing_shows_the_password_of_prometheus(connect, server, guards):
 def at_25(cluster):
     """Give the canary a quarter, and write it down."""
     cluster.deploy(SERVICE)
-    cluster.check_held()
+    cluster.holding.check()
     apply(cluster.router, TrafficSplit(25))
-    cluster.save_state(phase="progressing", weight=25)
+    cluster.holding.save_state(phase="progressing", weight=25)
 
 
 def test_whose_lease_was_taken_over_changes_nothing(connect, server):
@@ -520,13 +520,13 @@ def test_whose_lease_was_taken_over_changes_nothing(connect, server):
     taken_over(server)
     objects, written = copy.deepcopy(server._objects), len(server.writes)
     for change in (
-        cluster.check_held,
+        cluster.holding.check,
         lambda: apply(cluster.router, TrafficSplit(50)),
         lambda: apply(cluster.router, TrafficSplit(0)),
         lambda: cluster.router.reset(),
         cluster.promote,
         cluster.retire_canary,
-        lambda: cluster.save_state(weight=50),
+        lambda: cluster.holding.save_state(weight=50),
     ):
         with pytest.raises(ClusterError, match="elsewhere-1-abc has taken over"):
             change()
@@ -547,15 +547,15 @@ def test_whose_lease_has_run_out_may_return_traffic_and_no_more(connect, server,
     sleep(cluster)
     taken_over(server, None)
     guards[0].watches = False
-    for change in (cluster.check_held, cluster.promote, cluster.retire_canary):
+    for change in (cluster.holding.check, cluster.promote, cluster.retire_canary):
         with pytest.raises(ClusterError, match="nobody renewed the lease"):
             change()
     apply(cluster.router, TrafficSplit(10))
-    cluster.save_state(phase="progressing", weight=10)
+    cluster.holding.save_state(phase="progressing", weight=10)
     assert (weight_of(server), holder_of(server.get("Lease", LEASE))) == (10, guards[0].holder)
     assert guards[0].watches
     with pytest.raises(ClusterError, match="nobody renewed the lease"):
-        cluster.check_held()
+        cluster.holding.check()
     apply(cluster.router, TrafficSplit(0))
     cluster.teardown()
     assert list(server._objects) == [("Namespace", "ns")]
@@ -579,11 +579,11 @@ def test_a_harmed_lease_keeps_nobody_from_anything(connect, server, guards, harm
     cluster = connect()
     at_25(cluster)
     harm(server)
-    cluster.check_held()
+    cluster.holding.check()
     assert holder_of(server.get("Lease", LEASE)) == guards[0].holder
     harm(server)
     apply(cluster.router, TrafficSplit(0))
-    cluster.save_state(phase="rolled back", weight=0)
+    cluster.holding.save_state(phase="rolled back", weight=0)
     assert holder_of(server.get("Lease", LEASE)) == guards[0].holder
     assert cluster._holding.lease._thread.is_alive()
     harm(server)
@@ -605,12 +605,12 @@ def test_where_no_lease_can_be_made_traffic_returns(connect, server, monkeypatch
     monkeypatch.setattr(server, "create", refuse)
     cluster._holding.lease._objects = server
     with pytest.raises(ForbiddenError, match="being terminated"):
-        cluster.check_held()
+        cluster.holding.check()
     apply(cluster.router, TrafficSplit(10))
     with pytest.raises(ForbiddenError, match="being terminated"):
-        cluster.save_state(weight=10)
+        cluster.holding.save_state(weight=10)
     apply(cluster.router, TrafficSplit(0))
-    cluster.save_state(phase="rolled back", weight=0)
+    cluster.holding.save_state(phase="rolled back", weight=0)
     assert weight_of(server) == 0
     assert "all traffic is on stable, and where the rollout stands could not be written down" in cluster.told[-1]
     cluster.teardown()
@@ -739,10 +739,10 @@ def left(connect):
     cluster = connect()
     cluster.deploy(SERVICE)
     apply(cluster.router, TrafficSplit(25))
-    cluster.save_state(phase="progressing", weight=25)
+    cluster.holding.save_state(phase="progressing", weight=25)
     for _ in range(2):
-        cluster.leave_to_guard()
-    cluster.save_state(phase="failed")
+        cluster.holding.leave_to_guard()
+    cluster.holding.save_state(phase="failed")
     return cluster
 
 
@@ -764,7 +764,7 @@ def test_who_returns_it_after_all_conducts_again(server, guards, left):
     A second try succeeds, and is written down: the lease is renewed as before, and let go as before.
     """
     apply(left.router, TrafficSplit(0))
-    left.save_state(phase="failed", weight=0)
+    left.holding.save_state(phase="failed", weight=0)
     assert left._holding.lease._thread.is_alive()
     left.release()
     assert holder_of(server.get("Lease", LEASE)) == ""
@@ -811,7 +811,7 @@ def test_a_weight_after_the_guard_has_acted_is_refused(server, left):
     taken_over(server, None)
     sleep(left)
     with pytest.raises(ClusterError, match="nobody renewed the lease"):
-        left.check_held()
+        left.holding.check()
 
 
 # Deployments that fail --------------------------------------------------------------------------------------------------
@@ -989,7 +989,7 @@ def test_a_failed_deployment_leaves_no_header_for_testers(connect, server, monke
     kind, field = ("HTTPRoute", "rules") if router == "gateway-api" else ("VirtualService", "http")
     first = connect(router=router)
     first.deploy(SERVICE)
-    first.save_state(phase="rolled back", weight=0)
+    first.holding.save_state(phase="rolled back", weight=0)
     first.release()
     ended = server.get(kind, "digits")["spec"]
     assert len(ended[field]) == 1
@@ -1005,7 +1005,9 @@ def test_testers_that_cannot_be_ended_keep_nothing_from_being_taken_back(connect
     It is told.
     """
     cluster = fails_late(connect(), monkeypatch)
-    monkeypatch.setattr("canarykit.routers.route.RouteRouter.end_testers", lambda router: fail("cannot patch HTTPRoute"))
+    monkeypatch.setattr(
+        "canarykit.routers.route.RouteRouter.admit_testers", lambda router, admitted: admitted or fail("cannot patch HTTPRoute")
+    )
     with pytest.raises(RoutingError, match="no address"):
         cluster.deploy(SERVICE)
     assert "header for testers may lead to the canary still: cannot patch" in cluster.told[-1]

@@ -15,6 +15,7 @@ from canarykit.clusters.kube.workloads.pods import Pods
 from canarykit.clusters.kube.workloads.shortage import AUTOSCALERS, scaled_by
 from canarykit.errors import ClusterError, ConflictError, UnrestoredError
 from canarykit.model import ROLES, Role, Service
+from canarykit.protocol import version_name
 
 __all__ = ["Versions"]
 
@@ -92,7 +93,7 @@ class Versions:
 
     def stable(self, replicas: int) -> dict[str, Any]:
         """Return stable's Deployment; made again, with so many pods, when somebody deleted it, which is said."""
-        name = f"{self.service.name}-stable"
+        name = version_name(self.service.name, "stable")
         found = self._client.get("Deployment", name)
         if found is None:
             body = manifests.deployment(self.service, "stable", self._workload, self._models.get("stable"))
@@ -140,12 +141,13 @@ class Versions:
         try:
             self._client.apply(old, force=self._adopt)
         except ClusterError as failed:
+            stable = version_name(service.name, "stable")
             raise UnrestoredError(
-                f"{error}; {service.name}-stable could not be given back {service.stable.name} ({failed}), and may be on its "
-                f"way to {service.canary.name}: see `kubectl rollout status deployment {service.name}-stable`"
+                f"{error}; {stable} could not be given back {service.stable.name} ({failed}), and may be on its "
+                f"way to {service.canary.name}: see `kubectl rollout status deployment {stable}`"
             ) from error
 
     def scale(self, role: Role, replicas: int) -> None:
         """Have so many pods of a version; all else of it stays as it is, also what someone else has changed meanwhile."""
         self.wanted[role] = replicas
-        self._client.patch("Deployment", f"{self.service.name}-{role}", {"spec": {"replicas": replicas}})
+        self._client.patch("Deployment", version_name(self.service.name, role), {"spec": {"replicas": replicas}})

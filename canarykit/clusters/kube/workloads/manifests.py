@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from canarykit.errors import PlanError
 from canarykit.model import ROLES, Role, Service, Version
-from canarykit.protocol import METRICS_PORT
+from canarykit.protocol import METRICS_PORT, version_name
 
 __all__ = [
     "BUILD",
@@ -166,7 +166,7 @@ def labels(service: Service, role: Role | None = None) -> dict[str, str]:
         return common
     return {
         **common,
-        "app.kubernetes.io/instance": f"{service.name}-{role}",
+        "app.kubernetes.io/instance": version_name(service.name, role),
         "app.kubernetes.io/version": _label(service.version(role).name),
     }
 
@@ -244,7 +244,7 @@ def deployment(service: Service, role: Role, workload: Workload, model: Model | 
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {
-            "name": f"{service.name}-{role}",
+            "name": version_name(service.name, role),
             "labels": {**selector(service, role), **named},
             "annotations": {BUILD: build_of(version, model), SETTINGS: settings_of(container)},
         },
@@ -262,7 +262,7 @@ def service_object(service: Service, role: Role, workload: Workload) -> dict[str
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": f"{service.name}-{role}", "labels": {**selector(service, role), **labels(service, role)}},
+        "metadata": {"name": version_name(service.name, role), "labels": {**selector(service, role), **labels(service, role)}},
         "spec": {
             "type": workload.service_type or "LoadBalancer",
             "selector": selector(service, role),

@@ -17,6 +17,7 @@ from canarykit.health import Health
 from canarykit.interrupts import never
 from canarykit.masking import masked
 from canarykit.model import ROLES, Role
+from canarykit.protocol import version_name
 
 __all__ = ["Pods"]
 
@@ -56,7 +57,7 @@ class Pods:
         self._client, self._app, self._notify, self._expected = client, app, notify, expected
         self._events = Events(client)
         both = f"({','.join(ROLES)})"
-        services = f"({','.join(f'{app}-{role}' for role in ROLES)})"
+        services = f"({','.join(version_name(app, role) for role in ROLES)})"
         self._pods = Watch(client, "Pod", f"app={app},version in {both}")
         self._deployments = Watch(client, "Deployment", f"app={app},version in {both}")
         self._slices = Watch(client, "EndpointSlice", f"kubernetes.io/service-name in {services}")
@@ -88,7 +89,7 @@ class Pods:
         ClusterError
             Somebody deleted it.
         """
-        name = f"{self._app}-{role}"
+        name = version_name(self._app, role)
         found = self._client.get("Deployment", name)
         if found is None:
             raise ClusterError(f"Deployment {name} is gone: somebody deleted it; deploy() makes it again")
@@ -126,17 +127,15 @@ class Pods:
         ClusterError
             They are not in time, or cannot become so; says why, with the last log lines.
         """
-        start = told = time.monotonic()
-        end, most = start + within, 0
+        start, name = time.monotonic(), version_name(self._app, role)
+        end, most, told = start + within, 0, start
         while True:
             found = self.deployment(role)
             ready, asked, done = progress(found)
             if (done and asked >= replicas) if whole else ready >= replicas:
                 return
             if cancelled():
-                raise CancelledError(
-                    f"nobody waits any more for the pods of {self._app}-{role}: {ready} of {replicas} are ready"
-                )
+                raise CancelledError(f"nobody waits any more for the pods of {name}: {ready} of {replicas} are ready")
             wanted = max(asked, replicas) if whole else replicas
             if whole and ready > most:
                 end, most = time.monotonic() + within, ready
@@ -145,14 +144,13 @@ class Pods:
             why = diagnose(pods, self._events.of(unready(pods)), refused=refusal(found))
             hopeless = why is not None and why[3]
             if hopeless or time.monotonic() > end:
-                waited = f"has {up} of {wanted} pods ready after {end - start:.0f} s"
-                late = "does not come up" if hopeless else waited
+                late = "does not come up" if hopeless else f"has {up} of {wanted} pods ready after {end - start:.0f} s"
                 log = self.log(why[2] if why else (pods[-1]["metadata"]["name"] if pods else None))
                 version = found["metadata"]["labels"].get("app.kubernetes.io/version", "?")
-                raise ClusterError(f"{self._app}-{role} (version {version!r}) {late}: {sentence(why, log)}")
+                raise ClusterError(f"{name} (version {version!r}) {late}: {sentence(why, log)}")
             if time.monotonic() - told > _TELL_EVERY:
                 waits = "; older ones are leaving" if up >= wanted else f"; {why[1]}" if why else ""
-                self._notify(f"{self._app}-{role}: {up} of {wanted} pods ready{waits}")
+                self._notify(f"{name}: {up} of {wanted} pods ready{waits}")
                 told = time.monotonic()
             time.sleep(_POLL)
 
@@ -162,14 +160,9 @@ class Pods:
         while time.monotonic() < end and any(self.of(role) for role in ROLES):
             time.sleep(_POLL)
 
-    def problem(self, role: Role) -> str | None:
-        """Say why a version that was up serves nothing, or what of it will not pass; None when neither is so."""
-        found = self.health(role)
-        return f"{role}: {found.problem}" if found.problem and (found.final or not found.serves) else None
-
     def health(self, role: Role) -> Health:
         """Say how a version is that was up, with the last log lines of the pod that tells more."""
-        name, expected = f"{self._app}-{role}", self._expected(role)
+        name, expected = version_name(self._app, role), self._expected(role)
         pods, deployment = self.by_role()[role], self._deployment(name)
         ready = [pod for pod in pods if is_ready(pod)]
         short = lacking(expected, deployment, pods)
