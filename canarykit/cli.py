@@ -243,7 +243,11 @@ def _changed(guardrails: Sequence[Guardrail], changes: Mapping[str, Sequence[str
 @click.option("--rate", required=True, metavar="N[/s|/min|/h]", help="Requests to both versions together.")
 @click.option("--weight", "weights", multiple=True, type=float, help="Percent to the canary; several are compared.")
 @click.option("--base", required=True, type=float, help="Stable's share of bad requests: 0.01 is 1 %.")
-@click.option("--effect", required=True, type=float, help="Ratio of bad requests that is to be found.")
+@click.option("--effect", type=float, help="Ratio of bad requests that is to be found.")
+@click.option(
+    "--plan", "plan_file", type=click.Path(path_type=Path), help="A plan in YAML: its time, and what bad versions hurt."
+)
+@click.option("--harm", type=float, metavar="N", help="The same of a plan paced by this budget of harm.")
 @click.option("--alpha", type=float, default=0.05, show_default=True, help="Chance of a false alarm.")
 @click.option("--scrape-interval", metavar="N[s|min]", help="Time between two scrapes, when counts come from Prometheus.")
 @click.option("--prometheus", metavar="URL", help="Read the scrape interval from this Prometheus.")
@@ -252,13 +256,15 @@ def power_command(
     rate: str,
     weights: Sequence[float],
     base: float,
-    effect: float,
+    effect: float | None,
+    plan_file: Path | None,
+    harm: float | None,
     alpha: float,
     scrape_interval: str | None,
     prometheus: str | None,
     as_json: bool,
 ) -> None:
-    """Say how many requests, and how long, it takes to find an effect: before a rollout starts."""
+    """Say how many requests, and how long, it takes to find an effect, or to carry out a plan: before a rollout starts."""
     from canarykit.analysis.power import plan
     from canarykit.load.load import per_second
     from canarykit.plan import seconds
@@ -268,8 +274,28 @@ def power_command(
     interval = seconds(scrape_interval) if scrape_interval is not None else 0.0
     if prometheus is not None:
         interval = _scrape_interval(prometheus)
+    if (effect is None) == (plan_file is None and harm is None):
+        raise click.UsageError("give --effect, for what is found at each weight; or --plan or --harm, for a whole rollout")
+    if effect is None:
+        _forecast(per_second(rate), base, plan_file, harm, interval, as_json=as_json)
+        return
     found = plan(per_second(rate), weights or (5.0,), base, effect, alpha=alpha, interval=interval)
     click.echo(json.dumps(found.as_json(), indent=1, allow_nan=False) if as_json else str(found))
+
+
+def _forecast(rate: float, base: float, file: Path | None, harm: float | None, interval: float, *, as_json: bool) -> None:
+    """Say how a plan ends, for a good version and for bad ones."""
+    from canarykit.forecast import forecast
+    from canarykit.plan import RolloutPlan
+
+    plan = RolloutPlan.paced() if file is None else RolloutPlan.from_yaml(file)
+    found = forecast(plan if harm is None else plan.with_harm(harm), rate, base, delay=interval)
+    if as_json:
+        click.echo(json.dumps([each.as_json() for each in found], indent=1, allow_nan=False))
+        return
+    click.echo(f"Simulated, {rate:g} requests/s, stable fails {100 * base:g} %. A canary that:")
+    for each in found:
+        click.echo(f"  {each}")
 
 
 def _scrape_interval(prometheus: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from canarykit.errors import PlanError
 
-__all__ = ["RolloutPlan", "Seconds", "Step", "seconds"]
+__all__ = ["Pace", "RolloutPlan", "Seconds", "Step", "seconds"]
 
 _UNITS = {"ms": 1e-3, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -59,17 +59,54 @@ class Step(_Written):
     min_requests: Annotated[int, Field(ge=1)] = 30
 
 
+class Pace(_Written):
+    """A weight that follows from the evidence, instead of steps.
+
+    Parameters
+    ----------
+    harm : float
+        Requests that a bad canary may make worse between one decision and the next, in expectation; 1 or more.
+    max_weight : float
+        Percent at which the canary must be shown to be no worse.
+    bake : float or str
+        Minimum time at that weight, for what shows late: leaks, caches.
+    min_requests : int
+        Minimum number of finished canary requests at that weight.
+    start : float, optional
+        Percent at first; by default it follows from the budget and from the traffic that is seen, or is 1 where none is.
+    harm_of : mapping of str to float
+        Harm of one slow request, or of a score of 0, by the guardrail's name, relative to a failed request. They have none by
+        default: their guardrails stop the rollout all the same.
+    """
+
+    harm: Annotated[float, Field(ge=1, le=1e6)] = 4.0
+    max_weight: Annotated[float, Field(gt=0, le=100)] = 50.0
+    bake: Seconds = 0.0
+    min_requests: Annotated[int, Field(ge=1)] = 30
+    start: Annotated[float, Field(gt=0, le=100)] | None = None
+    harm_of: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _begins_below(self) -> Pace:
+        if self.start is not None and self.start > self.max_weight:
+            raise ValueError(f"start ({self.start:g} %) must not be above max_weight ({self.max_weight:g} %)")
+        return self
+
+
 class RolloutPlan(_Written):
-    """A whole rollout, unattended.
+    """A whole rollout, unattended: in steps, or paced by a budget of harm.
 
     Parameters
     ----------
     steps : sequence of Step
-        Weights rise from step to step.
+        Weights rise from step to step. A paced plan has one, its highest weight.
+    pace : Pace, optional
+        How the weight follows from the evidence, in place of steps.
     interval : float or str
         Time between two looks. Looking often costs nothing: the evidence stays valid.
     budget : float or str
-        Longest time at the last step. If the canary is not cleared by then, the rollout is inconclusive.
+        Longest time at the last step, or of a whole paced rollout. If the canary is not cleared by then, the rollout is
+        inconclusive.
     no_data_after : float or str
         Longest time without data for every guardrail, before the rollout ends with "no data".
     on_inconclusive : {"roll back", "hold"}
@@ -82,6 +119,7 @@ class RolloutPlan(_Written):
     """
 
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
+    pace: Pace | None = None
     interval: Seconds = 1.0
     budget: Seconds = 3600.0
     no_data_after: Seconds = 60.0
@@ -93,6 +131,21 @@ class RolloutPlan(_Written):
         if interval < 0.05:
             raise ValueError("interval must be at least 0.05 s")
         return interval
+
+    @model_validator(mode="before")
+    @classmethod
+    def _step_of_pace(cls, written: Any) -> Any:
+        """Give a paced plan its one step."""
+        if not isinstance(written, dict) or written.get("pace") is None:
+            return written
+        try:
+            pace = Pace.model_validate(written["pace"])
+        except ValidationError:
+            return {**written, "steps": [{"weight": 1}]}  # what is wrong with the pace is said with its place
+        step = Step(weight=pace.max_weight, hold=pace.bake, min_requests=pace.min_requests).model_dump()
+        if written.get("steps") is not None and [Step.model_validate(each).model_dump() for each in written["steps"]] != [step]:
+            raise ValueError("a plan has steps, or a pace, not both")
+        return {**written, "steps": [step]}
 
     @model_validator(mode="after")
     def _rising(self) -> RolloutPlan:
@@ -116,6 +169,49 @@ class RolloutPlan(_Written):
         """
         steps = [{"weight": weight, "hold": hold, "min_requests": min_requests} for weight in weights]
         return _checked(cls, {"steps": steps, **rest}, "the plan")
+
+    @classmethod
+    def paced(
+        cls,
+        harm: float = 4.0,
+        max_weight: float = 50.0,
+        bake: float | str = 0.0,
+        *,
+        min_requests: int = 30,
+        start: float | None = None,
+        harm_of: Mapping[str, float] | None = None,
+        **rest: Any,
+    ) -> RolloutPlan:
+        """Make a plan whose weight follows from the evidence: as fast as the harm of a bad version allows.
+
+        Parameters
+        ----------
+        harm, max_weight, bake, min_requests, start, harm_of
+            See `Pace`.
+        **rest
+            See `RolloutPlan`.
+        """
+        pace = {
+            "harm": harm, "max_weight": max_weight, "bake": bake, "min_requests": min_requests, "start": start,
+            "harm_of": dict(harm_of or {}),
+        }  # fmt: skip
+        return _checked(cls, {"pace": pace, **rest}, "the plan")
+
+    def with_harm(self, harm: float) -> RolloutPlan:
+        """Return this plan paced by another budget; 0 leaves one of steps as it is, and gives a paced one its own.
+
+        A plan of steps keeps its highest weight, and the time and requests that it asks for there.
+
+        Raises
+        ------
+        PlanError
+            A budget between 0 and 1, or below 0.
+        """
+        if not harm or (self.pace is not None and self.pace.harm == harm):
+            return self
+        last, written = self.steps[-1], self.model_dump(mode="json")
+        pace = {"max_weight": last.weight, "bake": last.hold, "min_requests": last.min_requests, **(written["pace"] or {})}
+        return _checked(type(self), {**written, "steps": None, "pace": {**pace, "harm": harm}}, "the plan")
 
     @classmethod
     def from_dump(cls, written: object) -> RolloutPlan:

@@ -5,14 +5,17 @@ One iteration is ``decide(observe(state, window), signals, now=now)``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from canarykit.analysis import Judge
+from canarykit.analysis.harm import Harm
 from canarykit.errors import PlanError
 from canarykit.model import Judgement, Outcome, TrafficSplit, Window
-from canarykit.plan import RolloutPlan, Step
+from canarykit.pacing import budget, paced_weight
+from canarykit.plan import Pace, RolloutPlan, Step
 
 __all__ = [
     "Action",
@@ -21,15 +24,18 @@ __all__ = [
     "RolloutState",
     "Signals",
     "advance",
+    "begin",
     "decide",
     "enter",
+    "judged_by",
     "moved",
     "observe",
+    "planned",
     "resume",
-]  # fmt: skip
+]
 
 Phase = Literal["pending", "progressing", "promoted", "rolled back", "inconclusive", "no data", "failed"]
-Action = Literal["hold", "advance", "promote", "roll back", "restore", "stop"]
+Action = Literal["hold", "advance", "pace", "promote", "roll back", "restore", "stop"]
 
 _FINAL: tuple[Phase, ...] = ("promoted", "rolled back", "inconclusive", "no data", "failed")
 
@@ -64,6 +70,10 @@ class RolloutState:
         Guardrails for which nothing of the canary was counted yet at the present weight, whatever was at earlier ones.
     carried_out : bool
         Whether the plan is, or was, carried out; False while weights are given by hand only.
+    begun : float
+        Time at which the plan began to be carried out.
+    harm : Harm
+        Bound of the requests that the canary has hurt.
     """
 
     plan: RolloutPlan
@@ -78,6 +88,8 @@ class RolloutState:
     data_since: float = 0.0
     without_data: frozenset[str] = frozenset()
     carried_out: bool = False
+    begun: float = 0.0
+    harm: Harm = field(default_factory=Harm)
 
     @property
     def judgement(self) -> Judgement:
@@ -114,6 +126,8 @@ class RolloutState:
             "data since": self.data_since,
             "without data": sorted(self.without_data),
             "carried out": self.carried_out,
+            "begun": self.begun,
+            "harm": self.harm.state(),
         }
 
     @classmethod
@@ -129,9 +143,10 @@ class RolloutState:
             if written["phase"] not in get_args(Phase):
                 raise ValueError(f"no such phase: {written['phase']!r}")
             stable, canary = written["served"]
+            plan, evidence = RolloutPlan.from_dump(written["plan"]), Judge.of(written["evidence"])
             return cls(
-                RolloutPlan.from_dump(written["plan"]),
-                Judge.of(written["evidence"]),
+                plan,
+                evidence,
                 written["phase"],
                 int(written["step"]),
                 TrafficSplit(float(written["weight"])),
@@ -142,6 +157,8 @@ class RolloutState:
                 float(written["data since"]),
                 frozenset(written["without data"]),
                 bool(written["carried out"]),
+                float(written["begun"]),
+                _harm(plan, evidence).restore(written["harm"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise PlanError(f"the state of the rollout that was written down cannot be read: {error!r}") from error
@@ -185,12 +202,13 @@ class Decision:
 
     Parameters
     ----------
-    action : {"hold", "advance", "promote", "roll back", "restore", "stop"}
+    action : {"hold", "advance", "pace", "promote", "roll back", "restore", "stop"}
         "stop" ends the rollout without a verdict about the canary; "restore" does, too, and stable is brought back first.
+        "pace" is another weight of a paced plan, higher or lower.
     reason : str
         A sentence.
     weight : float, optional
-        The canary's weight after an advance, percent.
+        The canary's weight after an advance or at another pace, percent.
     outcome : str, optional
         How the rollout ends, when it does.
     """
@@ -223,8 +241,8 @@ def decide(state: RolloutState, signals: Signals = Signals(), *, now: float) -> 
         return Decision("hold", f"the rollout has ended: {state.phase}")
     if state.judgement.alarm is not None:
         return Decision("roll back", state.judgement.sentence, outcome="rolled back")
-    if signals.canary_problem:
-        return Decision("roll back", signals.canary_problem, outcome="rolled back")
+    if problem := signals.canary_problem or _all_failed(state):
+        return Decision("roll back", problem, outcome="rolled back")
     if signals.stable_problem:
         return Decision("restore", signals.stable_problem, outcome="inconclusive")
     if signals.gap:
@@ -234,10 +252,27 @@ def decide(state: RolloutState, signals: Signals = Signals(), *, now: float) -> 
     if signals.unusable:
         return Decision("stop", signals.unusable, outcome="no data")
     step = state.present
+    if state.plan.pace is not None:
+        return _paced(state, state.plan.pace, signals, now)
     if step is None:
         first = state.plan.steps[0].weight
         return Decision("advance", f"first step: {first:g} % to the canary", weight=first)
     return _at_step(state, step, signals, now)
+
+
+_ALL_FAILED, _STABLE_FAILS = 5, 0.1
+"""A canary that has failed this many requests and answered none is broken, when stable fails no more than this share."""
+
+
+def _all_failed(state: RolloutState) -> str | None:
+    """Say that the canary has answered nothing so far; None when it has, or stable does not do much better.
+
+    No statistics are needed for that, and they would wait until they know that failures do not come in bursts.
+    """
+    (good, bad), (answered, failed) = state.harm.outcomes.tolist()
+    if answered or failed < _ALL_FAILED or bad > _STABLE_FAILS * (good + bad):
+        return None
+    return f"the canary failed all of its first {failed:,} requests, and stable {bad:,} of {good + bad:,}"
 
 
 def _at_step(state: RolloutState, step: Step, signals: Signals, now: float) -> Decision:
@@ -270,6 +305,50 @@ def _at_step(state: RolloutState, step: Step, signals: Signals, now: float) -> D
     return Decision("hold", judgement.sentence)
 
 
+_SUSPICIOUS = math.log(10.0)
+"""Log of the evidence of one guardrail, before it is allowed for bursts, beyond which a paced weight does not rise."""
+
+_RISE, _FALL = 1.1, 0.75
+"""A paced weight changes when it may be so many times what it is, or has to be: rates of requests vary by themselves."""
+
+
+def _paced(state: RolloutState, pace: Pace, signals: Signals, now: float) -> Decision:
+    """Say which weight the budget of harm allows, and end the rollout as at the last step once that is the highest."""
+    at_most = paced_weight(pace, state.harm, interval=state.plan.interval, now=now, delay=signals.delay)
+    if state.step < 0:
+        return Decision("pace", f"first weight: {at_most:g} %, {budget(pace, state.harm)}", weight=at_most)
+    at = state.split.canary
+    decision = _at_step(state, state.plan.steps[0], signals, now) if at >= pace.max_weight else None
+    if decision is not None and decision.action != "hold":
+        return decision
+    if (ended := _ended(state, signals, now)) is not None:
+        return ended
+    if at_most < _FALL * at:
+        return Decision("pace", f"down from {at:g} % to {at_most:g} %: {budget(pace, state.harm)}", weight=at_most)
+    if decision is not None:
+        return decision
+    if (missing := _missing(state)) is not None:
+        return Decision("hold", f"waiting for data: {missing}")
+    for verdict in state.judgement.verdicts:
+        if verdict.comparison.log_e * verdict.comparison.dispersion > _SUSPICIOUS:
+            return Decision("hold", f"the weight does not rise from {at:g} %: {verdict.guardrail} looks worse so far")
+    if at_most > _RISE * at or at_most == pace.max_weight:
+        return Decision("pace", f"up from {at:g} % to {at_most:g} %: {budget(pace, state.harm)}", weight=at_most)
+    return Decision("hold", f"{at:g} %: {budget(pace, state.harm)}")
+
+
+def _ended(state: RolloutState, signals: Signals, now: float) -> Decision | None:
+    """End a paced rollout below its highest weight when nothing is heard, or its time is over."""
+    missing, silence = _missing(state), now - state.data_since
+    if silence >= state.plan.no_data_after + 2 * signals.delay:
+        cause = signals.waiting or missing or "no request reached the canary"
+        return Decision("stop", f"no data for {silence:.0f} s: {cause}", outcome="no data")
+    if (lasts := now - state.begun) >= state.plan.budget:
+        reason = f"only {state.split.canary:g} % after {lasts:.0f} s: {state.judgement.sentence}"
+        return Decision("stop", reason, outcome="inconclusive")
+    return None
+
+
 def _missing(state: RolloutState) -> str | None:
     """Say which guardrail has no data, or none at the present weight; None when all have."""
     here = "nothing of the canary was counted at this weight"
@@ -281,10 +360,45 @@ def _missing(state: RolloutState) -> str | None:
     return "; ".join(silent) or None
 
 
+def _harm(plan: RolloutPlan, evidence: Judge) -> Harm:
+    return Harm(evidence.guardrails, {} if plan.pace is None else plan.pace.harm_of)
+
+
+def begin(plan: RolloutPlan, evidence: Judge) -> RolloutState:
+    """Return the state of a rollout of which nothing was counted yet.
+
+    Raises
+    ------
+    PlanError
+        The plan says the harm of a guardrail that is not there.
+    """
+    return RolloutState(plan, evidence, harm=_harm(plan, evidence))
+
+
+def planned(state: RolloutState, plan: RolloutPlan) -> RolloutState:
+    """Return the state before the first step of another plan; what was counted stays.
+
+    Raises
+    ------
+    PlanError
+        See `begin`.
+    """
+    harm = _harm(plan, state.evidence)
+    kept = state.harm if state.harm.weights == harm.weights else harm
+    return replace(state, plan=plan, phase="pending", step=-1, carried_out=False, harm=kept)
+
+
+def judged_by(state: RolloutState, evidence: Judge) -> RolloutState:
+    """Return the state with other evidence, such as none by other guardrails; what was counted for the one before is gone."""
+    return replace(state, evidence=evidence, harm=_harm(state.plan, evidence))
+
+
 def advance(state: RolloutState, decision: Decision) -> RolloutState:
     """Return the position after a decision was carried out; the weight that it gives is entered by `enter`."""
     if decision.action == "advance":
         return replace(state, phase="progressing", step=state.step + 1)
+    if decision.action == "pace":
+        return replace(state, phase="progressing", step=0)
     if decision.action == "hold":
         return state
     assert decision.outcome is not None
@@ -325,10 +439,12 @@ def observe(state: RolloutState, window: Window) -> RolloutState:
     served = replace(state, served=(state.served[0] + stable, state.served[1] + canary))
     if not window.judged:
         return served
-    evidence = state.evidence if window.waiting else state.evidence.after(window)
+    evidence, harm = state.evidence, state.harm
+    if not window.waiting:
+        evidence, harm = evidence.after(window), harm.after(window)
     tables = {name for name, table in window.counts.items() if table[1].any()}
     without = state.without_data - {each.name for each in evidence.guardrails if each.metric.table in tables}
-    after = replace(served, evidence=evidence, requests=state.requests + canary, without_data=without)
+    after = replace(served, evidence=evidence, harm=harm, requests=state.requests + canary, without_data=without)
     return replace(after, data_since=window.end) if canary and _missing(after) is None else after
 
 
@@ -347,6 +463,8 @@ def resume(state: RolloutState, weight: float) -> RolloutState | None:
     RolloutState or None
         None when no step has that weight. Never a later step: a restart does not advance.
     """
+    if state.plan.pace is not None:  # the next decision says whether it may stay
+        return replace(state, phase="progressing", step=0) if 0 < weight <= state.plan.pace.max_weight else None
     for number, step in enumerate(state.plan.steps):
         if abs(step.weight - weight) < 1e-9:
             return replace(state, phase="progressing", step=number)

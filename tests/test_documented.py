@@ -70,6 +70,18 @@ def test_the_pictures_for_the_blackboard_are_drawn(simulated):
         exec(compile(line, "notebooks/README.md", "single"), names)
 
 
+def test_a_harm_budget_runs_as_the_page_says(simulated):
+    """
+    The lines of docs/pacing.md, and its file is the same plan with another budget of time.
+    """
+    exp = simulated(rate=200)
+    names = {"exp": exp, "ck": ck}
+    exec(compile(block("docs/pacing.md", "plan = ck"), "docs/pacing.md", "exec"), names)
+    assert names["ending"].outcome == "promoted"
+    read = ck.RolloutPlan.from_yaml(block("docs/pacing.md", "pace:"))
+    assert read == names["plan"].model_copy(update={"budget": 1200.0})
+
+
 COUNTS = block("docs/command-line.md", "window,version")
 FILES = {
     "histogram": "window,version,cell,count\n"
@@ -81,7 +93,12 @@ FILES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("page", "begins"), [("README.md", "canarykit report"), ("docs/command-line.md", "canarykit judge FILE.csv")]
+    ("page", "begins"),
+    [
+        ("README.md", "canarykit report"),
+        ("docs/command-line.md", "canarykit judge FILE.csv"),
+        ("docs/pacing.md", "canarykit power"),
+    ],
 )
 def test_the_commands_run(page, begins, tmp_path):
     """

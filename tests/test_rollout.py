@@ -12,7 +12,7 @@ import canarykit as ck
 from canarykit.analysis import Judge
 from canarykit.errors import PlanError
 from canarykit.model import Alarm, Comparison, Guardrail, Judgement, Metric, TrafficSplit, Verdict, Window
-from canarykit.rollout import Decision, RolloutState, Signals, advance, decide, enter, moved, observe, resume
+from canarykit.rollout import Decision, RolloutState, Signals, advance, begin, decide, enter, moved, observe, resume
 
 PLAN = ck.RolloutPlan.of(5, 25, 50, hold=10, min_requests=100, budget=60, no_data_after=30)
 NOTHING = Comparison("error rate", (0.0, 0.0), (0, 0), (0, 0), 1.0, (0.5, 2.0), 0.0, 0.0, 20.0)
@@ -184,12 +184,12 @@ def test_a_guardrail_that_was_heard_at_an_earlier_weight_only_has_no_data():
     assert decided(rollout, judged("pass"), now=130).action == "promote"
 
 
-@pytest.mark.parametrize("begin", [moved, resume])
-def test_a_weight_that_was_found_or_given_needs_data_of_its_own(begin):
+@pytest.mark.parametrize("given", [moved, resume])
+def test_a_weight_that_was_found_or_given_needs_data_of_its_own(given):
     """
     As one that the plan gave.
     """
-    assert enter(begin(at(2), 50), TrafficSplit(50), now=0).without_data == {"error rate"}
+    assert enter(given(at(2), 50), TrafficSplit(50), now=0).without_data == {"error rate"}
 
 
 def test_only_data_resets_the_wait_for_data():
@@ -244,7 +244,7 @@ def test_a_state_goes_through_json_without_loss(seed, weights, worse, phase, car
     What is read back says the same, and goes on as the original does, to the last digit; the original has not changed.
     """
     rng = np.random.default_rng(seed)
-    state = RolloutState(PLAN, Judge(GUARDRAILS, dispersion=None), phase, carried_out=carried_out)
+    state = dataclasses.replace(begin(PLAN, Judge(GUARDRAILS)), phase=phase, carried_out=carried_out)
     for number, weight in enumerate(weights):
         if number % 3 == 0:
             state = enter(moved(state, weight), TrafficSplit(weight), now=float(number), took=0.1)
@@ -252,7 +252,7 @@ def test_a_state_goes_through_json_without_loss(seed, weights, worse, phase, car
     written = json.dumps(state.dump(), allow_nan=False)
     back = RolloutState.of(json.loads(written))
     assert json.dumps(back.dump(), allow_nan=False) == written
-    same = [field.name for field in dataclasses.fields(state) if field.name != "evidence"]
+    same = [field.name for field in dataclasses.fields(state) if field.name not in ("evidence", "harm")]
     assert [getattr(back, name) for name in same] == [getattr(state, name) for name in same]
     assert repr(back.judgement) == repr(state.judgement)  # NaN equals nothing
     assert decide(back, now=100.0) == decide(state, now=100.0)
@@ -280,7 +280,7 @@ def test_a_state_that_cannot_be_read_is_refused(spoil):
     """
     Somebody has edited it, or another release has written it.
     """
-    written = json.loads(json.dumps(RolloutState(PLAN, Judge(GUARDRAILS)).dump()))
+    written = json.loads(json.dumps(begin(PLAN, Judge(GUARDRAILS)).dump()))
     spoil(written)
     with pytest.raises(PlanError):
         RolloutState.of(written)

@@ -139,7 +139,8 @@ class Panel:
         action : str
             ``slide``, ``apply``, ``promote``, ``abort``, ``yes``, ``no``, ``run``, ``send``, ``stop`` or ``inject``.
         value : optional
-            Argument of the action. ``slide``: percent; ``send``: rate and shape; ``inject``: a fault, or None.
+            Argument of the action. ``slide``: percent; ``run``: the budget of harm, or 0 for the plan's own steps; ``send``:
+            rate and shape; ``inject``: a fault, or None.
         """
         exp = self.experiment
         if action == "slide":
@@ -157,7 +158,7 @@ class Panel:
         elif action == "apply":
             self._begin("applying", self._apply)
         elif action == "run":
-            self._begin("carrying out the plan", lambda: str(exp.run()), beside=True)
+            self._begin("carrying out the plan", lambda: self._run(float(value or 0)), beside=True)
         elif action == "send":
             rate, shape = value
             self._begin("starting traffic", lambda: f"sending {exp.send(rate, shape=shape).asked['rate']:g} requests/s")
@@ -225,6 +226,11 @@ class Panel:
         while sum(snapshot.state.served) < _SEE and time.monotonic() < end and not self._stopped.is_set():
             time.sleep(_SEE_EVERY)
             snapshot = self._poll_experiment(_SEE_EVERY)
+
+    def _run(self, harm: float) -> str:
+        """Carry out the experiment's plan, or one paced by another budget that keeps all else of it."""
+        exp = self.experiment
+        return str(exp.run(exp.snapshot().state.plan.with_harm(harm)))
 
     def _abort(self) -> str:
         return str(self.experiment.abort("aborted in the panel"))

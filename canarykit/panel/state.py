@@ -73,6 +73,8 @@ class PanelState:
         Requests per second that it sends; None when it sends nothing.
     shape : str
         How that rate goes over time.
+    harm : float
+        Budget of harm of the plan; 0 when it has steps.
     faults : tuple of str
         Faults that can be injected; without any there is no control for it.
     fault : str
@@ -103,6 +105,7 @@ class PanelState:
     traffic: str
     rate: float | None
     shape: str
+    harm: float
     faults: tuple[str, ...]
     fault: str
     message: str
@@ -138,7 +141,7 @@ def panel_state(
     picture : Picture, optional
         The last chart.
     """
-    weight = snapshot.state.split
+    weight, plan = snapshot.state.split, snapshot.state.plan
     stable, canary = snapshot.versions
     columns, rows = _table(snapshot)
     message, problem = _message(snapshot, note, working)
@@ -157,6 +160,7 @@ def panel_state(
         traffic=_traffic(snapshot),
         rate=None if snapshot.traffic is None else snapshot.traffic.get("rate"),
         shape="" if snapshot.traffic is None else snapshot.traffic.get("shape", "steady"),
+        harm=0.0 if plan.pace is None else plan.pace.harm,
         faults=snapshot.faults if snapshot.stage == "deployed" and snapshot.ending is None else (),
         fault=snapshot.fault or "",
         message=message,
@@ -188,6 +192,8 @@ def _phase(snapshot: Snapshot) -> str:
         return "closed"
     state = snapshot.state
     held = elapsed(snapshot.now - state.since)
+    if state.phase == "progressing" and state.plan.pace is not None:
+        return f"progressing, {state.split} of up to {state.plan.pace.max_weight:g} %, {held}"
     if state.phase == "progressing":
         return f"progressing, step {state.step + 1} of {len(state.plan.steps)}, {held}"
     return f"{state.split} by hand, {held}" if state.split.canary else f"all traffic on stable, {held}"

@@ -72,6 +72,7 @@ class PanelView:
             (("question",), self._set_question),
             (("traffic",), self._set_sending),
             (("rate", "shape"), self._set_fields),
+            (("harm",), self._set_harm),
             (("faults", "fault"), self._set_faults),
             (("enabled",), self._set_enabled),
             (("picture",), self._set_picture),
@@ -91,8 +92,14 @@ class PanelView:
         self.apply = self._button("Apply", "apply", "Give the canary this share of the traffic")
         self.promote = self._button("Promote", "promote", "Make the canary the stable version; asks once")
         self.abort = self._button("Abort", "abort", "Return all traffic to stable; asks once")
-        self.run = self._button("Run the plan", "run", "Carry out the whole rollout; Abort ends it")
-        self._weight = _row(self.slider, self.apply, self.served, self.run, self.promote, self.abort)
+        self.run = self._button("Run the plan", "run", "Carry out the whole rollout; Abort ends it", lambda: self.harm.value)
+        self.harm = widgets.BoundedFloatText(
+            0, min=0, max=1e6, description="harm budget",
+            tooltip="Requests that a bad version may hurt until something can be done; 0: the steps of the plan",
+            style={"description_width": "initial"}, layout=widgets.Layout(width="160px"),
+        )  # fmt: skip
+        self.harm.add_class("canarykit-harm")
+        self._weight = _row(self.slider, self.apply, self.served, self.run, self.harm, self.promote, self.abort)
 
     def _make_question(self) -> None:
         self.question = _html("question-text")
@@ -180,6 +187,9 @@ class PanelView:
         if state.shape in self.shape.options:
             self.shape.value = state.shape
 
+    def _set_harm(self, state: PanelState) -> None:
+        self.harm.value = state.harm
+
     def _set_faults(self, state: PanelState) -> None:
         self._faults.layout.display = "flex" if state.faults else "none"
         if tuple(self.fault.options) != (_SOUND, *state.faults):
@@ -189,6 +199,7 @@ class PanelView:
 
     def _set_enabled(self, state: PanelState) -> None:
         self.slider.disabled = "slide" not in state.enabled
+        self.harm.disabled = "run" not in state.enabled
         for name in ("apply", "promote", "abort", "run", "send", "stop", "inject"):
             getattr(self, name).disabled = name not in state.enabled
 

@@ -29,13 +29,13 @@ def verdict(history: History | None, ending: Ending) -> dict[str, Any]:
     -------
     dict
         outcome, sentence, exit_code, requests (per version), lost, lost_by_cause, unsent, sender_overloaded, duration_s,
-        simulated, versions, alpha, steps, guardrails. Unknown numbers are null.
+        simulated, versions, alpha, steps, harm, guardrails. Unknown numbers are null.
     """
     found: dict[str, Any] = {"outcome": ending.outcome, "sentence": ending.sentence, "exit_code": ending.exit_code}
     if history is None:
         return found | {
             "requests": dict.fromkeys(ROLES, 0), "lost": 0, "lost_by_cause": {}, "unsent": 0, "sender_overloaded": False,
-            "duration_s": None, "simulated": False, "versions": {}, "alpha": None, "steps": [], "guardrails": [],
+            "duration_s": None, "simulated": False, "versions": {}, "alpha": None, "steps": [], "harm": None, "guardrails": [],
         }  # fmt: skip
     return found | {
         "requests": dict(zip(ROLES, history.requests, strict=True)),
@@ -56,6 +56,7 @@ def verdict(history: History | None, ending: Ending) -> dict[str, Any]:
             }
             for change in history.weights
         ],
+        "harm": history.facts.get("harm"),
         "guardrails": _guardrails(history),
     }
 

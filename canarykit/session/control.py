@@ -11,7 +11,9 @@ from canarykit.clusters.base import Cluster
 from canarykit.errors import CanaryError, CancelledError, EditedError, PlanError, RoutingError, UnrestoredError
 from canarykit.interrupts import uninterrupted
 from canarykit.model import Ending, Service, TrafficSplit
+from canarykit.plan import RolloutPlan
 from canarykit.rollout import Decision, RolloutState, advance, moved
+from canarykit.routers import able
 from canarykit.routers.base import Change
 from canarykit.session.events import Events
 from canarykit.session.journal_writer import thoroughly
@@ -112,6 +114,14 @@ class TrafficControl:
         if (advice := self._cluster.router.capabilities.promoted_by) is not None:
             raise PlanError(advice)
 
+    def need_served(self, plan: RolloutPlan) -> None:
+        """Check that the router can serve the weights of a plan."""
+        if plan.pace is not None and "fractions" not in self._cluster.router.capabilities.features:
+            raise PlanError(
+                "a budget of harm takes weights such as 0.9 %, which this router cannot serve: give the plan steps, or choose "
+                f"another router ({able('fractions')})"
+            )
+
     def abort(self, reason: str) -> Ending:
         """Return all traffic to stable, from any state."""
         with uninterrupted():
@@ -182,8 +192,8 @@ class TrafficControl:
         if step is None and self._tracker.running:
             raise PlanError(f"the plan is being carried out: wait for it, or abort(), before {split} is given by hand")
         self._tracker.gateway.need_no_return(split)
-        ahead = self._tracker.state.ahead
-        if step is not None and (ahead is None or ahead.weight != split.canary):
+        ahead, paced = self._tracker.state.ahead, step is not None and step.action == "pace"
+        if step is not None and not paced and (ahead is None or ahead.weight != split.canary):
             raise Overtaken(f"the plan stands elsewhere by now, and {split} is not its next step")
         judgement, before = self._tracker.state.judgement, self._tracker.state.split
         if split.canary <= before.canary:

@@ -18,7 +18,7 @@ from canarykit.interrupts import Terminated, terminable, uninterrupted
 from canarykit.journal import Journal
 from canarykit.model import Ending, Guardrail, Judgement, Service, TrafficSplit
 from canarykit.plan import RolloutPlan, seconds
-from canarykit.rollout import Decision, RolloutState
+from canarykit.rollout import Decision, RolloutState, begin
 from canarykit.session.assessment import Assessment
 from canarykit.session.control import TrafficControl
 from canarykit.session.events import Events
@@ -130,7 +130,7 @@ class Experiment:
         self._events = Events(self._writer, clock, notify)
         assessment = Assessment(self.cluster, self._writer, alpha=alpha)
         self._traffic = OwnTraffic(self.cluster, self._lifecycle, assessment, self._writer, self._events)
-        state = RolloutState(plan, Judge(chosen, **self._how))
+        state = begin(plan, Judge(chosen, **self._how))
         self._tracker = Tracker(self.cluster, state, self._lifecycle, assessment, self._traffic, self._writer, self._events)
         self._control = TrafficControl(service, self.cluster, self._lifecycle, self._tracker, self._events)
         self._loop = RolloutLoop(clock, self._lifecycle, self._tracker, self._control, self._writer, self._events)

@@ -71,6 +71,7 @@ class RolloutLoop:
         """Look once, decide, and do what was decided."""
         self._need_free_hands()
         self._control.need_promotable()
+        self._control.need_served(self._tracker.state.plan)
         self._begin_plan()
         return self._advance()
 
@@ -79,6 +80,7 @@ class RolloutLoop:
         with self._lifecycle.lock:
             self._control.need_promotable()
             self._need_free_hands()
+            self._control.need_served(plan or self._tracker.state.plan)
             if plan is not None:
                 self._tracker.follow(plan)
             self._tracker.running = True
@@ -119,9 +121,10 @@ class RolloutLoop:
             decision = self._advance()
             if decision.action == "hold":
                 self._tell_hold(decision)
-                plan, step = self._tracker.state.plan, self._tracker.state.step + 1
-                self._notify(f"step {step} of {len(plan.steps)}" if step else "before the first step")
-                self._lifecycle.wait(plan.interval, None)
+                state = self._tracker.state
+                step = "paced" if state.plan.pace is not None else f"step {state.step + 1} of {len(state.plan.steps)}"
+                self._notify("before the first step" if state.step < 0 else step)
+                self._lifecycle.wait(state.plan.interval, None)
 
     def _notify(self, where: str) -> None:
         """Say where it stands, in a line that the next one replaces. Needs no lock."""
@@ -164,7 +167,7 @@ class RolloutLoop:
         """Do what was decided. What takes traffic from the canary is written down when it is done, all else before."""
         if decision.action == "hold":
             return
-        if decision.action == "advance":
+        if decision.action in ("advance", "pace"):
             assert decision.weight is not None
             self._events.note(decision.action, decision.reason)
             self._control.apply(TrafficSplit(decision.weight), None, step=decision)

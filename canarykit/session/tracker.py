@@ -12,7 +12,7 @@ from canarykit.clusters.base import Cluster, Limited
 from canarykit.errors import PlanError
 from canarykit.model import ROLES, Ending, Guardrail, TrafficSplit
 from canarykit.plan import RolloutPlan
-from canarykit.rollout import Decision, RolloutState, Signals, advance, decide, enter, observe, resume
+from canarykit.rollout import Decision, RolloutState, Signals, advance, decide, enter, judged_by, observe, planned, resume
 from canarykit.routers.base import Change
 from canarykit.session.assessment import Assessment
 from canarykit.session.events import Events
@@ -102,18 +102,18 @@ class Tracker:
     def _judge_by(self, guardrails: tuple[Guardrail, ...]) -> None:
         """Judge by these from now on; when they are others than before, what was counted so far is not judged again."""
         if guardrails != self.state.evidence.guardrails:
-            self.state = replace(self.state, evidence=Judge(guardrails, **self.state.evidence.options))
+            self.state = judged_by(self.state, Judge(guardrails, **self.state.evidence.options))
             self._writer.judged_by(guardrails)
 
     def follow(self, plan: RolloutPlan) -> None:
         """Stand before the first step of another plan, or at the one whose weight was found."""
-        other = replace(self.state, plan=plan, phase="pending", step=-1, carried_out=False)
+        other = planned(self.state, plan)
         self.state = (resume(other, self.state.split.canary) if self._found else None) or other
 
     def carry_out(self) -> None:
         """Write down, once, that the plan is carried out: whoever goes on with the rollout goes on with this plan."""
         if not self.state.carried_out:
-            self.state = replace(self.state, carried_out=True)
+            self.state = replace(self.state, carried_out=True, begun=self._cluster.clock.now())
             self._cluster.holding.save_state(plan=self._plan_written())
 
     def found(self, split: TrafficSplit) -> str | None:
@@ -146,7 +146,7 @@ class Tracker:
         if plan != self.state.plan:
             weights = ", ".join(f"{step.weight:g}" for step in plan.steps)
             self._events.note("plan", f"goes on with the plan that was being carried out: {weights} %")
-        self.state = replace(self.state, plan=plan, carried_out=True)
+        self.state = replace(planned(self.state, plan), carried_out=True, begun=self._cluster.clock.now())
 
     def _recall_evidence(self) -> str:
         """Take over the evidence of whoever conducted the rollout; say so, or why it begins anew."""
@@ -157,7 +157,8 @@ class Tracker:
         if self._assessment.countable(guardrails) != guardrails or saved.evidence.options != self.state.evidence.options:
             return "the evidence begins anew, because what was written down was judged in another way"
         self._judge_by(guardrails)
-        self.state = replace(self.state, evidence=saved.evidence)
+        harm = saved.harm if saved.harm.weights == self.state.harm.weights else self.state.harm
+        self.state = replace(self.state, evidence=saved.evidence, harm=harm)
         self._writer.brought(saved.evidence)
         return f"the evidence goes on, with {sum(saved.judgement.requests):,} requests so far"
 
@@ -285,6 +286,11 @@ class Tracker:
         """Say what speaks against the canary while it has all traffic, and stable is replaced; None when nothing does."""
         return self._replicas.why_off("canary") or self.losses.over_limit(self.state.evidence.guardrails)
 
+    def _harm(self) -> dict[str, float | None]:
+        """What a bad version may have hurt, and what this one has hurt as far as is seen, in requests."""
+        pace, harm = self.state.plan.pace, self.state.harm
+        return {"budget": None if pace is None else pace.harm, "seen": harm.seen, "most": harm.most}
+
     def _amend(self) -> None:
         """Add to the ending what was lost since it was written. Needs the lock."""
         before = self._lifecycle.ending
@@ -296,19 +302,24 @@ class Tracker:
             self._writer.end(after, self._cluster.clock.now())
 
     def _with_losses(self, ending: Ending) -> Ending:
-        """Ending that tells what was lost, and what failed where nothing was compared any more."""
-        compared = {guardrail.metric.table for guardrail in self.state.evidence.guardrails}
-        return replace(ending, sentence="; ".join([ending.sentence, *self.losses.told(self.traffic.causes, compared)]))
+        """Ending that tells what was hurt and lost, and what failed where nothing was compared any more."""
+        compared, harm = {guardrail.metric.table for guardrail in self.state.evidence.guardrails}, self.state.harm
+        told = self.losses.told(self.traffic.causes, compared)
+        if self.state.plan.pace is not None and self.state.carried_out:
+            told.insert(0, f"the canary hurt about {harm.seen:,.0f} requests, and no more than {harm.most:,.0f} (95 %)")
+        return replace(ending, sentence="; ".join([ending.sentence, *told]))
 
     def end(self, ending: Ending) -> None:
         """End the rollout, and wake whoever waits for that; it has ended whatever can be written down."""
         now = self._cluster.clock.now()
+        harm = self._harm()
         self._verdict, ending = ending, self._with_losses(ending)
         self._lifecycle.ending = ending
         self.state = advance(self.state, Decision("stop", ending.sentence, outcome=ending.outcome))
         self._lifecycle.wake()
         thoroughly(
             lambda: self._writer.end(ending, now),
+            lambda: self._writer.facts({"harm": harm}),
             lambda: self._cluster.holding.save_state(phase=ending.outcome, plan=None),
             lambda: self.handover.save(self.state, at_once=True),
         )

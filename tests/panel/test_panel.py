@@ -110,6 +110,24 @@ def test_a_plan_that_runs_to_its_end_is_followed(experiment, panel_of, until):
     until(lambda: panel.state.phase == "✓ promoted", panel, seconds=60)
 
 
+def test_a_budget_of_harm_paces_the_plan(experiment, panel_of, until):
+    """
+    With the plan's highest weight and its time there; every panel shows the budget, and a budget that is none is a sentence.
+    """
+    exp = experiment(rate=200, plan=ck.RolloutPlan.of(5, 40, hold="5s"))
+    panel, other = panel_of(exp), panel_of(exp)
+    assert panel.state.harm == 0
+    panel.do("run", 0.5)
+    until(lambda: panel.state.problem, panel)
+    assert "harm: Input should be greater than or equal to 1" in panel.state.message
+    panel.do("run", 4)
+    until(lambda: panel.state.phase == "✓ promoted", panel, seconds=60)
+    assert other.state.harm == 4
+    weights = [change["asked"] for change in exp.journal.weights()]
+    assert weights[-3:] == [40, 100, 0]
+    assert len(weights) > 5
+
+
 def test_panels_agree_whoever_moves(experiment, panel_of, until):
     """
     State lives in the experiment: another panel's Apply, or a cell's shift, moves this panel's slider.

@@ -32,6 +32,7 @@ def test_each_control_hands_its_click_on(view, state):
     """
     view.show(state)
     view.slider.value = 12.5
+    view.harm.value = 4
     for button in (view.apply, view.promote, view.abort, view.yes, view.no, view.run, view.stop):
         button.click()
     view.rate.value, view.shape.value = 30, "ramp"
@@ -40,10 +41,12 @@ def test_each_control_hands_its_click_on(view, state):
     view.inject.click()
     view.fault.value = "nothing"
     view.inject.click()
-    plain = [(name, None) for name in ("apply", "promote", "abort", "yes", "no", "run", "stop")]
+    plain = [(name, None) for name in ("apply", "promote", "abort", "yes", "no")]
     assert view.clicks == [
         ("slide", 12.5),
         *plain,
+        ("run", 4),
+        ("stop", None),
         ("send", (30, "ramp")),
         ("inject", "slow"),
         ("inject", None),
