@@ -77,7 +77,7 @@ def forecast(plan: RolloutPlan, rate: float, base: float, *, runs: int = 21, del
     Returns
     -------
     list of Forecast
-        Of an equal canary, and of ones that fail 1, 5 and 100 % of requests more.
+        Forecasts of an equal canary, and of ones that fail 1, 5 and 100 % of requests more.
 
     Raises
     ------

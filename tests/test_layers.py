@@ -55,7 +55,7 @@ ALLOWED = {
     "digest": {"analysis", "bins"},
     "history": {"analysis", "bins", "digest", "journal", "metrics"},
     "charts": {"analysis", "formatting", "history", "metrics"},
-    "teaching": {"analysis", "charts", "compat"},
+    "teaching": {"analysis", "charts", "compat", "forecast", "plan"},
     "pulumi": {"clusters", "protocol", "routers"},
     "session": {
         "analysis",

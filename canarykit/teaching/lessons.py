@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,13 +12,15 @@ from scipy.stats import norm
 
 from canarykit.analysis.evidence import RateEvidence
 from canarykit.errors import PlanError
+from canarykit.forecast import forecast
 from canarykit.model import TrafficSplit, Window
+from canarykit.plan import RolloutPlan
 from canarykit.teaching.peers import INTERVAL, PEERS, Served
 
 if TYPE_CHECKING:
     from canarykit.charts.chart import Chart
 
-__all__ = ["looks", "made_up", "picture_of_looks", "picture_of_race", "race", "windows"]
+__all__ = ["looks", "made_up", "paces", "picture_of_looks", "picture_of_race", "race", "windows"]
 
 WINDOW = 100
 """Requests per window."""
@@ -167,3 +169,17 @@ def picture_of_race(table: pd.DataFrame) -> Chart:
     from canarykit.teaching.charts import draw_race
 
     return draw_race(table)
+
+
+def paces(plans: Mapping[str, RolloutPlan], *, rate: float, base: float, runs: int = 11) -> pd.DataFrame:
+    """Return how plans end for a good canary and for bad ones: a row for each plan and canary.
+
+    Parameters
+    ----------
+    plans : mapping of str to RolloutPlan
+        Plans, by the name that the table shows.
+    rate, base, runs
+        See `canarykit.forecast.forecast`.
+    """
+    found = [{"plan": name, **each.as_json()} for name, plan in plans.items() for each in forecast(plan, rate, base, runs=runs)]
+    return pd.DataFrame(found).set_index(["plan", "canary"])
