@@ -133,7 +133,7 @@ def test_a_fall_asks_neither_canary_nor_anybody_else(experiment, monkeypatch, we
     monkeypatch.setattr(exp.cluster, "ensure_capacity", refused)
     monkeypatch.setattr(exp.cluster.holding, "check", refused)
     assert exp.shift(weight) == ck.TrafficSplit(weight)
-    exp._tracker.in_place = None
+    exp._tracker.gateway.in_place = None
     assert exp.shift(0) == ck.TrafficSplit(0)
 
 

@@ -273,7 +273,7 @@ class Broken(Exception):
 def broken_off(exp, monkeypatch, error):
     """Deploy, and have it fail as soon as both versions are up."""
 
-    def fail(self):
+    def fail(*values):
         raise error
 
     with monkeypatch.context() as broken:
