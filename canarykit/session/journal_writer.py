@@ -78,9 +78,10 @@ class JournalWriter:
         """Record something that happened, in words."""
         self._write(self._journal.add_event, time, kind, text)
 
-    def end(self, ending: Ending, time: float) -> None:
-        """Record how it ended."""
+    def end(self, ending: Ending, time: float, harm: Mapping[str, float | None]) -> None:
+        """Record how it ended, and what the canary has hurt."""
         self._write(self._journal.end, ending, time)
+        self._write(self._journal.add_facts, {"harm": harm})
 
     def _write(self, write: Callable[..., None], *values: Any) -> None:
         try:

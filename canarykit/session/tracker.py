@@ -140,13 +140,15 @@ class Tracker:
             return
         try:
             plan = RolloutPlan.from_dump(written)
+            state = planned(self.state, plan)
         except PlanError as error:
             self._events.note("problem", f"{error}: the experiment's own is used")
             return
         if plan != self.state.plan:
             weights = ", ".join(f"{step.weight:g}" for step in plan.steps)
-            self._events.note("plan", f"goes on with the plan that was being carried out: {weights} %")
-        self.state = replace(planned(self.state, plan), carried_out=True, begun=self._cluster.clock.now())
+            paced = "" if plan.pace is None else f"a harm budget of {plan.pace.harm:g}, up to "
+            self._events.note("plan", f"goes on with the plan that was being carried out: {paced}{weights} %")
+        self.state = replace(state, carried_out=True, begun=self._cluster.clock.now())
 
     def _recall_evidence(self) -> str:
         """Take over the evidence of whoever conducted the rollout; say so, or why it begins anew."""
@@ -252,12 +254,11 @@ class Tracker:
         self.gateway.in_force(split)
         self._replicas.begin()
         thoroughly(
-            lambda: self._count(now, replaced),
+            lambda: self._count(now, replaced, seen=seen),
             lambda: self._writer.weight(now, split.canary, took, replaced.canary),
             lambda: self._cluster.holding.save_state(phase=state.phase, weight=split.canary, plan=self._plan_written()),
             lambda: self.handover.save(self.state, at_once=True),
         )
-        self._counting = self._counting and seen
 
     def _plan_written(self) -> dict[str, Any] | None:
         return self.state.plan.model_dump(mode="json") if self.state.carried_out else None
@@ -267,12 +268,12 @@ class Tracker:
         self.gateway.wait_for(change)
         self._counting = False
 
-    def _count(self, now: float, replaced: TrafficSplit | None = None) -> None:
-        """Begin to count under the weight in force; the next look tries again when it fails."""
+    def _count(self, now: float, replaced: TrafficSplit | None = None, *, seen: bool = True) -> None:
+        """Begin to count under the weight in force; the next look does so anew when it fails, or the weight was not seen."""
         self._counting = False
         self._assessment.count_anew(now, replaced)
         self._cluster.telemetry.begin(self.state.split, now)
-        self._counting = True
+        self._counting = seen
 
     def stop_traffic(self) -> object:
         """End the kit's own traffic, with a last look; return what became of it. Takes the locks itself."""
@@ -299,7 +300,7 @@ class Tracker:
         after = self._with_losses(self._verdict)
         if after != before:
             self._lifecycle.ending = after
-            self._writer.end(after, self._cluster.clock.now())
+            self._writer.end(after, self._cluster.clock.now(), self._harm())
 
     def _with_losses(self, ending: Ending) -> Ending:
         """Ending that tells what was hurt and lost, and what failed where nothing was compared any more."""
@@ -312,14 +313,12 @@ class Tracker:
     def end(self, ending: Ending) -> None:
         """End the rollout, and wake whoever waits for that; it has ended whatever can be written down."""
         now = self._cluster.clock.now()
-        harm = self._harm()
         self._verdict, ending = ending, self._with_losses(ending)
         self._lifecycle.ending = ending
         self.state = advance(self.state, Decision("stop", ending.sentence, outcome=ending.outcome))
         self._lifecycle.wake()
         thoroughly(
-            lambda: self._writer.end(ending, now),
-            lambda: self._writer.facts({"harm": harm}),
+            lambda: self._writer.end(ending, now, self._harm()),
             lambda: self._cluster.holding.save_state(phase=ending.outcome, plan=None),
             lambda: self.handover.save(self.state, at_once=True),
         )
