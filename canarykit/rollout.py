@@ -241,12 +241,14 @@ def decide(state: RolloutState, signals: Signals = Signals(), *, now: float) -> 
         return Decision("hold", f"the rollout has ended: {state.phase}")
     if state.judgement.alarm is not None:
         return Decision("roll back", state.judgement.sentence, outcome="rolled back")
-    if problem := signals.canary_problem or _all_failed(state):
-        return Decision("roll back", problem, outcome="rolled back")
+    if signals.canary_problem:
+        return Decision("roll back", signals.canary_problem, outcome="rolled back")
     if signals.stable_problem:
         return Decision("restore", signals.stable_problem, outcome="inconclusive")
     if signals.gap:
         return Decision("hold", signals.gap)
+    if (broken := _all_failed(state)) is not None:
+        return Decision("roll back", broken, outcome="rolled back")
     if signals.doubt:
         return Decision("stop", signals.doubt, outcome="inconclusive")
     if signals.unusable:

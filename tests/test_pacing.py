@@ -203,6 +203,8 @@ def test_a_canary_that_fails_all_is_broken(plan, canary, failed, stable_failed, 
     assert (decision.action == "roll back") == rolled_back
     if rolled_back:
         assert decision.reason == "the canary failed all of its first 5 requests, and stable 0 of 195"
+        gap = Signals(gap="canary: 0 of 2 pods ready")  # that may pass, and explains it
+        assert decide(state, gap, now=1.0).action == "hold"
 
 
 def test_a_weight_that_is_found_goes_on(fresh):
