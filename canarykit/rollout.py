@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from canarykit.analysis import Judge
@@ -50,6 +50,8 @@ class RolloutState:
         The plan that is carried out.
     evidence : Judge
         Evidence of the windows so far. It is never updated in place: see `Judge.after`.
+    harm : Harm
+        Bound of the requests that the canary has hurt.
     phase : str
         Where it is.
     step : int
@@ -72,12 +74,11 @@ class RolloutState:
         Whether the plan is, or was, carried out; False while weights are given by hand only.
     begun : float
         Time at which the plan began to be carried out.
-    harm : Harm
-        Bound of the requests that the canary has hurt.
     """
 
     plan: RolloutPlan
     evidence: Judge
+    harm: Harm
     phase: Phase = "pending"
     step: int = -1
     split: TrafficSplit = TrafficSplit(0)  # noqa: RUF009 frozen itself
@@ -89,7 +90,6 @@ class RolloutState:
     without_data: frozenset[str] = frozenset()
     carried_out: bool = False
     begun: float = 0.0
-    harm: Harm = field(default_factory=Harm)
 
     @property
     def judgement(self) -> Judgement:
@@ -147,6 +147,7 @@ class RolloutState:
             return cls(
                 plan,
                 evidence,
+                _harm(plan, evidence).restore(written["harm"]),
                 written["phase"],
                 int(written["step"]),
                 TrafficSplit(float(written["weight"])),
@@ -158,7 +159,6 @@ class RolloutState:
                 frozenset(written["without data"]),
                 bool(written["carried out"]),
                 float(written["begun"]),
-                _harm(plan, evidence).restore(written["harm"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise PlanError(f"the state of the rollout that was written down cannot be read: {error!r}") from error
@@ -279,10 +279,8 @@ def _all_failed(state: RolloutState) -> str | None:
 
 def _at_step(state: RolloutState, step: Step, signals: Signals, now: float) -> Decision:
     judgement, delay, missing = state.judgement, signals.delay, _missing(state)
-    silence = now - state.data_since
-    if silence >= state.plan.no_data_after + 2 * delay:
-        cause = signals.waiting or missing or "no request reached the canary"
-        return Decision("stop", f"no data for {silence:.0f} s: {cause}", outcome="no data")
+    if (silent := _silent(state, signals, now)) is not None:
+        return silent
     if missing is not None:
         return Decision("hold", f"waiting for data: {missing}")
     held = max(now - state.since - delay, 0.0)
@@ -341,14 +339,21 @@ def _paced(state: RolloutState, pace: Pace, signals: Signals, now: float) -> Dec
 
 def _ended(state: RolloutState, signals: Signals, now: float) -> Decision | None:
     """End a paced rollout below its highest weight when nothing is heard, or its time is over."""
-    missing, silence = _missing(state), now - state.data_since
-    if silence >= state.plan.no_data_after + 2 * signals.delay:
-        cause = signals.waiting or missing or "no request reached the canary"
-        return Decision("stop", f"no data for {silence:.0f} s: {cause}", outcome="no data")
+    if (silent := _silent(state, signals, now)) is not None:
+        return silent
     if (lasts := now - state.begun) >= state.plan.budget:
         reason = f"only {state.split.canary:g} % after {lasts:.0f} s: {state.judgement.sentence}"
         return Decision("stop", reason, outcome="inconclusive")
     return None
+
+
+def _silent(state: RolloutState, signals: Signals, now: float) -> Decision | None:
+    """End a rollout that has had no data for too long."""
+    silence = now - state.data_since
+    if silence < state.plan.no_data_after + 2 * signals.delay:
+        return None
+    cause = signals.waiting or _missing(state) or "no request reached the canary"
+    return Decision("stop", f"no data for {silence:.0f} s: {cause}", outcome="no data")
 
 
 def _missing(state: RolloutState) -> str | None:
@@ -374,7 +379,7 @@ def begin(plan: RolloutPlan, evidence: Judge) -> RolloutState:
     PlanError
         The plan says the harm of a guardrail that is not there.
     """
-    return RolloutState(plan, evidence, harm=_harm(plan, evidence))
+    return RolloutState(plan, evidence, _harm(plan, evidence))
 
 
 def planned(state: RolloutState, plan: RolloutPlan) -> RolloutState:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import canarykit as ck
 from canarykit.analysis import Judge
+from canarykit.analysis.harm import Harm
 from canarykit.errors import PlanError
 from canarykit.model import Alarm, Comparison, Guardrail, Judgement, Metric, TrafficSplit, Verdict, Window
 from canarykit.rollout import Decision, RolloutState, Signals, advance, begin, decide, enter, moved, observe, resume
@@ -39,7 +40,7 @@ class Said:
 
 def state(judgement, **facts):
     """A state with such evidence."""
-    return RolloutState(PLAN, Said(judgement), **facts)
+    return RolloutState(PLAN, Said(judgement), Harm(()), **facts)
 
 
 def at(step, *, requests=100, since=0.0, data_since=None):
@@ -62,7 +63,7 @@ def test_the_first_decision_is_the_first_step():
     """
     A rollout begins with its first weight, before anything was counted.
     """
-    decision = decide(RolloutState(PLAN, Judge([ck.metrics.error_rate()])), now=0)
+    decision = decide(begin(PLAN, Judge([ck.metrics.error_rate()])), now=0)
     assert (decision.action, decision.weight) == ("advance", 5)
 
 
@@ -205,7 +206,7 @@ def test_a_window_that_waits_or_is_not_judged_teaches_nothing():
     """
     The requests of one after the end are still told; the evidence stays as it was.
     """
-    rollout = RolloutState(PLAN, Judge([ck.metrics.error_rate()]))
+    rollout = begin(PLAN, Judge([ck.metrics.error_rate()]))
     for each in (dataclasses.replace(window(9, 5), judged=False), dataclasses.replace(window(0, 5), waiting=True)):
         after = observe(rollout, each)
         assert after.evidence.state() == rollout.evidence.state()
@@ -293,7 +294,7 @@ def test_traffic_that_nobody_serves_ends_a_rollout_without_data():
     decision = decided(at(2), judged("pass"), now=10, unusable="stable does not serve what the kit sends")
     assert (decision.action, decision.outcome) == ("stop", "no data")
     assert decision.reason == "stable does not serve what the kit sends"
-    assert decide(RolloutState(PLAN, Judge([ck.metrics.error_rate()])), Signals(unusable="refused"), now=0).outcome == "no data"
+    assert decide(begin(PLAN, Judge([ck.metrics.error_rate()])), Signals(unusable="refused"), now=0).outcome == "no data"
     assert decided(at(2), judged("fail", alarm=True), now=10, unusable="refused").outcome == "rolled back"
 
 

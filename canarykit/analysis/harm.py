@@ -24,9 +24,6 @@ _STRENGTHS = np.array([1.0, *np.geomspace(0.8, 0.04, 8)])
 
 _LOG_PRIOR = np.log(np.array([0.7, *[0.3 / 8] * 8]))
 
-_TOGETHER = 6
-"""Most kinds of harm that one request may be hurt in, of which every set is bounded."""
-
 _NONE: Mapping[str, float] = MappingProxyType({})
 
 _RECENT = 10
@@ -39,8 +36,8 @@ class Harm(Stateful):
     Parameters
     ----------
     guardrails : sequence of Guardrail
-        Each rate counts, with a weight of 1. What they count of one request excludes each other, but for tables that are
-        counted apart (answers, rates of one's own), which are bounded apart.
+        Each rate counts, with a weight of 1. A request is failed, refused, denied or slow; what is counted beside that
+        (answers, rates of one's own, a second guardrail of one table) is bounded apart.
     weights : mapping of str to float
         Harm of one slow request or of a score that is 0, by the guardrail's name: 0 to 1, of one failed request. By default
         these do not count.
@@ -59,14 +56,13 @@ class Harm(Stateful):
 
     _STATE = ("_wealth", "_requests", "_bad", "_past", "_recent", "until", "outcomes")
 
-    def __init__(
-        self, guardrails: Sequence[Guardrail] = (), weights: Mapping[str, float] = _NONE, *, alpha: float = 0.05
-    ) -> None:
+    def __init__(self, guardrails: Sequence[Guardrail], weights: Mapping[str, float] = _NONE, *, alpha: float = 0.05) -> None:
         self.weights, self.alpha = dict(weights), alpha
         _check(guardrails, self.weights)
         self._kinds = [each for each in guardrails if self._weight(each) > 0]
-        self._together = [n for n, each in enumerate(self._kinds) if each.metric.table in _OF_A_REQUEST][:_TOGETHER]
-        self._apart = [n for n in range(len(self._kinds)) if n not in self._together]
+        first = {each.metric.table: number for number, each in reversed(list(enumerate(self._kinds)))}
+        self._together = [first[table] for table in _OF_A_REQUEST if table in first]
+        self._apart = [number for number in range(len(self._kinds)) if number not in self._together]
         kinds = len(self._kinds)
         self._wealth = np.zeros((kinds, len(_STRENGTHS)))
         self._requests = np.zeros((kinds, 2))
@@ -80,12 +76,6 @@ class Harm(Stateful):
 
     def _weight(self, guardrail: Guardrail) -> float:
         return self.weights.get(guardrail.name, 1.0 if guardrail.metric.kind == "rate" else 0.0)
-
-    def copy(self) -> Self:
-        """Return another one that knows the same."""
-        other = super().copy()
-        other._recent = deque(self._recent, maxlen=_RECENT)
-        return other
 
     def after(self, window: Window) -> Self:
         """Return the bound that has taken in one window more; this one stays as it is."""

@@ -93,7 +93,9 @@ def _restored(like: Any, value: Any) -> Any:
         if math.isnan(number := float(value)):
             raise ValueError("a number that is NaN")
         return number
-    return type(like)(_frozen(value)) if isinstance(like, deque | list) else _frozen(value)
+    if isinstance(like, deque):
+        return deque(_frozen(value), maxlen=like.maxlen)
+    return list(_frozen(value)) if isinstance(like, list) else _frozen(value)
 
 
 def _numbers(value: Any) -> Any:

@@ -14,11 +14,6 @@ class Answered(Protocol):
     """One request of the kit's own traffic that came to an end."""
 
     @property
-    def request_id(self) -> str:
-        """As in the gateway's log."""
-        ...
-
-    @property
     def sent(self) -> float:
         """When it was due, seconds since the epoch."""
         ...

@@ -12,7 +12,7 @@ import canarykit as ck
 from canarykit.analysis import Judge
 from canarykit.analysis.families import closure
 from canarykit.model import Guardrail, Metric, TrafficSplit, Window
-from canarykit.rollout import RolloutState, Signals, decide
+from canarykit.rollout import Signals, begin, decide
 
 PLAN = ck.RolloutPlan.of(5, 25, 50, hold=0, min_requests=1, budget=3600, no_data_after=3600)
 EDGES = tuple(0.01 * 2 ** (i / 4) for i in range(24)) + (math.inf,)
@@ -66,7 +66,7 @@ def test_rows_judgement_and_decisions_agree_at_every_step(seed, count, base, wor
         assert (judgement.status == "pass") == all(verdict.status == "pass" for verdict in rows.values())
         assert judgement.sentence.strip()
         assert all(verdict.sentence.strip() for verdict in rows.values())
-        decision = decide(RolloutState(PLAN, judge, "progressing", 0, requests=100), now=1.0)
+        decision = decide(replace(begin(PLAN, judge), phase="progressing", step=0, requests=100), now=1.0)
         assert decision.reason.strip()
         if failing:
             assert (decision.action, decision.outcome) == ("roll back", "rolled back")
@@ -95,7 +95,7 @@ def test_one_guardrail_past_its_own_line_holds_and_says_so():
     assert suspect.guardrail == "rate 3"
     assert suspect.status == judgement.status == "inconclusive"
     assert "enough for one guardrail but not yet for 8 together" in suspect.sentence
-    rollout = RolloutState(PLAN, judge, "progressing", 0, requests=100)
+    rollout = replace(begin(PLAN, judge), phase="progressing", step=0, requests=100)
     decision = decide(rollout, now=1.0)
     assert decision.action == "hold"
     assert decision.reason == f"the weight does not rise from 5 %: {suspect.sentence}"

@@ -133,6 +133,19 @@ def test_slow_requests_count_when_somebody_says_so():
     assert weighted.most > by_default.most
 
 
+def test_a_second_guardrail_of_a_table_is_bounded_apart():
+    """
+    A request beyond two quantiles is slow twice, and the bets on one request hold for one that is bad once.
+    """
+    weights = {"p50 latency": 1.0, "p95 latency": 1.0}
+    both = Harm([ck.metrics.latency(0.5), ck.metrics.latency(0.95)], weights)
+    one = Harm([ck.metrics.latency(0.5)], {"p50 latency": 1.0})
+    table = np.zeros((2, len(ck.metrics.LATENCY_EDGES)), dtype=np.int64)
+    table[:, 10] = 100
+    counted = Window(0.0, 1.0, TrafficSplit(50), {"latency": table, "outcome": np.array([[100, 0], [100, 0]])})
+    assert after(counted, harm=both).most > 2 * after(counted, harm=one).most
+
+
 def test_lower_scores_count_when_somebody_says_so():
     """
     A mean that is lower by 0.3 in 100 answers is thirty failed requests.

@@ -7,7 +7,7 @@ import pytest
 import canarykit as ck
 from canarykit.model import Ending
 from canarykit.panel.state import Note, panel_state
-from canarykit.rollout import RolloutState, enter
+from canarykit.rollout import enter
 
 CHANGES = {"apply", "promote", "run"}
 
@@ -47,7 +47,7 @@ def test_the_phase_is_said_in_words(snapshot):
         panel_state(replace(snapshot, state=enter(snapshot.state, ck.TrafficSplit(0), now=1000.0))).phase
         == "all traffic on stable, 0 s"
     )
-    state = RolloutState(plan, snapshot.state.evidence, "progressing", step=1, since=928.0)
+    state = replace(snapshot.state, plan=plan, phase="progressing", step=1, since=928.0)
     stepping = replace(snapshot, state=state)
     assert panel_state(stepping).phase == "progressing, step 2 of 4, 1 min 12 s"
     ended = replace(stepping, ending=Ending("rolled back", "too many errors"))

@@ -69,7 +69,7 @@ def test_a_token_comes_from_the_environment_or_is_given(prometheus, monkeypatch)
     assert prometheus.authorization is None
 
 
-@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY"])
 def test_no_proxy_is_asked_for_a_prometheus_of_this_machine(prometheus, monkeypatch, variable):
     """
     A company's proxy does not reach what `kubectl port-forward` opens here, and most do not set no_proxy for it.

@@ -14,7 +14,7 @@ from canarykit.clusters.kube.saved_rollout import SavedRollout
 from canarykit.clusters.kube.workloads.manifests import Workload, labels, objects
 from canarykit.errors import ClusterError
 from canarykit.model import TrafficSplit, Window
-from canarykit.rollout import RolloutState, observe
+from canarykit.rollout import RolloutState, begin, observe
 
 
 def service(image="a:2", **facts):
@@ -46,7 +46,7 @@ def api():
 
 def state():
     """A state with some evidence."""
-    made = RolloutState(ck.RolloutPlan.of(25, 50), Judge([ck.metrics.error_rate(), ck.metrics.latency()]), "progressing", 0)
+    made = begin(ck.RolloutPlan.of(25, 50), Judge([ck.metrics.error_rate(), ck.metrics.latency()]))
     for second in range(5):
         latency = np.random.default_rng(second).integers(0, 9, (2, len(ck.metrics.LATENCY_EDGES)))
         counts = {"outcome": np.array([[70, 1], [30, 0]]), "latency": latency}
