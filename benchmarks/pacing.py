@@ -18,11 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from canarykit import metrics
-from canarykit.analysis import Judge
+from canarykit.forecast import simulate
 from canarykit.metrics import LATENCY_EDGES, latency_cells
-from canarykit.model import TrafficSplit, Window
 from canarykit.plan import RolloutPlan
-from canarykit.rollout import Signals, advance, begin, decide, enter, observe
 
 RATE, LONGEST = 200, 1800
 GUARDRAILS = (metrics.error_rate(), metrics.latency(), metrics.refused(), metrics.denied())
@@ -85,22 +83,15 @@ def drawn(canary, rng, second, share):
 def one(job):
     """Carry out one rollout: outcome, seconds, failed requests of the canary, expected harm, and the bound of it."""
     canary, plan, seed, delay = job
-    rng = np.random.default_rng(seed)
-    state = enter(begin(plan, Judge(GUARDRAILS)), TrafficSplit(0), now=0.0)
-    failed, harm, waiting = 0, 0.0, []
-    for second in range(LONGEST):
-        counts, bad, hurt = drawn(canary, rng, second, state.split.share)
-        failed, harm = failed + bad, harm + hurt
-        waiting.append(Window(float(second), second + 1.0, state.split, counts))
-        now = second + 1.0
-        while waiting and waiting[0].end <= now - delay:
-            state = observe(state, waiting.pop(0))
-        decision = decide(state, Signals(delay=delay), now=now)
-        if decision.action in ("advance", "pace"):
-            state = enter(advance(state, decision), TrafficSplit(decision.weight), now=now)
-        elif decision.action != "hold":
-            return decision.outcome, now, failed, harm, state.harm.most + (plan.pace.harm if plan.pace else 0)
-    return "inconclusive", float(LONGEST), failed, harm, state.harm.most
+    rng, done = np.random.default_rng(seed), np.zeros(2)
+
+    def draw(start, share):
+        counts, *hurt = drawn(canary, rng, start, share)
+        done[:] += hurt
+        return counts
+
+    outcome, seconds, state = simulate(plan, GUARDRAILS, draw, delay=delay, longest=LONGEST)
+    return outcome, seconds, *done, state.harm.most + (plan.pace.harm if plan.pace else 0)
 
 
 PEERS = {

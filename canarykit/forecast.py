@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,9 +12,9 @@ import numpy as np
 from canarykit import metrics
 from canarykit.analysis import Judge
 from canarykit.errors import PlanError
-from canarykit.model import Counts, TrafficSplit, Window
+from canarykit.model import Counts, Guardrail, TrafficSplit, Window
 from canarykit.plan import RolloutPlan
-from canarykit.rollout import Signals, advance, begin, decide, enter, observe
+from canarykit.rollout import RolloutState, Signals, advance, begin, decide, enter, observe
 
 __all__ = ["Forecast", "forecast", "simulate"]
 
@@ -90,7 +92,7 @@ def forecast(plan: RolloutPlan, rate: float, base: float, *, runs: int = 21, del
         raise PlanError(f"base must be a share from 0 to 1, not {base:g}")
     found = []
     for number, fails in enumerate((0.0, *_FAILS)):
-        ended = [simulate(plan, rate, base, min(base + fails, 1.0), seed=(number, run), delay=delay) for run in range(runs)]
+        ended = [_once(plan, rate, base, min(base + fails, 1.0), seed=(number, run), delay=delay) for run in range(runs)]
         outcomes, seconds, hurt = (np.array(part) for part in zip(*ended, strict=True))
         name = f"fails {100 * fails:g} % more" if fails else "as good as stable"
         promoted, back = float(np.mean(outcomes == "promoted")), float(np.mean(outcomes == "rolled back"))
@@ -98,7 +100,7 @@ def forecast(plan: RolloutPlan, rate: float, base: float, *, runs: int = 21, del
         found.append(Forecast(name, promoted, back, float(np.median(seconds)), middle, most))
     if found[0].promoted < 0.5:
         patient = plan.model_copy(update={"budget": 1e9, "no_data_after": 1e9})
-        needs = float(np.median([simulate(patient, rate, base, base, seed=(9, run), delay=delay)[1] for run in range(5)]))
+        needs = float(np.median([_once(patient, rate, base, base, seed=(9, run), delay=delay)[1] for run in range(5)]))
         raise PlanError(
             f"at {rate:g} requests/s an equal canary takes about {needs:,.0f} s, longer than this plan lasts: give it a longer "
             f"budget (it has {plan.budget:g} s), more harm, or more traffic"
@@ -107,26 +109,57 @@ def forecast(plan: RolloutPlan, rate: float, base: float, *, runs: int = 21, del
 
 
 def simulate(
-    plan: RolloutPlan, rate: float, stable: float, canary: float, *, seed: tuple[int, ...], delay: float = 0.0
-) -> tuple[str, float, float]:
-    """Carry out one rollout; return its outcome, its seconds, and the requests that were hurt."""
-    rng, every = np.random.default_rng(seed), plan.interval
-    state = enter(begin(plan, Judge((metrics.error_rate(),))), TrafficSplit(0), now=0.0)
-    waiting: list[Window] = []
-    hurt = 0.0
-    for number in range(_MOST_WINDOWS):
-        now = (number + 1) * every
-        table = _drawn(rng, rate * every, state.split.share, stable, canary)
-        hurt += float(table[1, 1] - table[1].sum() * stable)
-        waiting.append(Window(now - every, now, state.split, {"outcome": table}))
+    plan: RolloutPlan,
+    guardrails: Sequence[Guardrail],
+    draw: Callable[[float, float], Mapping[str, Counts]],
+    *,
+    delay: float = 0.0,
+    longest: int = _MOST_WINDOWS,
+) -> tuple[str, float, RolloutState]:
+    """Carry out one rollout by the kit's own decisions; return its outcome, its seconds, and the state at its end.
+
+    Parameters
+    ----------
+    plan : RolloutPlan
+        Plan that is carried out.
+    guardrails : sequence of Guardrail
+        Guardrails that judge it.
+    draw : callable
+        Takes the beginning of a window in seconds and the canary's share, and returns what is counted in it.
+    delay : float
+        Seconds until counts arrive.
+    longest : int
+        Windows after which it is inconclusive.
+    """
+    state = enter(begin(plan, Judge(guardrails)), TrafficSplit(0), now=0.0)
+    waiting: deque[Window] = deque()
+    for number in range(longest):
+        start, now = number * plan.interval, (number + 1) * plan.interval
+        waiting.append(Window(start, now, state.split, draw(start, state.split.share)))
         while waiting and waiting[0].end <= now - delay:
-            state = observe(state, waiting.pop(0))
+            state = observe(state, waiting.popleft())
         decision = decide(state, Signals(delay=delay), now=now)
         if decision.weight is not None:
             state = enter(advance(state, decision), TrafficSplit(decision.weight), now=now)
         elif decision.outcome is not None:
-            return decision.outcome, now, max(hurt, 0.0)
-    return "inconclusive", _MOST_WINDOWS * every, max(hurt, 0.0)
+            return decision.outcome, now, state
+    return "inconclusive", longest * plan.interval, state
+
+
+def _once(
+    plan: RolloutPlan, rate: float, stable: float, canary: float, *, seed: tuple[int, ...], delay: float
+) -> tuple[str, float, float]:
+    """Carry out one rollout on steady traffic; return its outcome, its seconds, and the requests that were hurt."""
+    rng, hurt = np.random.default_rng(seed), 0.0
+
+    def draw(_start: float, share: float) -> Mapping[str, Counts]:
+        nonlocal hurt
+        table = _drawn(rng, rate * plan.interval, share, stable, canary)
+        hurt += float(table[1, 1] - table[1].sum() * stable)
+        return {"outcome": table}
+
+    outcome, seconds, _ = simulate(plan, (metrics.error_rate(),), draw, delay=delay)
+    return outcome, seconds, max(hurt, 0.0)
 
 
 def _drawn(rng: np.random.Generator, requests: float, share: float, stable: float, canary: float) -> Counts:
