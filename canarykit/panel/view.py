@@ -94,12 +94,12 @@ class PanelView:
         self.abort = self._button("Abort", "abort", "Return all traffic to stable; asks once")
         self.run = self._button("Run the plan", "run", "Carry out the whole rollout; Abort ends it", lambda: self.harm.value)
         self.harm = widgets.BoundedFloatText(
-            0, min=0, max=1e6, description="harm budget",
+            0, min=0, max=1e6, description="harm budget of the plan",
             tooltip="Requests that a bad version may hurt until something can be done; 0: the steps of the plan",
-            style={"description_width": "initial"}, layout=widgets.Layout(width="160px"),
+            style={"description_width": "initial"}, layout=widgets.Layout(width="230px"),
         )  # fmt: skip
         self.harm.add_class("canarykit-harm")
-        self._weight = _row(self.slider, self.apply, self.served, self.run, self.harm, self.promote, self.abort)
+        self._weight = _row(self.slider, self.apply, self.served, self.run, self.promote, self.abort, self.harm)
 
     def _make_question(self) -> None:
         self.question = _html("question-text")
