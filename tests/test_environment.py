@@ -40,6 +40,6 @@ def test_the_client_of_the_api_server_can_end_a_watch():
     from urllib3 import HTTPResponse
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    bounds = dict(split(requirement) for requirement in project["optional-dependencies"]["kube"])
+    bounds = dict(split(requirement) for requirement in project["dependencies"])
     assert tuple(map(int, bounds["urllib3"].split("."))) >= (2, 3)
     assert callable(HTTPResponse.shutdown)

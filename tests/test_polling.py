@@ -8,6 +8,8 @@ from canarykit.polling import poll
 
 
 class Answers:
+    """Gives its answers one after another, the last one for ever."""
+
     def __init__(self, *answers):
         self.answers, self.asked = list(answers), 0
 
@@ -17,12 +19,14 @@ class Answers:
 
 
 def test_the_first_true_answer_is_returned():
+    """False answers are asked again."""
     answers = Answers(0, None, "up", "later")
     assert poll(answers, within=5, every=0.001) == "up"
     assert answers.asked == 3
 
 
 def test_the_last_answer_is_returned_when_the_time_is_over():
+    """Whoever waits sees what there was instead."""
     answers, begun = Answers(0), time.monotonic()
     assert poll(answers, within=0.05, every=0.001) == 0
     assert time.monotonic() - begun >= 0.05
@@ -37,6 +41,7 @@ def test_it_asks_once_more_after_the_time_is_over():
 
 
 def test_a_cancelled_wait_ends_at_once():
+    """Without another rest."""
     answers, cancelled, begun = Answers(""), Answers(False, True), time.monotonic()
     assert poll(answers, within=60, every=0.001, cancelled=cancelled) == ""
     assert (answers.asked, cancelled.asked) == (2, 2)
@@ -44,6 +49,8 @@ def test_a_cancelled_wait_ends_at_once():
 
 
 def test_an_error_ends_the_wait():
+    """It is the caller's."""
+
     def ask():
         raise LookupError("gone")
 

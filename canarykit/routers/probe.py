@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import time
 from collections.abc import Callable, Mapping
 from urllib.parse import urlencode, urlsplit
@@ -10,6 +9,7 @@ from urllib.parse import urlencode, urlsplit
 from canarykit.model import ROLES, Role, TrafficSplit
 from canarykit.protocol import ROLE_HEADER
 from canarykit.routers.ways import Way
+from canarykit.web import Answer, Client, NoAnswerError
 
 __all__ = ["Probe", "answers_within", "broken_within"]
 
@@ -52,7 +52,7 @@ class Probe:
         self._address, self._header, self._host = urlsplit(url), header, host
         self.ready: dict[Role, str] = dict.fromkeys(ROLES, ready) if isinstance(ready, str) else dict(ready)
         self.way, self._turn, self._roles = way or Way(), 0, list(ROLES)
-        self._connection: http.client.HTTPConnection | None = None
+        self._client = Client(url, timeout=5.0)
         self.last = "no answer"
         self.refused: int | None = None
         self.believed: int | None = None
@@ -76,18 +76,12 @@ class Probe:
         host = self._host or self.way.host
         asked = {**({"host": host} if host else {}), **self.way.headers, **(headers or {})}
         try:
-            if self._connection is None:
-                kind = http.client.HTTPSConnection if self._address.scheme == "https" else http.client.HTTPConnection
-                self._connection = kind(self._address.netloc, timeout=5.0)
-            self._connection.request("GET", self._path(role), headers=asked)
-            answer = self._connection.getresponse()
-            answer.read()
-        except (OSError, http.client.HTTPException) as error:
-            self.close()
-            self.last = f"{type(error).__name__}: {error}"
+            answer = self._client.ask("GET", self._path(role), headers=asked)
+        except NoAnswerError as error:
+            self.last = str(error)
             return None
         self.last = f"status {answer.status}" + (_redirect(answer) if 300 <= answer.status < 400 else "")
-        says = answer.getheader(self._header) or ""
+        says = answer.headers.get(self._header, "")
         if answer.status < 300 or (answer.status < 500 and says in ROLES):  # a version that has no such page answers, too
             return says
         if answer.status < 500:
@@ -96,19 +90,17 @@ class Probe:
 
     def close(self) -> None:
         """End the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._client.close()
 
     def _path(self, role: Role) -> str:
         query = f"?{urlencode(self.way.query)}" if self.way.query else ""
         return self._address.path.rstrip("/") + self.way.to(self.ready[role]) + query
 
 
-def _redirect(answer: http.client.HTTPResponse) -> str:
+def _redirect(answer: Answer) -> str:
     """Say where to, without what may be secret in it: a password, or a query."""
     try:
-        to = urlsplit(answer.getheader("location") or "")
+        to = urlsplit(answer.headers.get("location", ""))
     except ValueError:
         return ""
     where = to._replace(netloc=to.netloc.rpartition("@")[2], query="", fragment="").geturl()

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import base64
-import http.client
 import json
 import os
 import re
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import multimode
 from typing import Any
 
 from canarykit.errors import PlanError, TelemetryError
-from canarykit.protocol import check_address, is_loopback
+from canarykit.protocol import check_address
+from canarykit.web import Client, NoAnswerError, checked_token, read_token
 
 __all__ = ["TOKEN_VARIABLE", "AwayError", "PrometheusApi", "seconds_of", "selects"]
 
@@ -62,9 +60,7 @@ class PrometheusApi:
         if sum((self._basic is not None, token is not None, token_file is not None)) > 1:
             raise PlanError("say in one way who asks Prometheus: a password in its address, a token, or a file with a token")
         self._token, self._token_file = token, token_file
-        # No proxy reaches what listens on this machine, such as `kubectl port-forward`.
-        nearby = is_loopback(urllib.parse.urlsplit(self.url).hostname)
-        self._opener = urllib.request.build_opener(*[urllib.request.ProxyHandler({})] * nearby)
+        self._client = Client(self.url, timeout=_TIMEOUT, proxies=True)
 
     def __repr__(self) -> str:
         return f"PrometheusApi({self.url!r})"
@@ -137,25 +133,25 @@ class PrometheusApi:
         return TelemetryError(f"{self.url} does not answer as a Prometheus does: {self._shown(said, 100).encode()!r}")
 
     def _answer(self, path: str, body: bytes | None, what: str) -> bytes:
-        request = urllib.request.Request(f"{self.url}{path}", body)
-        if authorization := self._authorization():
-            request.add_unredirected_header("authorization", authorization)  # it is for this Prometheus alone
-        # Errors of urllib hold headers and what a server says, which may be what it was sent: they are not chained.
+        headers = {"authorization": authorization} if (authorization := self._authorization()) else {}
+        if body is not None:
+            headers["content-type"] = "application/x-www-form-urlencoded"
+        where = urllib.parse.urlsplit(self.url).path + path
         try:
-            with self._opener.open(request, timeout=_TIMEOUT) as answer:
-                said: bytes = answer.read()
-                return said
-        except urllib.error.HTTPError as error:
-            try:
-                text = self._shown(error.read(), _SHOWN)
-            except (OSError, http.client.HTTPException):
-                text = ""
-            kind = AwayError if error.code in _AWAY else _NothingThereError if error.code in _NOTHING_THERE else TelemetryError
-            raise kind(f"Prometheus at {self.url} answers {error.code} to {what}: {text}{self._advice(error.code)}") from None
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            answer = self._client.ask("GET" if body is None else "POST", where, headers=headers, body=body)
+        except NoAnswerError as error:  # not chained: it may hold what was sent
             raise AwayError(f"Prometheus at {self.url} cannot be reached: {self._shown(str(error), _SHOWN)}") from None
+        if answer.status < 300:
+            return answer.body
+        kind = (
+            AwayError if answer.status in _AWAY else _NothingThereError if answer.status in _NOTHING_THERE else TelemetryError
+        )
+        text = self._shown(answer.body, _SHOWN)
+        raise kind(f"Prometheus at {self.url} answers {answer.status} to {what}: {text}{self._advice(answer.status)}")
 
     def _advice(self, status: int) -> str:
+        if 300 <= status < 400:
+            return " (a redirect, which is not followed: give the address that it leads to)"
         if (
             status != 401
             or self._basic
@@ -169,21 +165,16 @@ class PrometheusApi:
     def _authorization(self) -> str | None:
         if self._basic is not None:
             return self._basic
-        token, where = self._token, "token="
-        if self._token_file is not None:
-            where = f"the file {self._token_file}"
-            try:
-                token = Path(self._token_file).read_text()
-            except (OSError, ValueError) as error:
-                why = error.strerror if isinstance(error, OSError) else "it is no text"
-                raise TelemetryError(f"{where} with the token for Prometheus cannot be read: {why}") from None
-        elif token is None:
-            token, where = os.environ.get(TOKEN_VARIABLE) or None, TOKEN_VARIABLE
-        if token is None:
-            return None
-        token = token.strip()
-        if not token or not token.isascii() or not token.isprintable() or " " in token:
-            raise TelemetryError(f"{where} holds no token for Prometheus: a token is one word of printable ASCII")
+        given, where = (self._token, "token=") if self._token is not None else (os.environ.get(TOKEN_VARIABLE), TOKEN_VARIABLE)
+        try:
+            if self._token_file is not None:
+                token = read_token(self._token_file)
+            elif given:
+                token = checked_token(given, where)
+            else:
+                return None
+        except ValueError as error:
+            raise TelemetryError(f"no token for Prometheus: {error}") from None
         self._secrets |= {token}
         return f"Bearer {token}"
 

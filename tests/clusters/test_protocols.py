@@ -265,9 +265,9 @@ SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
     [
         (b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n", "does not speak HTTP/2"),
         (b"\x00\x00\x00\x01\x04\x00\x00\x00\x01", "does not speak HTTP/2"),
-        (SETTINGS + b"\x00\x00\x01\x01\x04\x00\x00\x00\x01\x82", "does not begin with a status"),
-        (SETTINGS + b"\x00\x00\x00\x01\x04\x00\x00\x00\x01", "does not begin with a status"),
-        (SETTINGS + b"\x00\x00\x03\x01\x04\x00\x00\x00\x01\x08\x81\xff", "does not begin with a status"),
+        (SETTINGS + b"\x00\x00\x01\x01\x04\x00\x00\x00\x01\x82", "does not speak HTTP/2"),
+        (SETTINGS + b"\x00\x00\x00\x01\x04\x00\x00\x00\x01", "does not speak HTTP/2"),
+        (SETTINGS + b"\x00\x00\x03\x01\x04\x00\x00\x00\x01\x08\x81\xff", "does not speak HTTP/2"),
         (SETTINGS + b"\x00\x00\x08\x07\x00\x00\x00\x00\x00" + bytes(8), None),
         (SETTINGS + b"\x00\x00\x04\x03\x00\x00\x00\x00\x01" + bytes(4), None),
         (SETTINGS, None),

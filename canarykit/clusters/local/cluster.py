@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import http.client
 import itertools
 import math
 import os
@@ -35,6 +34,7 @@ from canarykit.routers.envoy import EnvoyRouter
 from canarykit.serving import storage
 from canarykit.serving.fault_injection import FAULTS, switch
 from canarykit.telemetry.envoy import IN_FLIGHT, EnvoyTelemetry
+from canarykit.web import NoAnswerError
 
 __all__ = ["LocalCluster"]
 
@@ -341,7 +341,7 @@ def _status(port: int, path: str, headers: Mapping[str, str]) -> int | None:
     """Status of a GET on the loopback address; None when nobody answers."""
     try:
         return get(port, path, headers)
-    except (OSError, http.client.HTTPException):
+    except NoAnswerError:
         return None
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
-import socket
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,9 @@ from canarykit.clusters.local.gateway import TIMEOUT, Endpoint, bootstrap, endpo
 from canarykit.clusters.local.processes import Processes
 from canarykit.errors import ClusterError, RoutingError
 from canarykit.model import ROLES, Protocol, Role
+from canarykit.polling import poll
 from canarykit.protocol import PING_PATH
+from canarykit.web import Client, NoAnswerError
 
 __all__ = ["Envoy", "executable"]
 
@@ -105,32 +104,26 @@ class Envoy:
         RoutingError
             It does not answer, or refuses.
         """
-        connection = _UnixConnection(self._folder / "admin.sock")
         try:
-            connection.request(method, path)
-            response = connection.getresponse()
-            body = response.read().decode()
-        except (OSError, http.client.HTTPException) as error:
+            with Client("http://localhost", timeout=_ADMIN_TIMEOUT, unix=self._folder / "admin.sock") as client:
+                answer = client.ask(method, path)
+        except NoAnswerError as error:
             raise RoutingError(
                 f"the gateway's admin interface does not answer {method} {path}: {error}; "
                 f"its log ends with:\n{self._processes.log(_NAME)}"
             ) from error
-        finally:
-            connection.close()
-        if response.status != 200:
-            raise RoutingError(f"the gateway refused {method} {path}: {response.status} {body.strip()}")
+        body = answer.body.decode()
+        if answer.status != 200:
+            raise RoutingError(f"the gateway refused {method} {path}: {answer.status} {body.strip()}")
         return body
 
     def ping(self) -> None:
         """Make a round trip through the gateway's worker: what was set before it is in force after it."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ADMIN_TIMEOUT)
         try:
-            connection.request("GET", PING_PATH)
-            connection.getresponse().read()
-        except (OSError, http.client.HTTPException) as error:
+            with Client(self.url, timeout=_ADMIN_TIMEOUT) as client:
+                client.ask("GET", PING_PATH)
+        except NoAnswerError as error:
             raise RoutingError(f"the gateway at {self.url} does not answer: {error}") from error
-        finally:
-            connection.close()
 
     def wait_ready(self, seconds: float = 10.0) -> None:
         """Wait until the gateway serves."""
@@ -196,23 +189,10 @@ def _stat(host: dict[str, Any], name: str) -> int:
     return next((int(stat.get("value", 0)) for stat in host["stats"] if stat["name"] == name), 0)
 
 
-def _until(condition: Callable[[], bool], seconds: float, every: float = 0.02) -> bool:
-    end = time.monotonic() + seconds
-    while True:
+def _until(condition: Callable[[], bool], seconds: float) -> bool:
+    def holds() -> bool:
         with contextlib.suppress(RoutingError):
-            if condition():
-                return True
-        if time.monotonic() > end:
-            return False
-        time.sleep(every)
+            return condition()
+        return False
 
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=_ADMIN_TIMEOUT)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_ADMIN_TIMEOUT)
-        self.sock.connect(str(self._path))
+    return poll(holds, within=seconds, every=0.02)

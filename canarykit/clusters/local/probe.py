@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import time
 from collections.abc import Mapping
 
 from canarykit.clusters.local import h2c
 from canarykit.clusters.local.listening import Address
 from canarykit.model import Protocol
+from canarykit.web import Answer, Client, NoAnswerError
 
 __all__ = ["get", "probe", "serves"]
 
@@ -18,6 +16,7 @@ _READ_MOST = 1 << 20
 _LOCAL = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _METRICS = ("text/plain; version=", "application/openmetrics-text")
 """Content types of Prometheus metrics. Their servers give them on any path."""
+_UNREADABLE = 'the server gives no answer of HTTP/1.1: if it speaks HTTP/2 (h2c) only, set protocol="h2c"'
 
 
 def probe(port: int, path: str, protocol: Protocol = "http") -> int | str | None:
@@ -39,10 +38,10 @@ def probe(port: int, path: str, protocol: Protocol = "http") -> int | str | None
     """
     try:
         return h2c.get(port, path, _WITHIN) if protocol == "h2c" else get(port, path)
-    except h2c.NotHttp2 as error:
+    except h2c.NotHttp2Error as error:
         return f"{error}: leave out protocol="
-    except http.client.HTTPException:  # also when it closes the connection without a word
-        return 'the server gives no answer of HTTP/1.1: if it speaks HTTP/2 (h2c) only, set protocol="h2c"'
+    except NoAnswerError as error:
+        return _UNREADABLE if error.connected else None
     except OSError:
         return None
 
@@ -63,8 +62,8 @@ def serves(address: Address, path: str, protocol: Protocol = "http") -> bool:
     try:
         if protocol == "h2c":
             return bool(h2c.get(address.port, path, _WITHIN, host=host))
-        return not _ask(host, address.port, path).getheader("content-type", "").startswith(_METRICS)
-    except (OSError, http.client.HTTPException, h2c.NotHttp2):
+        return not _ask(host, address.port, path).headers.get("content-type", "").startswith(_METRICS)
+    except OSError:
         return False
 
 
@@ -73,23 +72,13 @@ def get(port: int, path: str, headers: Mapping[str, str] | None = None) -> int:
 
     Raises
     ------
-    OSError, http.client.HTTPException
+    NoAnswerError
         Nobody answers, or in another protocol.
     """
     return _ask("127.0.0.1", port, path, headers).status
 
 
-def _ask(host: str, port: int, path: str, headers: Mapping[str, str] | None = None) -> http.client.HTTPResponse:
+def _ask(host: str, port: int, path: str, headers: Mapping[str, str] | None = None) -> Answer:
     """Ask, and take the whole answer: a server that still sends when the connection is closed may log an error."""
-    end = time.monotonic() + _WITHIN
-    connection = http.client.HTTPConnection(host, port, timeout=_WITHIN)
-    try:
-        connection.request("GET", path, headers=dict(headers or {}))
-        response = connection.getresponse()
-        left = _READ_MOST
-        with contextlib.suppress(OSError, http.client.HTTPException):  # the status is known
-            while left > 0 and time.monotonic() < end and (piece := response.read1(min(left, 1 << 16))):
-                left -= len(piece)
-        return response
-    finally:
-        connection.close()
+    with Client(f"http://{f'[{host}]' if ':' in host else host}:{port}", timeout=_WITHIN) as client:
+        return client.ask("GET", path, headers=headers, most=_READ_MOST)
