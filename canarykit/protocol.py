@@ -22,7 +22,6 @@ __all__ = [
     "check_address",
     "is_loopback",
     "request_path",
-    "version_name",
 ]
 
 ROLE_HEADER = "x-canarykit-role"
@@ -129,19 +128,6 @@ def check_address(parameter: str, url: str, *, user: bool = False) -> None:
             f"{parameter} is no address of the form http://HOST:PORT/PATH or https://HOST:PORT/PATH: nothing follows the path, "
             "and special signs are written as %40 and the like"
         )
-
-
-def version_name(app: str, role: str) -> str:
-    """Name of the Deployment and the Service of a version, where the kit makes them.
-
-    Parameters
-    ----------
-    app : str
-        The service.
-    role : {"stable", "canary"}
-        Which version.
-    """
-    return f"{app}-{role}"
 
 
 def is_loopback(host: str | None) -> bool:

@@ -12,7 +12,7 @@ from canarykit.clusters.kube.workloads import manifests
 from canarykit.clusters.kube.workloads.manifests import Model, Workload
 from canarykit.errors import PlanError
 from canarykit.model import ROLES, Role, Service, TrafficSplit
-from canarykit.protocol import version_name
+from canarykit.places import version_name
 from canarykit.routers import gateway_api
 from canarykit.routers.objects import balancer_url
 

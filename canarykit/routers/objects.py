@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from canarykit.errors import ConflictError, RoutingError
 from canarykit.model import Role, TrafficSplit
-from canarykit.protocol import version_name
+from canarykit.places import Place, Places, managed_places
 from canarykit.routers.base import Router, apply
 
 __all__ = [
@@ -104,15 +104,22 @@ class Target:
         Port of both Services.
     labels : mapping of str to str
         Put on every object that the kit makes.
+    places : mapping of role to Place, optional
+        Objects of both versions; by default those that the kit makes.
     """
 
     app: str
     port: int
     labels: Mapping[str, str]
+    places: Places = field(default_factory=dict)
+
+    def place(self, role: Role) -> Place:
+        """Objects of a version."""
+        return (self.places or managed_places(self.app))[role]
 
     def service(self, role: Role) -> str:
-        """Name of a version's Service, and of its Deployment."""
-        return version_name(self.app, role)
+        """Name of a version's Service."""
+        return self.place(role).service
 
 
 def made_by_the_kit(found: Mapping[str, Any] | None, target: Target) -> bool:

@@ -10,6 +10,7 @@ import pytest
 import canarykit as ck
 from canarykit.clusters.kube.api.client import Client
 from canarykit.clusters.kube.workloads import manifests
+from canarykit.places import managed_places
 from canarykit.serving import digits
 
 
@@ -95,7 +96,7 @@ def running(estimators):
         models = model_files(service)
         for body in manifests.objects(service, parts.WORKLOAD, models):
             client.apply(body)
-        pods = Pods(client, "digits", print)
+        pods = Pods(client, managed_places("digits"), print)
         for role in models:
             pods.wait_ready(role, 2, 120.0)
         yield client

@@ -16,6 +16,7 @@ from canarykit.clusters.kube.workloads import manifests
 from canarykit.clusters.kube.workloads.model_files import model_files
 from canarykit.clusters.kube.workloads.pods import Pods
 from canarykit.errors import ClusterError, RoutingError
+from canarykit.places import managed_places
 from canarykit.protocol import ROLE_HEADER
 from canarykit.routers.base import apply
 from canarykit.routers.rules import NOTE
@@ -99,7 +100,7 @@ def bring_up(client, service, *roles):
         if body["kind"] == "ConfigMap" or body["metadata"]["name"].endswith(roles):
             client.apply(body)
     for role in roles:
-        Pods(client, "digits", print).wait_ready(role, 1, 60.0)
+        Pods(client, managed_places("digits"), print).wait_ready(role, 1, 60.0)
 
 
 @contextlib.contextmanager

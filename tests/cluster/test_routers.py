@@ -13,6 +13,7 @@ import pytest
 from canarykit.clusters.kube.workloads.pods import Pods
 from canarykit.errors import ConflictError, RoutingError
 from canarykit.model import TrafficSplit
+from canarykit.places import managed_places
 from canarykit.protocol import ROLE_HEADER
 from canarykit.routers import router_class
 from canarykit.routers.base import apply
@@ -89,7 +90,7 @@ def two_pods_each(running):
         if running.get("Deployment", f"digits-{role}")["spec"]["replicas"] != 2:
             running.patch("Deployment", f"digits-{role}", {"spec": {"replicas": 2}})
     for role in ("stable", "canary"):
-        Pods(running, "digits", print).wait_ready(role, 2, 60.0)
+        Pods(running, managed_places("digits"), print).wait_ready(role, 2, 60.0)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 
 from canarykit.errors import PlanError, TelemetryError
 from canarykit.model import TrafficSplit
+from canarykit.places import managed_places
 from canarykit.telemetry.catalogue import EXPOSITIONS, Exposition, exposition, labels_of
 from canarykit.telemetry.counters import CounterWindows, increases
 from canarykit.telemetry.scrape import read_page
@@ -433,7 +434,7 @@ def test_an_entry_of_ones_own_is_taken_as_it_is():
     own = Exposition("my_requests", "my_seconds", "status")
     assert exposition(own) is own
     assert own.names == {"requests": "my_requests", "latency": "my_seconds_bucket"}
-    assert labels_of(own, "ns", "digits", "canary")["namespace"] == "ns"
+    assert labels_of(own, "ns", managed_places("digits")["canary"], "canary")["namespace"] == "ns"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from telemetry_doubles import Prometheus
 
 from canarykit.errors import PlanError
 from canarykit.model import ROLES, TrafficSplit
+from canarykit.places import managed_places
 from canarykit.telemetry.catalogue import EXPOSITIONS, Exposition, exported, labels_of, matchers_of, unreached
 from canarykit.telemetry.prometheus import PrometheusTelemetry
 
@@ -103,7 +104,7 @@ def fits(asked, labels):
 
 def canary(name, **options):
     """What is asked for of chat-canary in namespace ai."""
-    return labels_of(name, "ai", "chat", "canary", **options)
+    return labels_of(name, "ai", managed_places("chat")["canary"], "canary", **options)
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -113,7 +114,7 @@ def test_series_of_this_service_are_selected_and_no_others(name):
     """
     assert [labels for labels in OURS[name] if not fits(canary(name), labels)] == []
     assert [labels for labels in OTHERS[name] if fits(canary(name), labels)] == []
-    assert not any(fits(labels_of(name, "ai", "chat", "stable"), labels) for labels in OURS[name])
+    assert not any(fits(labels_of(name, "ai", managed_places("chat")["stable"], "stable"), labels) for labels in OURS[name])
     assert len(OTHERS[name]) >= 4
 
 
@@ -134,7 +135,7 @@ def test_an_app_whose_name_begins_like_a_role_is_another_one():
     """
     for name in OURS:
         for role in ROLES:
-            other = labels_of(name, "ai", "chat-canary-embedding", role)
+            other = labels_of(name, "ai", managed_places("chat-canary-embedding")[role], role)
             assert not any(fits(other, labels) for labels in OURS[name])
 
 
@@ -142,7 +143,7 @@ def test_stable_of_ingress_nginx_has_no_alternative_upstream():
     """
     There a request to the canary is labelled with stable's Service too.
     """
-    stable = labels_of("ingress-nginx", "ai", "chat", "stable")
+    stable = labels_of("ingress-nginx", "ai", managed_places("chat")["stable"], "stable")
     assert fits(stable, {"namespace": "ai", "service": "chat-stable"})
     assert not fits(stable, OURS["ingress-nginx"][0])
     assert not fits(stable, {"namespace": "team-ai", "service": "chat-stable"})
@@ -173,7 +174,7 @@ def test_pods_of_long_names_are_selected_although_kubernetes_shortens_them(lengt
     A pod's name has its Deployment's, that of the ReplicaSet and five letters, of which the first two are cut at 58.
     """
     app = "a" * length
-    asked = labels_of("vllm", "ai", app, "canary")
+    asked = labels_of("vllm", "ai", managed_places(app)["canary"], "canary")
     stem = f"{app}-canary-66b6c48dd5-"[:58]
     assert fits(asked, {"pod": f"{stem}x2x9z", "namespace": "ai"})
     assert not fits(asked, {"pod": f"{app}-stable-66b6c48dd5-"[:58] + "x2x9z", "namespace": "ai"})
@@ -201,7 +202,7 @@ def test_a_pod_monitor_takes_no_label_service():
     ingress-nginx under a PodMonitor keeps its own service, while its namespace is renamed.
     """
     for role in ("stable", "canary"):
-        asked = exported(labels_of("ingress-nginx", "ai", "chat", role), by_pod=True)
+        asked = exported(labels_of("ingress-nginx", "ai", managed_places("chat")[role], role), by_pod=True)
         assert "exported_namespace" in asked
         assert "exported_service" not in asked
 
@@ -226,13 +227,13 @@ def test_failures_that_reached_no_pod_are_the_versions_too():
         "response_code": "503",
         "response_flags": "UH",
     }
-    (asked,) = unreached("istio", "ai", "chat", "canary")
+    (asked,) = unreached("istio", "ai", managed_places("chat")["canary"])
     assert fits(asked, lost)
     assert EXPOSITIONS["istio"].kind(lost) == "failed"
     assert not fits(asked, lost | {"destination_service_namespace": "team-ai"})
     assert not fits(asked, lost | {"destination_service_name": "chat-canary-embedding"})
     assert not fits(asked, OURS["istio"][0] | {"destination_service_name": "chat-canary"})  # those are counted already
-    assert unreached("traefik", "ai", "chat", "canary") == ()
+    assert unreached("traefik", "ai", managed_places("chat")["canary"]) == ()
 
 
 class Stored(Prometheus):
@@ -267,7 +268,7 @@ def stored():
 
 def counted(stored, since):
     """Requests of both versions from that moment on."""
-    select = {role: labels_of("traefik", "ai", "chat", role) for role in ROLES}
+    select = {role: labels_of("traefik", "ai", managed_places("chat")[role], role) for role in ROLES}
     telemetry = PrometheusTelemetry(f"http://{stored.url}", "traefik", select)
     telemetry.begin(TrafficSplit(25), since)
     return telemetry.read(since + 50), telemetry
@@ -380,4 +381,4 @@ def test_an_entry_of_ones_own_of_a_gateway_asks_for_its_label():
     """
     own = Exposition("my_requests", "my_seconds", "code", backend="upstream")
     with pytest.raises(PlanError, match=r"select='upstream=\"chat-\{role\}\"'"):
-        labels_of(own, "ai", "chat", "stable")
+        labels_of(own, "ai", managed_places("chat")["stable"], "stable")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, get_args
 
 from canarykit.clusters.kube.discovery import gateway_of, url_of
 from canarykit.clusters.kube.workloads.manifests import MANAGER
 from canarykit.errors import CanaryError, ClusterError, PlanError
 from canarykit.model import Outcome, Role
+from canarykit.places import Places, read_places
 from canarykit.routers import router_class
 from canarykit.routers.base import KubeRouter
 from canarykit.routers.objects import Api, Target
@@ -21,10 +23,10 @@ _SETTLES = 600
 """Seconds at most: a return of traffic to stable is confirmed no sooner than that, and load balancers follow in minutes."""
 
 
-def target_of(app: str, port: int) -> Target:
+def target_of(app: str, port: int, places: Places = MappingProxyType({})) -> Target:
     """Return what routers split the traffic of: the Services of `app`, and the labels of what is made for them."""
     labels = {"app.kubernetes.io/name": app, "app.kubernetes.io/part-of": app, "app.kubernetes.io/managed-by": MANAGER}
-    return Target(app, port, labels)
+    return Target(app, port, labels, places)
 
 
 def checked(testers: bool | str, settle: float) -> dict[str, Any]:
@@ -50,6 +52,7 @@ def bind(
     pod_port: int,
     replicas: int,
     ready: str | Mapping[Role, str],
+    places: Mapping[Role, Mapping[str, Any]] = MappingProxyType({}),
     notify: Callable[[str], object] = lambda line: None,
 ) -> KubeRouter:
     """Return the router that was asked for, of this service.
@@ -68,6 +71,8 @@ def bind(
         Pods per version.
     ready : str or mapping of role to str
         Path that each version answers.
+    places : mapping of role to mapping, optional
+        Objects of both versions, as plain data; by default those that the kit makes.
     notify : callable
         Takes one line when something is believed that was not seen.
 
@@ -79,7 +84,7 @@ def bind(
         It lacks what it needs.
     """
     made: Callable[..., KubeRouter] = router_class(asked["router"])
-    target, url, gateway = target_of(app, port), asked["url"], asked["gateway"]
+    target, url, gateway = target_of(app, port, read_places(places)), asked["url"], asked["gateway"]
     if asked["router"] == "replicas":
         return made(client, target, url=url, pods=2 * replicas, port=pod_port, ready=ready, notify=notify)
     if asked["router"] == "gateway-api":

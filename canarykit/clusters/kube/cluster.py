@@ -10,7 +10,7 @@ from canarykit.clusters.base import Holding, NotShared, SystemClock
 from canarykit.clusters.kube.api.client import Client
 from canarykit.clusters.kube.api.lease import Lease, check_times
 from canarykit.clusters.kube.api.reads import Reading
-from canarykit.clusters.kube.api.writes import Written, canary_of, refuse, write
+from canarykit.clusters.kube.api.writes import Written, refuse, write
 from canarykit.clusters.kube.binding import as_bound, checked, end_testers_at
 from canarykit.clusters.kube.endpoints import Endpoints
 from canarykit.clusters.kube.fallback import can_take_over, only_canary_serves
@@ -22,18 +22,18 @@ from canarykit.clusters.kube.saved_rollout import SavedRollout
 from canarykit.clusters.kube.telemetry import Counting
 from canarykit.clusters.kube.workloads import manifests
 from canarykit.clusters.kube.workloads.managed import Versions
-from canarykit.clusters.kube.workloads.manifests import Model, Workload
-from canarykit.clusters.kube.workloads.model_files import model_files
+from canarykit.clusters.kube.workloads.manifests import Workload
 from canarykit.clusters.kube.workloads.neighbours import check_neighbours
 from canarykit.clusters.kube.workloads.ownership import remove
 from canarykit.clusters.kube.workloads.pods import Pods
+from canarykit.clusters.kube.workloads.prepared import Prepared
 from canarykit.clusters.kube.workloads.removal import carried_by
 from canarykit.errors import ClusterError, RoutingError
 from canarykit.health import Health
 from canarykit.interrupts import never, uninterrupted
 from canarykit.load import Load
 from canarykit.model import ROLES, Role, Service, TrafficSplit
-from canarykit.protocol import check_address, request_path, version_name
+from canarykit.protocol import check_address, request_path
 from canarykit.routers import router_class
 from canarykit.routers.base import KubeRouter, Router, apply
 from canarykit.routers.objects import to_stable
@@ -176,48 +176,46 @@ class KubeCluster(Preview):
         """
         if self._versions is not None:
             raise ClusterError("this cluster runs a service already: tear it down first, or connect to another one")
-        manifests.check(service)
-        models = model_files(service)
-        bodies = manifests.objects(service, self.workload, models)
+        prepared = self._prepare(service)
         labels, notify = manifests.labels(service), lambda line: self._passing(line)
         lease = Lease(self.client, service.name, labels, seconds=self._lease_seconds, notify=notify)
         held = self.client.fenced(lease.check)
         # Traffic may return to stable also when the lease is away; before it rises, `check_held` is asked.
         self._reading = Reading(self.client.fenced(lease.check_nobody_else))
-        router = self._bind(service, self._reading)
+        router = self._bind(prepared, self._reading)
         fresh_namespace = self._namespace.ensure()
         done = Written()
         try:
             lease.wait_free()
             router.check()
-            wanted = [*bodies, *router.objects()]
+            wanted = [*prepared.bodies, *router.objects()]
             for line in check_neighbours(self.client, wanted):
                 self._notify(line)
             refuse(self.client, wanted, adopt=self._adopt)
-            saved = SavedRollout(held, service.name, labels, about=bodies)
+            saved = SavedRollout(held, service.name, labels, about=prepared.about)
             self._holding = LeaseHolding(lease, saved, lambda line: self._notify(line), self._end_testers)
             # The guard of whoever was here before has ended with their lease, and the canary may have a share.
             # It is told what was found here: another Gateway, or none, must not keep it from acting.
-            binding = {**self._binding(service), "asked": as_bound(self._asked, router)}
+            binding = {**self._binding(prepared), "asked": as_bound(self._asked, router)}
             self._holding.begin(lambda: Guard.start(lease, self.client, service.name, binding, lambda line: self._notify(line)))
-            resumed = write(held, bodies, router, done=done, adopt=self._adopt)
-            self._hold(service, models, router, held)
+            resumed = write(held, prepared, router, done=done, adopt=self._adopt)
+            self._hold(prepared, router, held)
             for role in ROLES:
-                at_least = 0 if router.capabilities.scales else service.replicas  # as many as were written
+                at_least = 0 if router.capabilities.scales else prepared.replicas  # as many as were written
                 self._pods.wait_ready(role, at_least, self._ready_within)
             router.join()
             router.admit_testers(True)
             if not resumed:
                 apply(router, TrafficSplit(0))
             self._wait_for_address(router)
-            ports = {"port": self.workload.port, "service_port": self.workload.service_port}
-            self._telemetry = self._counting.telemetry(self.client, service, self._pods, **ports, route=self._route(router))
+            target, route = self._target(prepared), self._route(router)
+            self._telemetry = self._counting.telemetry(self.client, prepared, target, self._pods, route=route)
             weight = router.observed().canary
         except BaseException:
             with uninterrupted():  # a second Ctrl-C must not leave half of it, with a lease that nobody renews
-                self._undo(held, router, canary_of(bodies), done, fresh_namespace)
+                self._undo(held, router, prepared, done, fresh_namespace)
             raise
-        self._take_back = lambda: self._undo(held, router, canary_of(bodies), done, fresh_namespace)
+        self._take_back = lambda: self._undo(held, router, prepared, done, fresh_namespace)
         if weight:
             phase = self.holding.saved_state().get("phase", "under way")
             self._notify(f"found a rollout {phase}: {weight:g} % of the traffic are on the canary")
@@ -251,7 +249,7 @@ class KubeCluster(Preview):
             return
         ensure = partial(self.ensure_capacity, "stable")
         router = self._bound
-        if can_take_over(self.client, self._deployed.name, router, ensure_capacity=ensure, notify=self._notify):
+        if can_take_over(self.client, self._prepared.places, router, ensure_capacity=ensure, notify=self._notify):
             router.reset()
         if held:
             lease.keep()
@@ -340,8 +338,7 @@ class KubeCluster(Preview):
     def retire_canary(self) -> None:
         """Scale the canary down; its pods finish what they have. They stay where a rule of the team's still leads to them."""
         end_testers_at("promoted", self._bound, self._notify)
-        name = self._deployed.name
-        canary = version_name(name, "canary")
+        name, canary = self._deployed.name, self._prepared.places["canary"].service
         if (by := carried_by(self.client, name, canary, self._notify)) is not None:
             self._notify(f"the canary's pods stay, because {by} still sends requests to Service {canary}")
             return
@@ -375,20 +372,20 @@ class KubeCluster(Preview):
                     told = True
             self.clock.sleep(0.5)
 
-    def _hold(self, service: Service, models: Mapping[Role, Model], router: KubeRouter, held: Client) -> None:
+    def _hold(self, prepared: Prepared, router: KubeRouter, held: Client) -> None:
         """Keep what belongs to the service that runs now."""
-        client, self._router, self._held = self.client, router, held
-        self._pods = self._seen = pods = Pods(client, service.name, self._passing, self._expected)
-        self._endpoints = Endpoints(client, service.name, pods, self.workload.port)
+        client, self._router, self._held, self._prepared = self.client, router, held, prepared
+        self._pods = self._seen = pods = Pods(client, prepared.places, self._passing, self._expected)
+        self._endpoints = Endpoints(client, prepared.places, pods, prepared.port)
         told: dict[str, Any] = {"notify": self._passing, "say": self._notify}
-        self._versions = Versions(held, service, self.workload, models, pods, adopt=self._adopt, **told)
+        self._versions = Versions(held, prepared, self.workload, pods, adopt=self._adopt, **told)
 
     def _expected(self, role: Role) -> int | None:
         """How many pods the kit gave a version."""
         wanted: Mapping[Role, int] = self._bound.wanted if self._bound.capabilities.scales else _running(self._versions).wanted
         return wanted.get(role)
 
-    def _undo(self, held: Client, router: KubeRouter, canary: Mapping[str, Any], done: Written, fresh_namespace: bool) -> None:
+    def _undo(self, held: Client, router: KubeRouter, prepared: Prepared, done: Written, fresh_namespace: bool) -> None:
         """Leave what was there before a failed deployment as it was, and nothing that it made.
 
         A canary that was there before may have a share, and nobody conducts it now: traffic returns to stable. Where that
@@ -396,9 +393,9 @@ class KubeCluster(Preview):
         """
         try:
             if self._holding is not None and (lease := self._holding.lease).held:
-                place, facts = (canary["kind"], canary["metadata"]["name"]), {}
+                place, facts = ("Deployment", prepared.places["canary"].deployment), {}
                 there = place not in done.made and held.get(*place) is not None
-                alone = there and only_canary_serves(self.client, canary["metadata"]["labels"]["app"], router)
+                alone = there and only_canary_serves(self.client, prepared.places, router)
                 if alone:
                     done.noted = True  # no weight is given back
                 elif there:

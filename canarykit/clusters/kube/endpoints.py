@@ -10,7 +10,8 @@ from canarykit.clusters.kube.api.client import Client
 from canarykit.clusters.kube.api.port_forward import Forward
 from canarykit.clusters.kube.workloads.pods import Pods
 from canarykit.errors import ClusterError
-from canarykit.protocol import version_name
+from canarykit.model import Role
+from canarykit.places import Places
 from canarykit.routers.objects import balancer_url
 
 __all__ = ["Endpoints"]
@@ -25,19 +26,19 @@ class Endpoints:
     ----------
     client : Client
         The namespace.
-    app : str
-        The service.
+    places : mapping of role to Place
+        Objects of both versions.
     pods : Pods
         Pods that a forwarded port leads to.
     port : int
         Where they listen.
     """
 
-    def __init__(self, client: Client, app: str, pods: Pods, port: int) -> None:
-        self._client, self._app, self._pods, self._port = client, app, pods, port
+    def __init__(self, client: Client, places: Places, pods: Pods, port: int) -> None:
+        self._client, self._places, self._pods, self._port = client, places, pods, port
         self._forwards: dict[str, Forward] = {}
 
-    def url(self, role: str) -> str:
+    def url(self, role: Role) -> str:
         """Address of a version: of a node, of its load balancer, or of this machine.
 
         A load balancer has its address before it listens there, and some are not reached from everywhere: until it accepts
@@ -48,7 +49,7 @@ class Endpoints:
         ClusterError
             Its Service is gone, or no pod of it is ready.
         """
-        name = version_name(self._app, role)
+        name = self._places[role].service
         found = self._client.get("Service", name)
         if found is None:
             raise ClusterError(f"Service {name} is gone: somebody deleted it")
@@ -65,7 +66,7 @@ class Endpoints:
             forward.close()
         self._forwards = {}
 
-    def _forward(self, role: str) -> str:
+    def _forward(self, role: Role) -> str:
         def ready_pod() -> str:
             return str(self._ready_pod(role)["metadata"]["name"])
 
@@ -73,7 +74,7 @@ class Endpoints:
             self._forwards[role] = Forward(self._client.connection, self._client.namespace, ready_pod, self._port)
         return self._forwards[role].url
 
-    def _ready_pod(self, role: str) -> dict[str, Any]:
+    def _ready_pod(self, role: Role) -> dict[str, Any]:
         ready = self._pods.ready(role)
         if not ready:
             raise ClusterError(f"{role} has no pod that is ready")

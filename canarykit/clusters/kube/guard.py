@@ -24,6 +24,7 @@ from canarykit.clusters.kube.api.liveness import Watched, holder_of
 from canarykit.clusters.kube.binding import bind, end_testers
 from canarykit.clusters.kube.fallback import only_canary_serves
 from canarykit.errors import CanaryError, ClusterError
+from canarykit.places import read_places
 from canarykit.routers.objects import to_stable
 
 __all__ = ["Guard", "main"]
@@ -159,7 +160,7 @@ def watch(client: Client, facts: Mapping[str, Any]) -> str:
             watched.look(found, seconds=lasts)
             if watched.unchanged > lasts:
                 router = bind(client, facts["app"], **facts["binding"])
-                if only_canary_serves(client, facts["app"], router):
+                if only_canary_serves(client, read_places(facts["binding"]["places"]), router):
                     raise ClusterError("the canary alone serves: traffic returns as soon as a pod of stable is ready")
                 to_stable(router)
                 end_testers(router, lambda line: _say(facts["app"], line))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from canarykit.clusters.kube.api.client import Client
-from canarykit.clusters.kube.api.writes import canary_of, kept, resumable, split_by_pods
-from canarykit.clusters.kube.binding import bind
+from canarykit.clusters.kube.api.writes import kept, resumable, split_by_pods
+from canarykit.clusters.kube.binding import bind, target_of
 from canarykit.clusters.kube.namespace import Namespace
 from canarykit.clusters.kube.telemetry import Counting
 from canarykit.clusters.kube.workloads import manifests
@@ -18,10 +19,11 @@ from canarykit.clusters.kube.workloads.changes import Changes, difference
 from canarykit.clusters.kube.workloads.manifests import Workload
 from canarykit.clusters.kube.workloads.model_files import model_files
 from canarykit.clusters.kube.workloads.neighbours import find_neighbours
-from canarykit.model import ROLES, Service
+from canarykit.clusters.kube.workloads.prepared import Prepared, managed
+from canarykit.model import Service
 from canarykit.routers.base import KubeRouter
 from canarykit.routers.gateway_api import GatewayApiRouter
-from canarykit.routers.objects import Api
+from canarykit.routers.objects import Api, Target
 
 __all__ = ["Preview"]
 
@@ -59,10 +61,11 @@ class Preview:
         ClusterError, PlanError
             As `deploy` would.
         """
-        there, (bodies, router) = self._namespace.is_there(), self._wanted(service)
+        there, (prepared, router) = self._namespace.is_there(), self._wanted(service)
+        bodies = prepared.bodies
         router.check()
-        self._counting.check(self.client.namespace, service.name, self.workload.service_port, self._route(router))
-        routed, same = resumable(self.client, canary_of(bodies), router)
+        self._counting.check(self.client.namespace, self._target(prepared), self._route(router))
+        routed, same = resumable(self.client, prepared.canary, router)
         split, changes = split_by_pods(self.client, router, same=same), []
         for body in [*bodies, *(routes := router.objects())]:
             before = self.client.get(body["kind"], body["metadata"]["name"])
@@ -78,29 +81,36 @@ class Preview:
 
     def export(self, service: Service, path: str | Path | None = None) -> str:
         """Return the objects as YAML for ``kubectl apply``; write them to a file when a path is given."""
-        bodies, router = self._wanted(service)
-        made: list[Mapping[str, Any]] = [manifests.namespace(self.client.namespace), *bodies, *router.objects()]
-        for body in made[1:]:
-            body["metadata"]["namespace"] = self.client.namespace
+        prepared, router = self._wanted(service)
+        place = {"namespace": self.client.namespace}
+        inside = [{**body, "metadata": {**body["metadata"], **place}} for body in (*prepared.bodies, *router.objects())]
+        made = [manifests.namespace(self.client.namespace), *inside]
         text = yaml.safe_dump_all(made, sort_keys=False)
         if path is not None:
             Path(path).write_text(text)
         return text
 
-    def _bind(self, service: Service, client: Api) -> KubeRouter:
+    def _prepare(self, service: Service) -> Prepared:
+        """Find out where both versions are, and what is to be written for them."""
+        return managed(service, self.workload, model_files(service))
+
+    def _target(self, prepared: Prepared) -> Target:
+        return target_of(prepared.service.name, prepared.service_port, prepared.places)
+
+    def _bind(self, prepared: Prepared, client: Api) -> KubeRouter:
         """Router of this service."""
-        return bind(client, service.name, **self._binding(service), notify=lambda line: self._notify(line))
+        return bind(client, prepared.service.name, **self._binding(prepared), notify=lambda line: self._notify(line))
 
     def _route(self, router: KubeRouter) -> dict[str, Any] | None:
         """HTTPRoute that splits the traffic; None when there is none yet, or something else does."""
         return self.client.get("HTTPRoute", router.name) if isinstance(router, GatewayApiRouter) else None
 
-    def _binding(self, service: Service) -> dict[str, Any]:
-        ports = {"port": self.workload.service_port, "pod_port": self.workload.port}
-        ready = {role: service.version(role).ready for role in ROLES}
-        return {"asked": self._asked, **ports, "replicas": service.replicas, "ready": ready}
+    def _binding(self, prepared: Prepared) -> dict[str, Any]:
+        ports = {"port": prepared.service_port, "pod_port": prepared.port}
+        places = {role: asdict(place) for role, place in prepared.places.items()}
+        return {"asked": self._asked, **ports, "replicas": prepared.replicas, "ready": dict(prepared.ready), "places": places}
 
-    def _wanted(self, service: Service) -> tuple[list[dict[str, Any]], KubeRouter]:
+    def _wanted(self, service: Service) -> tuple[Prepared, KubeRouter]:
         """Objects of a service that `deploy` would write, and its router, which has more."""
-        manifests.check(service)
-        return manifests.objects(service, self.workload, model_files(service)), self._bind(service, self.client)
+        prepared = self._prepare(service)
+        return prepared, self._bind(prepared, self.client)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,8 +11,10 @@ from canarykit.clusters.kube.api.client import ROLE_THAT_SUFFICES, Client, messa
 from canarykit.clusters.kube.envoy_gateway import clusters_of
 from canarykit.clusters.kube.workloads.diagnose import serving
 from canarykit.clusters.kube.workloads.pods import Pods
+from canarykit.clusters.kube.workloads.prepared import Prepared
 from canarykit.errors import PlanError
-from canarykit.model import ROLES, Role, Service
+from canarykit.model import ROLES, Role
+from canarykit.places import Place
 from canarykit.protocol import check_address
 from canarykit.routers.gateway_api import backends
 from canarykit.routers.objects import Target
@@ -70,7 +72,7 @@ class Counting:
         if self.select is not None:
             matchers_of(self.select)
         elif self.prometheus is not None:
-            labels_of(self.who, "namespace", "app", "stable")
+            labels_of(self.who, "namespace", Place("app", "app", {}), "stable")
 
     @property
     def who(self) -> str | Exposition:
@@ -89,20 +91,19 @@ class Counting:
         words = self.ignore.split(",") if isinstance(self.ignore, str) else self.ignore
         return tuple(word.strip() for word in words if word.strip())
 
-    def entry(self, service: Service) -> Exposition:
+    def entry(self, ready: Iterable[str]) -> Exposition:
         """What the counters are called, and what of them is left out: probes of the versions, and what `ignore` says."""
-        ready = [service.version(role).ready for role in ROLES]
         return exposition(self.who).ignoring(ready, ignore=self._ignored)
 
-    def selected(self, namespace: str, app: str, port: int, route: Mapping[str, Any] | None) -> dict[Role, Select]:
+    def selected(self, namespace: str, target: Target, route: Mapping[str, Any] | None) -> dict[Role, Select]:
         """Series of each version in Prometheus.
 
         Parameters
         ----------
-        namespace, app : str
-            Where the versions run, and of which service.
-        port : int
-            Port of both Services.
+        namespace : str
+            Where the versions run.
+        target : Target
+            Objects of both versions.
         route : mapping, optional
             The HTTPRoute that splits the traffic, where one does and it is there.
 
@@ -112,24 +113,23 @@ class Counting:
             Nothing tells the versions apart.
         """
         if self.select is not None:
-            return {**matchers_of(self.select, namespace, app)}
-        target = Target(app, port, {})
+            return {**matchers_of(self.select, namespace, target.app)}
         if self.who == "envoy" and route is not None and (found := clusters_of(route, target)) is not None:
             return {**found}
-        place: dict[str, Any] = {"port": port}
+        options: dict[str, Any] = {"port": target.port}
         if route is not None:
             rules = sorted({place[0] for place in backends(route, target)})
-            place |= {"route": route["metadata"]["name"], "rules": rules}
-        who = self.who, namespace, app
-        return {role: [labels_of(*who, role, **place), *unreached(*who, role)] for role in ROLES}
+            options |= {"route": route["metadata"]["name"], "rules": rules}
+        places = {role: (self.who, namespace, target.place(role)) for role in ROLES}
+        return {role: [labels_of(*place, role, **options), *unreached(*place)] for role, place in places.items()}
 
-    def check(self, namespace: str, app: str, port: int, route: Mapping[str, Any] | None) -> None:
+    def check(self, namespace: str, target: Target, route: Mapping[str, Any] | None) -> None:
         """Refuse what cannot tell the versions apart; parameters as of `selected`."""
         if self.prometheus is not None:
-            self.selected(namespace, app, port, route)
+            self.selected(namespace, target, route)
 
     def telemetry(
-        self, client: Client, service: Service, pods: Pods, *, port: int, service_port: int, route: Mapping[str, Any] | None
+        self, client: Client, prepared: Prepared, target: Target, pods: Pods, *, route: Mapping[str, Any] | None
     ) -> Telemetry:
         """Return what counts the requests of a service.
 
@@ -137,21 +137,21 @@ class Counting:
         ----------
         client : Client
             The namespace.
-        service : Service
-            Both versions.
+        prepared : Prepared
+            The service on this cluster.
+        target : Target
+            Objects of both versions.
         pods : Pods
             Which there are.
-        port, service_port : int
-            Where pods and Services listen.
         route : mapping, optional
             The HTTPRoute that splits the traffic, where one does.
         """
-        entry = self.entry(service)
+        entry = self.entry(prepared.ready.values())
         if self.prometheus is not None:
-            select = self.selected(client.namespace, service.name, service_port, route)
+            select = self.selected(client.namespace, target, route)
             token: dict[str, Any] = {"token_file": self.prometheus_token_file} if self.prometheus_token_file else {}
             return PrometheusTelemetry(self.prometheus, entry, select, **token)
-        port, path = self.port or entry.port or port, self.path or entry.path
+        port, path = self.port or entry.port or prepared.port, self.path or entry.path
         replicas = partial(_replicas, client, pods, port, path)
         return ScrapeTelemetry(replicas, entry, f"at port {port} {path} of each pod")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from canarykit.errors import PlanError
 from canarykit.model import ROLES, Role
-from canarykit.protocol import version_name
+from canarykit.places import Place
 from canarykit.telemetry.catalogue.entries import exposition
 from canarykit.telemetry.catalogue.exposition import Exposition
 
@@ -31,7 +31,7 @@ _MATCHER = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*("(?:[^"\\\
 def labels_of(
     name: str | Exposition,
     namespace: str,
-    app: str,
+    place: Place,
     role: Role,
     *,
     port: int = 80,
@@ -44,8 +44,10 @@ def labels_of(
     ----------
     name : str or Exposition
         Who counts: a name of the catalogue, or an entry of one's own.
-    namespace, app : str
-        Where the versions run, and of which service.
+    namespace : str
+        Where the versions run.
+    place : Place
+        Objects of the version.
     role : {"stable", "canary"}
         Which version.
     port : int
@@ -60,35 +62,36 @@ def labels_of(
     PlanError
         Nothing is known that tells the versions apart: it has to be said, as ``select=``.
     """
-    entry, version = exposition(name), version_name(app, role)
+    entry, service = exposition(name), place.service
     if name == "traefik":
-        return {"service": f"~{_traefik(namespace, version, port, route, rules)}"}
+        return {"service": f"~{_traefik(namespace, service, port, route, rules)}"}
     if name == "istio":
         # Where the server has a sidecar too, it would report each request a second time.
-        return {"destination_workload": version, "destination_workload_namespace": namespace, "reporter": "source"}
+        return {"destination_workload": place.deployment, "destination_workload_namespace": namespace, "reporter": "source"}
     if name == "ingress-nginx":
         # A request to the canary carries the name of stable's Service, and that of the canary's upstream beside it.
         if role == "stable":
-            return {"namespace": namespace, "service": version, "canary": ""}
-        return {"namespace": namespace, "canary": f"~{namespace}-{version}-{_port(port)}"}
+            return {"namespace": namespace, "service": service, "canary": ""}
+        return {"namespace": namespace, "canary": f"~{namespace}-{service}-{_port(port)}"}
     if name == "envoy":
-        return {"envoy_cluster_name": f"~{_envoy(namespace, version, port)}"}
+        return {"envoy_cluster_name": f"~{_envoy(namespace, service, port)}"}
     if entry.backend is None:
-        return {"pod": f"~{_pods(version)}", "namespace": namespace}
+        return {"pod": f"~{_pods(place.deployment)}", "namespace": namespace}
+    named = service.replace(role, "{role}")
     raise PlanError(
         f"nothing is known that tells the versions apart in {entry.requests}: say what each is called there, such as "
-        f"select='{entry.backend}=\"{app}-{{role}}\"'"
+        f"select='{entry.backend}=\"{named}\"'"
     )
 
 
-def unreached(name: str | Exposition, namespace: str, app: str, role: Role) -> tuple[dict[str, str], ...]:
+def unreached(name: str | Exposition, namespace: str, place: Place) -> tuple[dict[str, str], ...]:
     """Labels of a version's requests that reached none of its pods, where they are others; parameters as of `labels_of`.
 
     Istio knows no workload of them, and the Service alone: a canary without a pod that is ready would have no failures.
     """
     if name != "istio":
         return ()
-    service = {"destination_service_name": version_name(app, role), "destination_service_namespace": namespace}
+    service = {"destination_service_name": place.service, "destination_service_namespace": namespace}
     return ({"destination_workload": "unknown", **service, "reporter": "source"},)
 
 

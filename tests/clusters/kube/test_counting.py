@@ -7,7 +7,10 @@ import pytest
 
 import canarykit as ck
 from canarykit.clusters.kube import telemetry as counting
+from canarykit.clusters.kube.binding import target_of
 from canarykit.clusters.kube.telemetry import Counting, _page
+from canarykit.clusters.kube.workloads.manifests import Workload
+from canarykit.clusters.kube.workloads.prepared import managed
 from canarykit.errors import ClusterError, PlanError
 from canarykit.model import ROLES
 from canarykit.telemetry.catalogue import Exposition
@@ -15,6 +18,7 @@ from canarykit.telemetry.scrape import ScrapeTelemetry
 
 FORBIDDEN = 'pods "digits-stable-1:8080" is forbidden: User "ci" cannot get resource "pods/proxy"'
 SERVICE = ck.Service("chat", ck.Version("v1", image="a:1", ready="/up"), ck.Version("v2", image="a:2", ready="/healthz"))
+TARGET = target_of("chat", 80)
 PROMETHEUS = "http://me:s%40cret@prometheus:9090"
 ENVOY_GATEWAY = "gateway.envoyproxy.io/gatewayclass-controller"
 TRAEFIK = "traefik.io/gateway-controller"
@@ -66,7 +70,9 @@ PLAIN, FILTERED = ((), ()), ((), ({"type": "ResponseHeaderModifier"},))
 def telemetry(client=None, found=None, **options):
     """What counts when a cluster was asked so."""
     port = options.pop("workload_port", 8080)
-    made = Counting(**options).telemetry(client or Client(), SERVICE, Pods(), port=port, service_port=80, route=found)
+    made = Counting(**options).telemetry(
+        client or Client(), managed(SERVICE, Workload(port=port), {}), TARGET, Pods(), route=found
+    )
     return made
 
 
@@ -215,8 +221,8 @@ def test_where_envoy_gateway_cannot_tell_the_versions_apart_it_is_said():
     with pytest.raises(
         ClusterError, match=r"one cluster for rule 0 of HTTPRoute chat.*a filter .*select=.*leave out prometheus="
     ):
-        counted.check("ai", "chat", 80, one)
-    select = counted.selected("ai", "chat", 80, two)
+        counted.check("ai", TARGET, one)
+    select = counted.selected("ai", TARGET, two)
     assert select["canary"] == {"envoy_cluster_name": "~(httproute/ai/chat/rule/0/backend/1)"}
     assert select["stable"] == {"envoy_cluster_name": "~(httproute/ai/chat/rule/0/backend/0)"}
 
@@ -236,7 +242,7 @@ def test_others_are_not_kept_from_rolling_out(options, found):
     """
     Who has said the series, another controller, another who counts, or pods that are asked themselves.
     """
-    Counting(**options).check("ai", "chat", 80, found)
+    Counting(**options).check("ai", TARGET, found)
 
 
 def test_a_token_is_handed_on_as_a_file(monkeypatch):
@@ -256,7 +262,7 @@ def test_the_password_of_prometheus_is_in_nothing_that_is_shown():
     """
     counted = Counting(prometheus=PROMETHEUS, metrics="envoy")
     with pytest.raises(ClusterError) as refused:
-        counted.check("ai", "chat", 80, route(PLAIN, controller=ENVOY_GATEWAY))
+        counted.check("ai", TARGET, route(PLAIN, controller=ENVOY_GATEWAY))
     shown = f"{counted!r} {telemetry(prometheus=PROMETHEUS).sources} {refused.value!r}"
     assert "cret" not in shown
     assert "me:" not in shown

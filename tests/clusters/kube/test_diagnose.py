@@ -7,6 +7,7 @@ import pytest
 from canarykit.clusters.kube.workloads.diagnose import diagnose, is_ready, progress, refusal, sentence, serving
 from canarykit.clusters.kube.workloads.pods import Pods
 from canarykit.errors import ClusterError
+from canarykit.places import managed_places
 
 IMAGE = "registry.example.com/ai:nope"
 
@@ -283,6 +284,8 @@ class Cluster:
         """All, or the events of one object."""
         self.asked.append((kind, fields))
         found = self._objects.get(kind, [])
+        if fields.startswith("metadata."):
+            return [each for each in found if f"metadata.name={each['metadata']['name']}" == fields]
         return (
             [each for each in found if f"involvedObject.name={each['involvedObject']['name']}" == fields] if fields else found
         )
@@ -301,7 +304,7 @@ def test_a_version_that_cannot_come_up_is_not_waited_for():
     At once, and with the log of the pod's life before.
     """
     with pytest.raises(ClusterError, match=r"d-canary \(version 'v2'\) does not come up: .*5 times.*\nKeyError: 'MODEL'"):
-        Pods(Cluster([LOOP], []), "d", print).wait_ready("canary", 1, within=60.0)
+        Pods(Cluster([LOOP], []), managed_places("d"), print).wait_ready("canary", 1, within=60.0)
 
 
 def test_a_pods_log_that_is_quoted_shows_no_secret(monkeypatch):
@@ -309,7 +312,7 @@ def test_a_pods_log_that_is_quoted_shows_no_secret(monkeypatch):
     Neither when a version does not come up nor when one is in trouble.
     """
     monkeypatch.setattr(Cluster, "log", lambda *args, **options: "--api-key=s3cret postgres://app:s3cret@db")
-    pods = Pods(Cluster([LOOP], []), "d", print)
+    pods = Pods(Cluster([LOOP], []), managed_places("d"), print)
     with pytest.raises(ClusterError, match=r"--api-key=\*\*\* postgres://app:\*\*\*@db") as caught:
         pods.wait_ready("canary", 1, within=60.0)
     assert "s3cret" not in f"{caught.value} {pods.health('canary').problem}"
@@ -321,7 +324,7 @@ def test_a_version_that_is_late_says_what_is_known():
     After the time it was given.
     """
     with pytest.raises(ClusterError, match=r"has 0 of 1 pods ready after 0 s: .*Readiness probe failed"):
-        Pods(Cluster([pod()], [UNHEALTHY]), "d", print).wait_ready("canary", 1, within=0.0)
+        Pods(Cluster([pod()], [UNHEALTHY]), managed_places("d"), print).wait_ready("canary", 1, within=0.0)
 
 
 @pytest.mark.parametrize("failing", [QUOTA, ""], ids=["now", "an hour ago"])
@@ -333,7 +336,7 @@ def test_a_quota_of_an_hour_ago_is_no_trouble_now(failing):
     assert refusal(cluster.get("Deployment", "d-canary")) == failing
     late = "does not come up: its pods are refused: .*exceeded quota" if failing else "0 of 1 pods ready after 0 s: the cluster"
     with pytest.raises(ClusterError, match=late):
-        Pods(cluster, "d", print).wait_ready("canary", 1, within=60.0 if failing else 0.0)
+        Pods(cluster, managed_places("d"), print).wait_ready("canary", 1, within=60.0 if failing else 0.0)
 
 
 def test_events_are_asked_for_by_the_pod_and_only_when_it_is_not_ready():
@@ -341,10 +344,10 @@ def test_events_are_asked_for_by_the_pod_and_only_when_it_is_not_ready():
     A version that is well costs none; otherwise those of a few pods are asked for, at most once a second.
     """
     well = Cluster([pod(ready=True)], [UNHEALTHY], ready=1)
-    assert Pods(well, "d", print).health("canary").problem == ""
+    assert Pods(well, managed_places("d"), print).health("canary").problem == ""
     assert not any(kind == "Event" for kind, _ in well.asked)
     ill = Cluster([pod(f"d-canary-7c9-{number}") for number in range(9)], [UNHEALTHY])
-    pods = Pods(ill, "d", print)
+    pods = Pods(ill, managed_places("d"), print)
     for _ in range(5):
         assert not pods.health("canary").serves
     asked = [fields for kind, fields in ill.asked if kind == "Event"]
@@ -355,7 +358,7 @@ def test_a_version_that_is_up_is_not_waited_for():
     """
     One look is enough.
     """
-    Pods(Cluster([pod(ready=True)], [], ready=1), "d", print).wait_ready("canary", 1, within=0.0)
+    Pods(Cluster([pod(ready=True)], [], ready=1), managed_places("d"), print).wait_ready("canary", 1, within=0.0)
 
 
 def pulled(message, reason="ErrImagePull", name="d-canary-7c9-x"):
@@ -391,7 +394,7 @@ def test_a_registry_that_was_busy_is_asked_again(why, events):
     pods = [pulled(f'Back-off pulling image "{IMAGE}"', "ImagePullBackOff") if events else pulled(HEAD + why)]
     assert diagnose(pods, told if events else [])[3] is False
     with pytest.raises(ClusterError, match=r"has 0 of 1 pods ready after 0 s: .*the image cannot be pulled"):
-        Pods(Cluster(pods, told if events else []), "d", print).wait_ready("canary", 1, within=0.0)
+        Pods(Cluster(pods, told if events else []), managed_places("d"), print).wait_ready("canary", 1, within=0.0)
 
 
 @pytest.mark.parametrize(
@@ -411,7 +414,7 @@ def test_an_image_that_is_not_there_is_not_waited_for(why):
     Nor one of which it is not known that another try may help.
     """
     with pytest.raises(ClusterError, match=r"does not come up: .*the image cannot be pulled"):
-        Pods(Cluster([pulled(HEAD + why)], []), "d", print).wait_ready("canary", 1, within=60.0)
+        Pods(Cluster([pulled(HEAD + why)], []), managed_places("d"), print).wait_ready("canary", 1, within=60.0)
     told = [event("Failed", f"Failed to pull image: {why}", name="another")]
     assert diagnose([PULL], told)[3] is True
 
@@ -430,5 +433,5 @@ def test_a_pod_without_its_image_is_no_trouble_while_others_serve(pods, says):
     """
     It was moved to another node, and the registry is away: that says nothing about the version. Crashes do, also beside it.
     """
-    said = Pods(Cluster(pods, []), "d", print).health("canary").lasting
+    said = Pods(Cluster(pods, []), managed_places("d"), print).health("canary").lasting
     assert said == "" if says is None else says in said

@@ -7,12 +7,10 @@ import pytest
 
 import canarykit as ck
 from canarykit.clusters.kube import cluster as kube
-from canarykit.clusters.kube.binding import bind
+from canarykit.clusters.kube.binding import bind, target_of
 from canarykit.clusters.kube.discovery import gateway_of, url_of
 from canarykit.clusters.options import options_of, read_options
 from canarykit.errors import ClusterError, PlanError, RoutingError
-
-SERVICE = ck.Service("chat", ck.Version("v1", image="a:1"), ck.Version("v2", image="a:2"))
 
 
 def gateway(name="web", *, addresses=("10.0.0.7",), listeners=(("HTTP", 80),)):
@@ -253,9 +251,9 @@ def test_how_requests_are_counted_is_an_option_of_an_address(made):
     """
     counting = ck.connect("kube:p/n?metrics=fastapi&port=8082&path=/stats&ignore=/healthz,/metrics")._counting
     assert (counting.metrics, counting.port, counting.path) == ("fastapi", 8082, "/stats")
-    assert counting.entry(SERVICE).ignore == ("/healthz", "/metrics", "/v2/health/ready")
+    assert counting.entry(["/v2/health/ready"]).ignore == ("/healthz", "/metrics", "/v2/health/ready")
     said = ck.KubeCluster(metrics="fastapi", port=8082, path="/stats", ignore=["/healthz", "/metrics"])._counting
-    assert said.entry(SERVICE) == counting.entry(SERVICE)
+    assert said.entry(["/v2/health/ready"]) == counting.entry(["/v2/health/ready"])
 
 
 @pytest.mark.parametrize(
@@ -273,7 +271,7 @@ def test_series_are_an_option_of_an_address(made, select):
     """
     counting = ck.connect(f"kube:p/n?prometheus=http://p:9090&prometheus_token_file=/run/token&{select}")._counting
     assert counting.prometheus_token_file == "/run/token"
-    assert counting.selected("n", "chat", 80, None) == {
+    assert counting.selected("n", target_of("chat", 80), None) == {
         role: f'service=~"ai-chat-{role}-.+",method!="GET&HEAD"' for role in ("stable", "canary")
     }
 

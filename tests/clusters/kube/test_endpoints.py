@@ -8,6 +8,7 @@ from kube_doubles import Namespace
 from canarykit.clusters.kube import endpoints
 from canarykit.clusters.kube.endpoints import Endpoints
 from canarykit.errors import ClusterError
+from canarykit.places import managed_places
 
 
 class Pods:
@@ -32,7 +33,7 @@ def balancer(monkeypatch):
     }
     client = Namespace(body)
     client.connection = None
-    yield Endpoints(client, "digits", Pods(), 8080), listener
+    yield Endpoints(client, managed_places("digits"), Pods(), 8080), listener
     listener.close()
 
 

@@ -1,6 +1,7 @@
 """What the guard does: it returns traffic when nobody renews the lease, by a clock of its own."""
 
 import json
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -11,12 +12,14 @@ from canarykit.clusters.kube.api.lease import RETURNED, STATE, Lease
 from canarykit.clusters.kube.api.liveness import Watched, holder_of
 from canarykit.errors import ClusterError, ForbiddenError, RoutingError
 from canarykit.model import TrafficSplit
+from canarykit.places import managed_places
 from canarykit.routers.base import Capabilities, Change
 from canarykit.routers.gateway_api import GatewayApiRouter
 from canarykit.routers.objects import Target
 
 NAME = "digits-rollout"
 TARGET = Target("digits", 80, {})
+BINDING = {"places": {role: asdict(place) for role, place in managed_places("digits").items()}}
 
 
 @pytest.fixture
@@ -84,7 +87,7 @@ def lease(namespace):
 @pytest.fixture
 def facts(lease):
     """What the guard of that lease is told."""
-    return {"lease": NAME, "holder": lease.holder, "seconds": 60, "app": "digits", "binding": {}}
+    return {"lease": NAME, "holder": lease.holder, "seconds": 60, "app": "digits", "binding": BINDING}
 
 
 def test_the_guard_returns_traffic_when_nobody_renews(namespace, router, facts):

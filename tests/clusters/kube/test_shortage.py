@@ -6,6 +6,7 @@ from test_diagnose import DRAINED, LOOP, PULL, QUOTA, UNHEALTHY, Cluster, pod
 from canarykit.clusters.kube.workloads import pods as pods_module
 from canarykit.clusters.kube.workloads.pods import Pods
 from canarykit.clusters.kube.workloads.shortage import health_of, wanted
+from canarykit.places import managed_places
 
 UP = pod("d-canary-7c9-a", ready=True)
 LEAVING = pod(ready=True)
@@ -116,7 +117,7 @@ def test_pods_that_no_service_leads_to_serve_nobody(clock, service, says):
     cluster._objects["Service"] = [service]
     slices = {"metadata": {"name": "s", "labels": {"kubernetes.io/service-name": "d-canary"}}, "endpoints": None}
     cluster._objects["EndpointSlice"] = [slices]
-    pods = Pods(cluster, "d", print)
+    pods = Pods(cluster, managed_places("d"), print)
     assert pods.health("canary").serves
     clock.now += 3
     health = pods.health("canary")

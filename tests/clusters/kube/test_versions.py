@@ -8,9 +8,11 @@ from canarykit.clusters.kube.workloads import pods as pods_module
 from canarykit.clusters.kube.workloads.managed import Versions
 from canarykit.clusters.kube.workloads.manifests import Workload, deployment
 from canarykit.clusters.kube.workloads.pods import Pods
+from canarykit.clusters.kube.workloads.prepared import managed
 from canarykit.errors import CancelledError, ClusterError, ConflictError, UnrestoredError
 from canarykit.interrupts import never
 from canarykit.model import ROLES
+from canarykit.places import managed_places
 
 SERVICE = ck.Service("d", ck.Version("v1", image="ai:1"), ck.Version("v2", image="ai:2"), replicas=6)
 
@@ -95,7 +97,12 @@ def server(clock):
 def versions(server):
     """Both versions of the service."""
     return Versions(
-        server, SERVICE, Workload(), {}, Pods(server, "d", lambda line: None), adopt=False, notify=lambda line: None
+        server,
+        managed(SERVICE, Workload(), {}),
+        Workload(),
+        Pods(server, managed_places("d"), lambda line: None),
+        adopt=False,
+        notify=lambda line: None,
     )
 
 
@@ -181,7 +188,7 @@ def test_a_pod_that_comes_and_goes_gains_no_time(clock, server):
     """
     server.ready["d-canary"] = lambda: int(clock.now) % 2
     with pytest.raises(ClusterError, match=r"of 6 pods ready after 12[01] s"):
-        Pods(server, "d", lambda line: None).wait_ready("canary", 6, 120)
+        Pods(server, managed_places("d"), lambda line: None).wait_ready("canary", 6, 120)
 
 
 # Capacity ---------------------------------------------------------------------------------------------------------------
@@ -222,7 +229,9 @@ def test_a_share_of_many_pods_is_not_rounded_up_by_a_bit(server):
     """
     many = ck.Service("d", SERVICE.stable, SERVICE.canary, replicas=100)
     server.ready["d-canary"] = 7
-    versions = Versions(server, many, Workload(), {}, Pods(server, "d", print), adopt=False, notify=print)
+    versions = Versions(
+        server, managed(many, Workload(), {}), Workload(), Pods(server, managed_places("d"), print), adopt=False, notify=print
+    )
     versions.ensure_capacity("canary", 0.07)
     assert ("Pod", "app=d,version=canary") not in server.reads
 
@@ -305,8 +314,10 @@ def said():
 @pytest.fixture
 def told(server, said):
     """Both versions, which say what they bring back."""
-    pods = Pods(server, "d", lambda line: None)
-    return Versions(server, SERVICE, Workload(), {}, pods, adopt=False, notify=lambda line: None, say=said.append)
+    pods = Pods(server, managed_places("d"), lambda line: None)
+    return Versions(
+        server, managed(SERVICE, Workload(), {}), Workload(), pods, adopt=False, notify=lambda line: None, say=said.append
+    )
 
 
 def owned(server, name, manager):

@@ -11,12 +11,13 @@ from canarykit.clusters.kube.binding import end_testers
 from canarykit.clusters.kube.fallback import check_may_return
 from canarykit.clusters.kube.workloads.manifests import BUILD, SETTINGS
 from canarykit.clusters.kube.workloads.ownership import adoption, mine, put_back, restore
+from canarykit.clusters.kube.workloads.prepared import Prepared
 from canarykit.clusters.kube.workloads.removal import remove_unused
 from canarykit.errors import ClusterError, ConflictError
 from canarykit.routers.base import KubeRouter
 from canarykit.routers.objects import to_stable
 
-__all__ = ["Written", "build_in", "canary_of", "kept", "refuse", "resumable", "split_by_pods", "write"]
+__all__ = ["Written", "build_in", "kept", "refuse", "resumable", "split_by_pods", "write"]
 
 Objects = Sequence[Mapping[str, Any]]
 
@@ -58,15 +59,15 @@ def refuse(client: Client, bodies: Objects, *, adopt: bool) -> None:
             raise ClusterError(f"{error}; take these fields over with adopt=True") from error
 
 
-def resumable(client: Client, canary: Mapping[str, Any], router: KubeRouter) -> tuple[bool, bool]:
+def resumable(client: Client, canary: Mapping[str, Any] | None, router: KubeRouter) -> tuple[bool, bool]:
     """Look for a rollout that is under way.
 
     Parameters
     ----------
     client : Client
         The namespace.
-    canary : mapping
-        The canary's Deployment, as it is to be.
+    canary : mapping or None
+        The canary's Deployment, as it is to be; None where the kit does not write it.
     router : Router
         Router of this service.
 
@@ -75,16 +76,13 @@ def resumable(client: Client, canary: Mapping[str, Any], router: KubeRouter) -> 
     tuple of (bool, bool)
         Whether there is a route with both versions behind it, and whether the canary there is this one.
     """
-    found = client.get("Deployment", canary["metadata"]["name"])
+    found = canary and client.get("Deployment", canary["metadata"]["name"])
     routes = [client.get(body["kind"], body["metadata"]["name"]) for body in router.objects()]
-    routed = found is not None and all(route is not None for route in routes)
-    same = routed and build_in(found) == build_in(canary) and bool(found and found["spec"].get("replicas"))
+    routed = (found is not None or canary is None) and all(route is not None for route in routes)
+    if not found:
+        return routed, False
+    same = routed and build_in(found) == build_in(canary) and bool(found["spec"].get("replicas"))
     return routed, same and _settings_in(found) in ("", _settings_in(canary))  # an older kit did not write them
-
-
-def canary_of(bodies: Objects) -> Mapping[str, Any]:
-    """Return the canary's Deployment among the objects of a service."""
-    return next(body for body in bodies if body["kind"] == "Deployment" and body["metadata"]["name"].endswith("-canary"))
 
 
 def kept(body: Mapping[str, Any], found: Mapping[str, Any] | None, split: Literal["none", "new", "same"]) -> Mapping[str, Any]:
@@ -173,15 +171,15 @@ class Written:
             router.give_back(exact=not self.resumed)
 
 
-def write(client: Client, bodies: Objects, router: KubeRouter, *, done: Written, adopt: bool) -> bool:
+def write(client: Client, prepared: Prepared, router: KubeRouter, *, done: Written, adopt: bool) -> bool:
     """Write all objects; return whether a rollout of the same versions is under way, whose weights then stay.
 
     Parameters
     ----------
     client : Client
         The namespace.
-    bodies : sequence of mappings
-        Deployments, Services and what they need.
+    prepared : Prepared
+        The service on this cluster.
     router : Router
         Has objects of its own.
     done : Written
@@ -194,15 +192,15 @@ def write(client: Client, bodies: Objects, router: KubeRouter, *, done: Written,
     ClusterError
         The canary there is another one, and serves alone: it cannot be replaced now.
     """
-    routed, same = resumable(client, canary_of(bodies), router)
+    routed, same = resumable(client, prepared.canary, router)
     done.noted, done.resumed = router.is_changed(), same
     if routed and not same:
-        check_may_return(client, canary_of(bodies)["metadata"]["labels"]["app"], router)
+        check_may_return(client, prepared.places, router)
         to_stable(router)  # another version: weight and evidence of the old one say nothing about it
     elif not same:
         router.hold_back()  # there is no pod of the canary yet
     split = split_by_pods(client, router, same=same)
-    for body in [*bodies, *([] if routed else router.objects())]:
+    for body in [*prepared.bodies, *([] if routed else router.objects())]:
         kind, name = body["kind"], body["metadata"]["name"]
         found = client.get(kind, name)
         if found is None:

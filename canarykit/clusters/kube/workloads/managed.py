@@ -10,12 +10,12 @@ from typing import Any
 from canarykit.clusters.kube.api.client import Client
 from canarykit.clusters.kube.workloads import manifests
 from canarykit.clusters.kube.workloads.diagnose import progress
-from canarykit.clusters.kube.workloads.manifests import Model, Workload
+from canarykit.clusters.kube.workloads.manifests import Workload
 from canarykit.clusters.kube.workloads.pods import Pods
+from canarykit.clusters.kube.workloads.prepared import Prepared
 from canarykit.clusters.kube.workloads.shortage import AUTOSCALERS, scaled_by
 from canarykit.errors import ClusterError, ConflictError, UnrestoredError
 from canarykit.model import ROLES, Role, Service
-from canarykit.protocol import version_name
 
 __all__ = ["Versions"]
 
@@ -31,12 +31,10 @@ class Versions:
     ----------
     client : Client
         The namespace.
-    service : Service
-        As deployed.
+    prepared : Prepared
+        The service, as it was deployed.
     workload : Workload
         Settings of its pods.
-    models : mapping of Role to Model
-        Files of those versions that are models.
     pods : Pods
         Waited for.
     adopt : bool
@@ -50,9 +48,8 @@ class Versions:
     def __init__(
         self,
         client: Client,
-        service: Service,
+        prepared: Prepared,
         workload: Workload,
-        models: Mapping[Role, Model],
         pods: Pods,
         *,
         adopt: bool,
@@ -60,10 +57,10 @@ class Versions:
         say: Callable[[str], object] | None = None,
     ) -> None:
         self._client, self._workload, self._pods = client, workload, pods
-        self._models, self._adopt, self._notify, self._say = dict(models), adopt, notify, say or notify
-        self.service = service
+        self._models, self._adopt, self._notify, self._say = dict(prepared.models), adopt, notify, say or notify
+        self._places, self.service = prepared.places, prepared.service
         """What runs: after a promotion stable is the canary's version."""
-        self.wanted: dict[Role, int] = dict.fromkeys(ROLES, service.replicas)
+        self.wanted: dict[Role, int] = dict.fromkeys(ROLES, prepared.replicas)
         """How many pods each version was given."""
 
     def ensure_capacity(self, role: Role, share: float) -> None:
@@ -87,13 +84,13 @@ class Versions:
     def mend(self, service: str) -> None:
         """Make a version's Service again when somebody deleted it, which is said: a gateway takes up no route without."""
         if self._client.get("Service", service) is None:
-            role: Role = "stable" if service.endswith("-stable") else "canary"
+            role = next(role for role, place in self._places.items() if place.service == service)
             self._client.apply(manifests.service_object(self.service, role, self._workload))
             self._say(f"Service {service} was deleted: it was made again")
 
     def stable(self, replicas: int) -> dict[str, Any]:
         """Return stable's Deployment; made again, with so many pods, when somebody deleted it, which is said."""
-        name = version_name(self.service.name, "stable")
+        name = self._places["stable"].deployment
         found = self._client.get("Deployment", name)
         if found is None:
             body = manifests.deployment(self.service, "stable", self._workload, self._models.get("stable"))
@@ -141,7 +138,7 @@ class Versions:
         try:
             self._client.apply(old, force=self._adopt)
         except ClusterError as failed:
-            stable = version_name(service.name, "stable")
+            stable = self._places["stable"].deployment
             raise UnrestoredError(
                 f"{error}; {stable} could not be given back {service.stable.name} ({failed}), and may be on its "
                 f"way to {service.canary.name}: see `kubectl rollout status deployment {stable}`"
@@ -150,4 +147,4 @@ class Versions:
     def scale(self, role: Role, replicas: int) -> None:
         """Have so many pods of a version; all else of it stays as it is, also what someone else has changed meanwhile."""
         self.wanted[role] = replicas
-        self._client.patch("Deployment", version_name(self.service.name, role), {"spec": {"replicas": replicas}})
+        self._client.patch("Deployment", self._places[role].deployment, {"spec": {"replicas": replicas}})

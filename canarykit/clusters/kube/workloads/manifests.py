@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from canarykit.errors import PlanError
 from canarykit.model import ROLES, Role, Service, Version
-from canarykit.protocol import METRICS_PORT, version_name
+from canarykit.places import version_name
+from canarykit.protocol import METRICS_PORT
 
 __all__ = [
     "BUILD",

@@ -17,7 +17,7 @@ from canarykit.health import Health
 from canarykit.interrupts import never
 from canarykit.masking import masked
 from canarykit.model import ROLES, Role
-from canarykit.protocol import version_name
+from canarykit.places import Places
 
 __all__ = ["Pods"]
 
@@ -39,8 +39,8 @@ class Pods:
     ----------
     client : Client
         The namespace.
-    app : str
-        The service.
+    places : mapping of role to Place
+        Objects of both versions.
     notify : callable
         Takes one line of progress.
     expected : callable, optional
@@ -50,38 +50,38 @@ class Pods:
     def __init__(
         self,
         client: Client,
-        app: str,
+        places: Places,
         notify: Callable[[str], object],
         expected: Callable[[Role], int | None] = lambda role: None,
     ) -> None:
-        self._client, self._app, self._notify, self._expected = client, app, notify, expected
+        self._client, self._places, self._notify, self._expected = client, places, notify, expected
         self._events = Events(client)
-        both = f"({','.join(ROLES)})"
-        services = f"({','.join(version_name(app, role) for role in ROLES)})"
-        self._pods = Watch(client, "Pod", f"app={app},version in {both}")
-        self._deployments = Watch(client, "Deployment", f"app={app},version in {both}")
+        services = f"({','.join(place.service for place in places.values())})"
+        self._pods = {role: Watch(client, "Pod", place.pods) for role, place in places.items()}
+        self._deployments = {
+            role: Watch(client, "Deployment", fields=f"metadata.name={place.deployment}") for role, place in places.items()
+        }
         self._slices = Watch(client, "EndpointSlice", f"kubernetes.io/service-name in {services}")
         self._unreached: dict[str, float] = {}
 
     def close(self) -> None:
         """End the watches. May be called again."""
-        for watched in (self._pods, self._deployments, self._slices):
+        for watched in (*self._pods.values(), *self._deployments.values(), self._slices):
             watched.stop()
 
-    def of(self, role: str) -> list[dict[str, Any]]:
+    def of(self, role: Role) -> list[dict[str, Any]]:
         """Pods of a version, oldest first."""
-        return _by_age(self._client.list("Pod", f"app={self._app},version={role}"))
+        return _by_age(self._client.list("Pod", self._places[role].pods))
 
     def by_role(self) -> dict[Role, list[dict[str, Any]]]:
         """Pods of both versions as of now, oldest first."""
-        found = self._pods.objects()
-        return {role: _by_age([pod for pod in found if pod["metadata"]["labels"]["version"] == role]) for role in ROLES}
+        return {role: _by_age(watched.objects()) for role, watched in self._pods.items()}
 
-    def ready(self, role: str) -> list[dict[str, Any]]:
+    def ready(self, role: Role) -> list[dict[str, Any]]:
         """Pods of a version that get traffic."""
         return [pod for pod in self.of(role) if is_ready(pod)]
 
-    def deployment(self, role: str) -> dict[str, Any]:
+    def deployment(self, role: Role) -> dict[str, Any]:
         """Return the Deployment of a version.
 
         Raises
@@ -89,7 +89,7 @@ class Pods:
         ClusterError
             Somebody deleted it.
         """
-        name = version_name(self._app, role)
+        name = self._places[role].deployment
         found = self._client.get("Deployment", name)
         if found is None:
             raise ClusterError(f"Deployment {name} is gone: somebody deleted it; deploy() makes it again")
@@ -97,7 +97,7 @@ class Pods:
 
     def wait_ready(
         self,
-        role: str,
+        role: Role,
         replicas: int,
         within: float,
         *,
@@ -127,7 +127,7 @@ class Pods:
         ClusterError
             They are not in time, or cannot become so; says why, with the last log lines.
         """
-        start, name = time.monotonic(), version_name(self._app, role)
+        start, name = time.monotonic(), self._places[role].deployment
         end, most, told = start + within, 0, start
         while True:
             found = self.deployment(role)
@@ -162,26 +162,24 @@ class Pods:
 
     def health(self, role: Role) -> Health:
         """Say how a version is that was up, with the last log lines of the pod that tells more."""
-        name, expected = version_name(self._app, role), self._expected(role)
-        pods, deployment = self.by_role()[role], self._deployment(name)
+        place, expected = self._places[role], self._expected(role)
+        pods, deployment = _by_age(self._pods[role].objects()), self._deployment(role)
         ready = [pod for pod in pods if is_ready(pod)]
         short = lacking(expected, deployment, pods)
         events = self._events.of(unready(pods)) if short else []
         why = diagnose(pods, events, refused=refusal(deployment or {}), served=not short)
         log = self.log(why[2]) if why is not None and (short or why[3]) else ""
-        return health_of(name, expected, deployment, pods, unreached=self._why_unreached(name, ready), events=events, log=log)
+        unreached = self._why_unreached(place.service, ready)
+        return health_of(place.deployment, expected, deployment, pods, unreached=unreached, events=events, log=log)
 
     @property
     def unreached(self) -> tuple[str, ...]:
         """Services that led to no pod at the last look, though some are ready."""
         return tuple(self._unreached)
 
-    def _deployment(self, name: str) -> dict[str, Any] | None:
-        """Return a Deployment as of now; None when there is none, even if somebody has only changed the labels of one."""
-        for found in self._deployments.objects():
-            if found["metadata"]["name"] == name:
-                return found
-        return self._client.get("Deployment", name)
+    def _deployment(self, role: Role) -> dict[str, Any] | None:
+        """Return the Deployment of a version as of now; None when there is none."""
+        return next(iter(self._deployments[role].objects()), None)
 
     def _why_unreached(self, name: str, ready: Sequence[Mapping[str, Any]]) -> str:
         """Say why a version's Service leads to no pod although some are ready; empty when it does, or nobody knows.
