@@ -18,6 +18,7 @@ from canarykit.placeholders import malformed
 
 __all__ = [
     "AT_LIMIT",
+    "READY",
     "ROLES",
     "SYMBOLS",
     "Alarm",
@@ -48,6 +49,11 @@ Role = Literal["stable", "canary"]
 ROLES: tuple[Role, Role] = ("stable", "canary")
 
 Status = Literal["pass", "fail", "inconclusive", "no data"]
+
+READY = "/v2/health/ready"
+"""Path on which servers of the Open Inference Protocol say that they can serve."""
+
+_SOURCES = ("model", "command", "image", "deployment", "like")
 
 Protocol = Literal["http", "h2c"]
 """What a server speaks: HTTP/1.1, or HTTP/2 without TLS and without an upgrade (Kubernetes calls it ``kubernetes.io/h2c``)."""
@@ -197,6 +203,31 @@ def _check_ports(version: Version, env: Mapping[str, str], service: str) -> None
         )
 
 
+def _check_own(version: Version) -> None:
+    """Check what is said of a Deployment of one's own, and of the container.
+
+    Raises
+    ------
+    PlanError
+        It belongs to another way of giving a version, or is no list of words, or no mapping.
+    """
+    whose = f"version {version.name!r}"
+    if version.deployment is not None and (changed := [name for name in ("args", "resources") if getattr(version, name)]):
+        raise PlanError(f"{' and '.join(changed)} of {whose} cannot differ: deployment= runs already; a copy of it is like=")
+    if version.deployment is not None and version.env:
+        raise PlanError(f"env= of {whose} cannot differ: deployment= runs already; a copy of it is like=")
+    if version.deployment is None and version.service is not None:
+        raise PlanError(f"service= of {whose} is the Service of deployment=: give that, too")
+    if version.deployment is None and version.like is None and version.container is not None:
+        raise PlanError(f"container= of {whose} is a container of deployment= or like=: give one of them")
+    if version.args is not None:
+        if version.model is not None or version.command is not None:
+            raise PlanError(f"args= of {whose} is for a container: a model takes none, and a command has its words itself")
+        _check_words(version.args, f"args of {whose}")
+    if version.resources is not None and not isinstance(version.resources, Mapping):
+        raise PlanError(f"resources= of {whose} is a mapping such as {{'requests': {{'cpu': '1'}}}}, not {version.resources!r}")
+
+
 @dataclass(frozen=True)
 class Version:
     """One build of an AI service, and where it comes from.
@@ -215,9 +246,22 @@ class Version:
         sets these. ``python`` and ``python3`` are the interpreter of the notebook's kernel, and other programs are
         taken from the interpreter's folder when they are there; write a path to run another one.
     image : str, optional
-        A container image, for clusters that run containers.
+        A container image, for clusters that run containers. With `like`, the image that the copy has instead.
+    deployment : str, optional
+        Name of a Deployment of your own that runs already, on Kubernetes.
+    like : str, optional
+        Name of such a Deployment: the version is a copy of it, in which `image`, `env`, `args` and `resources` differ. The
+        copy is removed when the rollout ends.
+    service : str, optional
+        Name of the Service that leads to `deployment`, where several do.
+    container : str, optional
+        Container of `deployment` or `like` that serves, where its ports do not tell.
+    args : sequence of str, optional
+        Arguments of the container, on Kubernetes; those of the image, or of the copied Deployment, by default.
+    resources : mapping, optional
+        Requests and limits of the container, on Kubernetes: ``{"requests": {"cpu": "1"}}``.
     ready : str
-        Path that answers 200 when the version can serve.
+        Path that answers 200 when the version can serve. Of a Deployment of your own, it is the path of its readiness probe.
     env : mapping of str to str
         Environment of the server, added to the service's own. On the local cluster, servers share the processors:
         ``OMP_NUM_THREADS``, ``OPENBLAS_NUM_THREADS`` and ``MKL_NUM_THREADS`` are 1 there, unless you set them here or in the
@@ -231,7 +275,8 @@ class Version:
     Raises
     ------
     PlanError
-        Not exactly one of ``model``, ``command`` and ``image`` is given, a command is no list of words, ``ready`` is no path,
+        Not exactly one of ``model``, ``command``, ``image``, ``deployment`` and ``like`` is given, a command is no list of
+        words, ``ready`` is no path,
         ``env`` has a name that is none or a value that is not text, or there is no such protocol.
     """
 
@@ -239,18 +284,25 @@ class Version:
     model: Any = None
     command: Sequence[str] | None = None
     image: str | None = None
-    ready: str = "/v2/health/ready"
+    ready: str = READY
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     trusted: Sequence[str] = ()
     protocol: Protocol = "http"
+    deployment: str | None = None
+    like: str | None = None
+    service: str | None = None
+    container: str | None = None
+    args: Sequence[str] | None = None
+    resources: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        given = [source for source in ("model", "command", "image") if getattr(self, source) is not None]
-        if len(given) != 1:
+        given = [source for source in _SOURCES if getattr(self, source) is not None]
+        if len(given) != 1 and given != ["image", "like"]:
             raise PlanError(
-                f"version {self.name!r} needs exactly one of model=, command= and image=, "
+                f"version {self.name!r} needs exactly one of model=, command=, image=, deployment= and like=, "
                 f"not {' and '.join(given) or 'none of them'}"
             )
+        _check_own(self)
         _check_env(self.env, f"version {self.name!r}")
         if self.command is not None:
             _check_words(self.command, f"command of version {self.name!r}")
@@ -262,6 +314,28 @@ class Version:
             raise PlanError(f'protocol of version {self.name!r} must be one of "http" (HTTP/1.1){known}, not {self.protocol!r}')
         if self.model is not None and self.protocol != "http":
             raise PlanError(f"version {self.name!r} is a model=, and the kit's own server speaks HTTP/1.1: leave out protocol=")
+
+
+def _check_pair(service: Service) -> None:
+    """Check that both versions are a team's own, or none is, and that a copy is one of stable.
+
+    Raises
+    ------
+    PlanError
+        They are not.
+    """
+    stable, canary = service.stable, service.canary
+    if stable.like is not None:
+        raise PlanError(f"stable of {service.name!r} is what serves now: give deployment=, and like= for the canary")
+    if (stable.deployment is None) != (canary.deployment is None and canary.like is None):
+        raise PlanError(
+            f"one version of {service.name!r} is a Deployment of your own and the other is not: with "
+            f'stable=Version(…, deployment="NAME") the canary is like="NAME", or another deployment='
+        )
+    if canary.like is not None and canary.like != stable.deployment:
+        raise PlanError(f"the canary of {service.name!r} is a copy of {canary.like}, and stable is {stable.deployment}")
+    if canary.deployment is not None and canary.deployment == stable.deployment:
+        raise PlanError(f"both versions of {service.name!r} are Deployment {stable.deployment}: a rollout needs two")
 
 
 @dataclass(frozen=True)
@@ -303,6 +377,7 @@ class Service:
             if not isinstance(version, Version):
                 raise PlanError(f"{role} of service {self.name!r} is a Version, not {_kind(version)}")
             _check_ports(version, {**self.env, **version.env}, self.name)
+        _check_pair(self)
         if self.stable.protocol != self.canary.protocol:
             raise PlanError(
                 f"the versions of {self.name!r} speak different protocols ({self.stable.protocol} and {self.canary.protocol}): "

@@ -137,6 +137,7 @@ def test_an_abort_ends_a_promotion(experiment, monkeypatch, undone):
         gate.wait(20)
         if undone:
             raise CancelledError("nobody waits any more")
+        return True
 
     monkeypatch.setattr(experiment.cluster, "promote", promote)
     with ThreadPoolExecutor(2) as pool:

@@ -135,6 +135,7 @@ class Losing(SimulatedCluster):
         super().promote(cancelled)
         self._traffic.record = lambda: {"answered": 10, "lost": {"timed out": 7, "refused": 3}, "lost_total": 10}
         self._behaviour["stable"] = replace(self._behaviour["stable"], errors=0.2)
+        return True
 
 
 def test_an_ending_tells_what_was_lost_in_a_promotion_and_after(simulated, tmp_path):

@@ -128,7 +128,7 @@ class _Among(Stateful):
             self._served[name] = (bad + events, requests + total)
         served = [(bad, requests) for bad, requests in self._served.values() if requests]
         bad, requests = sum(bad for bad, _ in served), sum(requests for _, requests in served)
-        if self._windows < self._length or bad < _EVENTS * len(served):
+        if self._windows < self._length or not served or bad < _EVENTS * len(served):
             return None, 1
         self._windows, self._served, rate = 0, {}, bad / requests
         if len(served) < 2 or rate == 1:

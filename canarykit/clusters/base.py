@@ -229,13 +229,18 @@ class Cluster(Protocol):
         """How a version's replicas are; asked at every look, so that it costs next to nothing while all is well."""
         ...
 
-    def promote(self, cancelled: Callable[[], bool] = never) -> None:
+    def promote(self, cancelled: Callable[[], bool] = never) -> bool:
         """Replace stable's replicas by ones of the canary's version, behind the canary's back, which has all traffic.
 
         Parameters
         ----------
         cancelled : callable
             Asked again and again; once it says True, what was done so far is undone, and `CancelledError` raised.
+
+        Returns
+        -------
+        bool
+            Whether stable is of the canary's version; False where both are somebody else's: then the canary keeps the traffic.
 
         Raises
         ------

@@ -165,6 +165,16 @@ class KubeRouter(Router, Protocol):
     wanted: Mapping[Role, int]
     """Pods that each version was given last; empty where that is not the router's business."""
 
+    def reset(self, *, keep: bool = False) -> None:
+        """Return to 100 % stable and remove what the router added.
+
+        Parameters
+        ----------
+        keep : bool
+            Leave a team's own route with the weights that it has by now.
+        """
+        ...
+
     @property
     def url(self) -> str:
         """Where the gateway is reached.

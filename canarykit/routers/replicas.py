@@ -252,7 +252,7 @@ class ReplicasRouter(KubeRouter):
         """Share of the pods that are asked for."""
         return _share({role: self._asked(role) for role in ROLES})
 
-    def reset(self) -> None:
+    def reset(self, *, keep: bool = False) -> None:
         """Give stable all pods, and remove the Service in front of both, unless a route leads to it, or may do so unseen.
 
         Where one does, stable's pods come up first, and the canary keeps its pods while it alone serves.

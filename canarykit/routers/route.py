@@ -18,7 +18,7 @@ from canarykit.routers.objects import Api, NothingThere, Target, made_by_the_kit
 from canarykit.routers.patches import given_back, joined, need_split
 from canarykit.routers.probe import Probe, answers_within, broken_within
 from canarykit.routers.route_format import RouteFormat
-from canarykit.routers.rules import noted, noting, split_rules, to_join
+from canarykit.routers.rules import NOTE, noted, noting, split_rules, to_join
 from canarykit.routers.served import Patience, until_served
 from canarykit.routers.testers import Testers
 
@@ -144,14 +144,23 @@ class RouteRouter(RouteFormat, KubeRouter):
         """Read the split back from the object."""
         return self.split_in(self._read())
 
-    def reset(self) -> None:
-        """Send everything to stable, and remove what the router added; what the kit adopted others give back."""
+    def reset(self, *, keep: bool = False) -> None:
+        """Send everything to stable, and remove what the router added; what the kit adopted others give back.
+
+        Parameters
+        ----------
+        keep : bool
+            Leave the user's own object with the weights that it has by now, and forget those of before.
+        """
         for name in self.made:
             if made_by_the_kit(self._api.get(self.kind, name), self._target):
                 self._api.delete(self.kind, name)
         own = self._api.get(self.kind, self.name) if self._adopted else None
-        if own is not None:
+        if own is not None and not keep:
             self._leave(own)
+        elif own is not None and noted(own):
+            path = f"/metadata/annotations/{NOTE.replace('/', '~1')}"
+            self._api.patch(self.kind, self.name, [{"op": "remove", "path": path}], how="json")
         self._probe.close()
 
     def _leave(self, own: Mapping[str, Any]) -> None:

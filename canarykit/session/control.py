@@ -356,7 +356,7 @@ class TrafficControl:
             self.returning.promotion = promotion
         try:
             with self._watched(promotion):
-                self._have_replaced(promotion)
+                replaced = self._have_replaced(promotion)
         except Exception as error:
             self.returning.promotion = None
             self._after_failed_promotion(promotion, error)
@@ -365,19 +365,23 @@ class TrafficControl:
         with self.returning.alone:
             if self._lifecycle.ending is not None:
                 raise Overtaken(f"the promotion was overtaken: {self._lifecycle.ending}")
-            thoroughly(self._poll, lambda: self._leave_the_canary(why))
+            thoroughly(self._poll, lambda: self._leave_the_canary(why) if replaced else self._leave_stable(why))
         assert self._lifecycle.ending is not None
         return self._lifecycle.ending
 
-    def _have_replaced(self, promotion: Promotion) -> None:
-        """Have the cluster replace stable's replicas, and say what became of that."""
+    def _have_replaced(self, promotion: Promotion) -> bool:
+        """Have the cluster replace stable's replicas, and say what became of that; return whether it has."""
         stable, canary = self._service.stable.name, self._service.canary.name
         try:
-            self._cluster.promote(promotion.cancelled)
+            replaced = self._cluster.promote(promotion.cancelled)
         except Exception as error:
             promotion.finish(str(error) if isinstance(error, UnrestoredError) else f"stable is {stable} as before")
             raise
-        promotion.finish(f"stable is {canary} by now: its replicas had been replaced", replaced=True)
+        if replaced:
+            promotion.finish(f"stable is {canary} by now: its replicas had been replaced", replaced=True)
+        else:
+            promotion.finish(f"stable is {stable} as before")
+        return replaced
 
     def _after_failed_promotion(self, promotion: Promotion, error: Exception) -> None:
         """Return traffic to a stable that was not replaced, unless somebody else has done so."""
@@ -418,6 +422,12 @@ class TrafficControl:
         with self._lifecycle.lock:
             if self._lifecycle.deployed:
                 self._tracker.poll()
+
+    def _leave_stable(self, why: str) -> None:
+        """End with all traffic on the canary: both versions are somebody else's, and stay."""
+        stable, canary = self._service.stable.name, self._service.canary.name
+        ending = Ending("promoted", f"{canary} has all traffic, and {stable} stays beside it without any: {why}")
+        self._with_lock(lambda: self._tracker.end(ending))
 
     def _leave_the_canary(self, why: str) -> None:
         """Return traffic to a stable that is of the canary's version by now."""

@@ -21,9 +21,11 @@ from canarykit.clusters.kube.preview import Preview
 from canarykit.clusters.kube.saved_rollout import SavedRollout
 from canarykit.clusters.kube.telemetry import Counting
 from canarykit.clusters.kube.workloads import manifests
-from canarykit.clusters.kube.workloads.managed import Versions
+from canarykit.clusters.kube.workloads.base import Workloads
+from canarykit.clusters.kube.workloads.managed import ManagedVersions
 from canarykit.clusters.kube.workloads.manifests import Workload
 from canarykit.clusters.kube.workloads.neighbours import check_neighbours
+from canarykit.clusters.kube.workloads.own import OwnVersions
 from canarykit.clusters.kube.workloads.ownership import remove
 from canarykit.clusters.kube.workloads.pods import Pods
 from canarykit.clusters.kube.workloads.prepared import Prepared
@@ -145,7 +147,7 @@ class KubeCluster(Preview):
         self._lease_seconds, self._given = lease, notify
         self._notify: Callable[[str], object] = notify or print
         self._passing = self._notify
-        self._versions: Versions | None = None
+        self._versions: Workloads | None = None
         self._endpoints: Endpoints | None = None
         self._seen: Pods | None = None
         self._reading: Reading | None = None
@@ -249,7 +251,9 @@ class KubeCluster(Preview):
             return
         ensure = partial(self.ensure_capacity, "stable")
         router = self._bound
-        if can_take_over(self.client, self._prepared.places, router, ensure_capacity=ensure, notify=self._notify):
+        if self._prepared.leaves_canary and lease.state.get("phase") == "promoted":
+            router.reset(keep=True)
+        elif can_take_over(self.client, self._prepared.places, router, ensure_capacity=ensure, notify=self._notify):
             router.reset()
         if held:
             lease.keep()
@@ -330,10 +334,16 @@ class KubeCluster(Preview):
         """How many pods of a version are ready of how many, and why."""
         return self._pods.health(role)
 
-    def promote(self, cancelled: Callable[[], bool] = never) -> None:
-        """Let stable take the canary's version by a rolling update; the canary has all traffic meanwhile."""
+    def promote(self, cancelled: Callable[[], bool] = never) -> bool:
+        """Let stable take the canary's version by a rolling update; the canary has all traffic meanwhile.
+
+        Where both versions are Deployments of your own, nothing is replaced, and the canary keeps the traffic.
+        """
+        if self._prepared.leaves_canary:
+            return False
         _running(self._versions).promote(self._ready_within, cancelled)
         self._bound.promoted()
+        return True
 
     def retire_canary(self) -> None:
         """Scale the canary down; its pods finish what they have. They stay where a rule of the team's still leads to them."""
@@ -378,7 +388,10 @@ class KubeCluster(Preview):
         self._pods = self._seen = pods = Pods(client, prepared.places, self._passing, self._expected)
         self._endpoints = Endpoints(client, prepared.places, pods, prepared.port)
         told: dict[str, Any] = {"notify": self._passing, "say": self._notify}
-        self._versions = Versions(held, prepared, self.workload, pods, adopt=self._adopt, **told)
+        if prepared.own:
+            self._versions = OwnVersions(held, prepared, pods, **told)
+        else:
+            self._versions = ManagedVersions(held, prepared, self.workload, pods, adopt=self._adopt, **told)
 
     def _expected(self, role: Role) -> int | None:
         """How many pods the kit gave a version."""

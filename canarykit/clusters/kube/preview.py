@@ -19,7 +19,9 @@ from canarykit.clusters.kube.workloads.changes import Changes, difference
 from canarykit.clusters.kube.workloads.manifests import Workload
 from canarykit.clusters.kube.workloads.model_files import model_files
 from canarykit.clusters.kube.workloads.neighbours import find_neighbours
+from canarykit.clusters.kube.workloads.own import prepare_own
 from canarykit.clusters.kube.workloads.prepared import Prepared, managed
+from canarykit.errors import PlanError
 from canarykit.model import Service
 from canarykit.routers.base import KubeRouter
 from canarykit.routers.gateway_api import GatewayApiRouter
@@ -92,6 +94,10 @@ class Preview:
 
     def _prepare(self, service: Service) -> Prepared:
         """Find out where both versions are, and what is to be written for them."""
+        if service.stable.deployment is not None:
+            if self._asked["router"] == "replicas":
+                raise PlanError("the router replicas scales both versions, and Deployments of your own have their own numbers")
+            return prepare_own(self.client, service)
         return managed(service, self.workload, model_files(service))
 
     def _target(self, prepared: Prepared) -> Target:

@@ -178,7 +178,7 @@ class LocalCluster(InProcess):
         problem = self._problem(role)
         return Health(problem=problem, final=True) if problem else Health()
 
-    def promote(self, cancelled: Callable[[], bool] = never) -> None:
+    def promote(self, cancelled: Callable[[], bool] = never) -> bool:
         """Replace stable's replicas by ones of the canary's version; the canary has all traffic meanwhile."""
         service = self._deployed
         old, begun = self._replicas["stable"], self._start("stable", service.canary)
@@ -198,6 +198,7 @@ class LocalCluster(InProcess):
         # What does not end now has no traffic, and ends with the cluster.
         with contextlib.suppress(ClusterError):
             self._end(old, _DRAIN)
+        return True
 
     @property
     def faults(self) -> tuple[str, ...]:

@@ -220,10 +220,11 @@ class SimulatedCluster(InProcess):
         problem = self._problem(role, self.clock.now())
         return Health(problem=problem, final=True) if problem else Health()
 
-    def promote(self, cancelled: Callable[[], bool] = never) -> None:
+    def promote(self, cancelled: Callable[[], bool] = never) -> bool:
         """Let stable behave as the canary does."""
         self._behaviour["stable"] = self._behaviour["canary"]
         self.clock.sleep(1.0)
+        return True
 
     faults = ("slow", "failing", "wrong")
 

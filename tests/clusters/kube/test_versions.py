@@ -5,7 +5,7 @@ from kube_doubles import Namespace
 
 import canarykit as ck
 from canarykit.clusters.kube.workloads import pods as pods_module
-from canarykit.clusters.kube.workloads.managed import Versions
+from canarykit.clusters.kube.workloads.managed import ManagedVersions
 from canarykit.clusters.kube.workloads.manifests import Workload, deployment
 from canarykit.clusters.kube.workloads.pods import Pods
 from canarykit.clusters.kube.workloads.prepared import managed
@@ -96,7 +96,7 @@ def server(clock):
 @pytest.fixture
 def versions(server):
     """Both versions of the service."""
-    return Versions(
+    return ManagedVersions(
         server,
         managed(SERVICE, Workload(), {}),
         Workload(),
@@ -229,7 +229,7 @@ def test_a_share_of_many_pods_is_not_rounded_up_by_a_bit(server):
     """
     many = ck.Service("d", SERVICE.stable, SERVICE.canary, replicas=100)
     server.ready["d-canary"] = 7
-    versions = Versions(
+    versions = ManagedVersions(
         server, managed(many, Workload(), {}), Workload(), Pods(server, managed_places("d"), print), adopt=False, notify=print
     )
     versions.ensure_capacity("canary", 0.07)
@@ -315,7 +315,7 @@ def said():
 def told(server, said):
     """Both versions, which say what they bring back."""
     pods = Pods(server, managed_places("d"), lambda line: None)
-    return Versions(
+    return ManagedVersions(
         server, managed(SERVICE, Workload(), {}), Workload(), pods, adopt=False, notify=lambda line: None, say=said.append
     )
 

@@ -17,14 +17,14 @@ from canarykit.clusters.kube.workloads.shortage import AUTOSCALERS, scaled_by
 from canarykit.errors import ClusterError, ConflictError, UnrestoredError
 from canarykit.model import ROLES, Role, Service
 
-__all__ = ["Versions"]
+__all__ = ["ManagedVersions"]
 
 _CAPACITY_WITHIN = 60.0
 _ROUNDING = 1e-9
 """Of a share: 7 % of 100 pods are no eight."""
 
 
-class Versions:
+class ManagedVersions:
     """Both versions of a service that is deployed.
 
     Parameters
@@ -59,9 +59,7 @@ class Versions:
         self._client, self._workload, self._pods = client, workload, pods
         self._models, self._adopt, self._notify, self._say = dict(prepared.models), adopt, notify, say or notify
         self._places, self.service = prepared.places, prepared.service
-        """What runs: after a promotion stable is the canary's version."""
         self.wanted: dict[Role, int] = dict.fromkeys(ROLES, prepared.replicas)
-        """How many pods each version was given."""
 
     def ensure_capacity(self, role: Role, share: float) -> None:
         """Check that a version has as many pods ready as a share of the traffic needs, one at least.

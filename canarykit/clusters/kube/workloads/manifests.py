@@ -24,6 +24,7 @@ __all__ = [
     "Model",
     "Workload",
     "build_of",
+    "check_name",
     "deployment",
     "labels",
     "model_map",
@@ -184,7 +185,7 @@ def build_of(version: Version, model: Model | None) -> str:
 
 def settings_of(container: Mapping[str, Any]) -> str:
     """Short name of a container's environment and resources: the same code may behave otherwise with others."""
-    given = json.dumps([container["env"], container["resources"]], sort_keys=True)
+    given = json.dumps([container.get("env"), container.get("resources")], sort_keys=True)
     return hashlib.sha256(given.encode()).hexdigest()[:10]
 
 
@@ -308,16 +309,25 @@ def check(service: Service) -> None:
     PlanError
         Says what, and what to do.
     """
-    if not _NAME.fullmatch(service.name):
-        raise PlanError(
-            f"on Kubernetes a service is named with lower-case letters, digits and '-', 52 at most, not {service.name!r}"
-        )
+    check_name(service.name)
     for role in ROLES:
         version = service.version(role)
         if version.command is not None:
             raise PlanError(f"version {version.name!r} is a command, and a cluster runs images: give it image= or model=")
         if version.image is not None and not _IMAGE.fullmatch(version.image):
             raise PlanError(f"{version.image!r} of version {version.name!r} is no name of an image, such as registry/name:tag")
+
+
+def check_name(name: str) -> None:
+    """Refuse the name of a service of which no objects can be named.
+
+    Raises
+    ------
+    PlanError
+        Says which names there are.
+    """
+    if not _NAME.fullmatch(name):
+        raise PlanError(f"on Kubernetes a service is named with lower-case letters, digits and '-', 52 at most, not {name!r}")
 
 
 def _container(service: Service, role: Role, workload: Workload, model: Model | None) -> dict[str, Any]:

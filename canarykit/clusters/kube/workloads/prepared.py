@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from canarykit.clusters.kube.workloads import manifests
+from canarykit.clusters.kube.workloads.copied import Original
 from canarykit.clusters.kube.workloads.manifests import Model, Workload
 from canarykit.model import ROLES, Role, Service
 from canarykit.places import Places, managed_places
@@ -29,11 +30,13 @@ class Prepared:
     port, service_port : int
         Ports on which pods and Services listen.
     replicas : int
-        Pods that stable has.
+        Pods that each version has, at least.
     ready : mapping of role to str
         Path that each version answers when it can serve.
     models : mapping of role to Model
         Files of those versions that are models.
+    originals : mapping of role to Original
+        A team's own objects, and the copy of them, where the versions are such.
     """
 
     service: Service
@@ -44,11 +47,22 @@ class Prepared:
     replicas: int
     ready: Mapping[Role, str]
     models: Mapping[Role, Model] = field(default_factory=dict)
+    originals: Mapping[Role, Original] = field(default_factory=dict)
 
     @property
     def about(self) -> Sequence[Mapping[str, Any]]:
         """Objects that say which pods the evidence of a rollout is about."""
-        return self.bodies
+        return [dict(original.deployment) for original in self.originals.values()] or self.bodies
+
+    @property
+    def own(self) -> bool:
+        """Whether stable is a Deployment of the team's own."""
+        return bool(self.originals)
+
+    @property
+    def leaves_canary(self) -> bool:
+        """Whether both versions are Deployments of the team's own, so that a promotion replaces neither."""
+        return self.own and not self.bodies
 
     @property
     def canary(self) -> Mapping[str, Any] | None:
