@@ -34,7 +34,7 @@ ALLOWED = {
     "progress": set(),
     "journal": {"masking"},
     "routers": {"interrupts", "polling", "protocol", "web"},
-    "telemetry": {"metrics", "statuses", "polling", "protocol", "web"},
+    "telemetry": {"load", "metrics", "statuses", "polling", "protocol", "web"},
     "serving": {"encodings", "metrics", "protocol"},
     "load": {"encodings", "masking", "metrics", "statuses", "protocol", "serving"},
     "clusters": {
