@@ -14,11 +14,11 @@ from canarykit.errors import CanaryError, TelemetryError
 from canarykit.model import ROLES, Role, TrafficSplit, Window
 from canarykit.telemetry import buckets
 from canarykit.telemetry.alignment import Alignment
-from canarykit.telemetry.catalogue import Exposition, Labels, exported, exposition
-from canarykit.telemetry.counters import CounterWindows, Series, check_totals, increases, label_names, series_of
+from canarykit.telemetry.catalogue import Exposition, Labels, exported
+from canarykit.telemetry.counters import CounterTelemetry, Page, Series, check_totals, increases, label_names, series_of
 from canarykit.telemetry.prometheus_api import PrometheusApi, seconds_of, selects
-from canarykit.telemetry.restarts import START, Life
-from canarykit.telemetry.targets import Scrape, Scrapes, Target, Targets, target_of
+from canarykit.telemetry.restarts import START, Life, proofs
+from canarykit.telemetry.targets import Scrapes, Target, Targets, target_of
 
 __all__ = ["PrometheusTelemetry", "Select", "selector"]
 
@@ -47,7 +47,7 @@ def selector(labels: Labels | str) -> str:
     return "{" + ",".join(parts) + "}"
 
 
-class PrometheusTelemetry:
+class PrometheusTelemetry(CounterTelemetry):
     """Telemetry from a Prometheus that scrapes a gateway, or the replicas.
 
     Raw samples are read instead of ``increase()``, which extrapolates: whole numbers, and restarts are seen.
@@ -81,9 +81,8 @@ class PrometheusTelemetry:
         token: str | None = None,
         token_file: str | Path | None = None,
     ) -> None:
+        super().__init__(entry)
         self._api = PrometheusApi(url, token=token, token_file=token_file)
-        self._entry = exposition(entry)
-        self._windows = CounterWindows(self._entry)
         self._select = [part for role in ROLES for part in _parts(select[role]) if not isinstance(part, str)]
         self._spelt = _spelt(self._entry, select)
         self._known: set[str] = set()
@@ -93,13 +92,12 @@ class PrometheusTelemetry:
         self._targets = Targets()
         self._alignment = Alignment()
         self._seen: set[frozenset[str]] = set()
-        self._split: TrafficSplit | None = None
         self._since = time.time()
         self._last = self._since
         self._configured: dict[Target, float] | None = {}
         self._asked_for: set[Target] = set()
         self._interval = self._shortest = _USUAL_INTERVAL
-        self._begun = self._blind = self._measured = False
+        self._blind = self._measured = False
 
     @property
     def scrape_interval(self) -> float:
@@ -110,21 +108,6 @@ class PrometheusTelemetry:
     def delay(self) -> float:
         """Seconds after which a finished request has surely been scraped, and all other sources too."""
         return self._interval + self._alignment.spread + 2 * _LATE
-
-    @property
-    def tables(self) -> frozenset[str]:
-        """Tables that its counters fill."""
-        return self._entry.tables
-
-    @property
-    def assigned_only(self) -> bool:
-        """Whether the router assigned all that is counted: a gateway's counters say so, a pod's do not."""
-        return self._entry.assigned_only
-
-    @property
-    def latency_edges(self) -> tuple[float, ...] | None:
-        """Upper edges of its latency buckets in seconds, once a series was seen."""
-        return self._windows.edges
 
     @property
     def sources(self) -> Mapping[str, str]:
@@ -160,37 +143,22 @@ class PrometheusTelemetry:
             self._known |= set(found)
             self._blind = False
         except CanaryError:
-            if not self._begun:
+            if self._split is None:
                 raise
             self._blind = True
         if self._split is not None:
             for life in self._lives.values():
                 life.expect(self._split, split)
-        self._begun, self._split = True, split
+        self._split = split
         self._since = self._last = since
         self._before, self._read_until = {}, {}
         self._alignment.begin()
         self._windows.begin(split, since)
 
-    def read(self, now: float) -> Window:
-        """Return the window since the last read; empty, with the reason, while Prometheus has nothing new of all sources.
-
-        Raises
-        ------
-        CanaryError
-            Nothing can be read, and counting has not begun.
-        """
-        try:
-            return self._read(now)
-        except CanaryError as error:
-            if not self._begun:
-                raise
-            return self._windows.close(now, str(error))
-
     def _read(self, now: float) -> Window:
         found = self._samples(min(self._last, now) - (self._look_back if self._blind else 2 * self._interval))
-        if self._workers:
-            return self._windows.close(now, self._workers)
+        if workers := proofs(self._lives):
+            return self._windows.close(now, workers)
         if self._blind:
             self._known |= {source for source, scrapes in found.items() if min(scrapes) < self._since}
             self._blind = False
@@ -226,11 +194,6 @@ class PrometheusTelemetry:
     def _look_back(self) -> float:
         """Seconds that are looked back for what there was before."""
         return max(_LOOK_BACK, _SCRAPES_BACK * self._interval)
-
-    @property
-    def _workers(self) -> str:
-        """Why nothing can be counted: a page is one worker's of several."""
-        return "; ".join(life.proof for _, life in sorted(self._lives.items()) if life.proof)
 
     def _clear(self, source: str, scrapes: Iterable[float]) -> float:
         """Time of the last scrape of a source that can be counted."""
@@ -351,7 +314,7 @@ class PrometheusTelemetry:
             return
         scrapes = scraped.setdefault(source, {}).setdefault(target, {})
         for moment, value in matrix["values"]:
-            scrape = scrapes.setdefault(float(moment), Scrape({}, []))
+            scrape = scrapes.setdefault(float(moment), Page({}, []))
             if series is None:
                 scrape.starts.append(float(value))
             else:
@@ -360,7 +323,7 @@ class PrometheusTelemetry:
     def _learn_interval(self, scraped: Mapping[str, Mapping[Target, Scrapes]]) -> None:
         """Ask Prometheus how often it scrapes, whenever there are targets of which that is not known."""
         targets = {target for found in scraped.values() for target in found}
-        if self._configured is None or (self._begun and targets <= self._asked_for):
+        if self._configured is None or (self._split is not None and targets <= self._asked_for):
             return
         self._asked_for |= targets
         said = self._api.targets()
@@ -439,7 +402,7 @@ def _readable(scrapes: Scrapes, silent: float) -> Scrapes:
 def _named(scrapes: Scrapes, name: str) -> Scrapes:
     """The same scrapes, of a source with this name."""
     return {
-        moment: Scrape({series._replace(instance=name): total for series, total in scrape.totals.items()}, scrape.starts)
+        moment: Page({series._replace(instance=name): total for series, total in scrape.totals.items()}, scrape.starts)
         for moment, scrape in scrapes.items()
     }
 

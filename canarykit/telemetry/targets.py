@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from typing import NamedTuple
 
 from canarykit.telemetry.catalogue import Exposition
-from canarykit.telemetry.counters import Series
+from canarykit.telemetry.counters import Page, Series
 
-__all__ = ["Scrape", "Scrapes", "Target", "Targets", "target_of"]
+__all__ = ["Scrapes", "Target", "Targets", "target_of"]
 
 _TARGET_LABELS = (
     *("job", "instance", "endpoint", "service", "container", "node"),
@@ -28,28 +27,8 @@ Target = tuple[tuple[str, str], ...]
 """The labels that tell a target from others of the same pod."""
 
 
-class Scrape(NamedTuple):
-    """What one scrape of a target says.
-
-    Parameters
-    ----------
-    totals : dict of Series to float
-        Counters of requests.
-    starts : list of float
-        Start times of processes that it names.
-    """
-
-    totals: dict[Series, float]
-    starts: list[float]
-
-    @property
-    def started(self) -> float | None:
-        """When the process started; None when the target does not say, or names several."""
-        return self.starts[0] if len(self.starts) == 1 else None
-
-
-Scrapes = dict[float, Scrape]
-"""By their times."""
+Scrapes = dict[float, Page]
+"""What a target said, by the times of the scrapes."""
 
 
 def target_of(labels: Mapping[str, str], entry: Exposition) -> tuple[Target, dict[str, str]]:
