@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -61,10 +61,8 @@ class PrometheusTelemetry(CounterTelemetry):
     select : mapping of role to labels, to str, or to a list of these
         Labels of each version's series, or matchers as PromQL has them; what is in a list is added up. Labels that an
         operator's scrape renames are understood under both names: those of the first that finds anything are used.
-    token : str, optional
-        Bearer token for Prometheus. By default the environment variable ``CANARYKIT_PROMETHEUS_TOKEN`` has it, if anything.
     token_file : path, optional
-        File with the bearer token; it is read anew for each request.
+        File with the bearer token; see `PrometheusApi`.
 
     Raises
     ------
@@ -78,11 +76,10 @@ class PrometheusTelemetry(CounterTelemetry):
         entry: str | Exposition,
         select: Mapping[Role, Select],
         *,
-        token: str | None = None,
         token_file: str | Path | None = None,
     ) -> None:
         super().__init__(entry)
-        self._api = PrometheusApi(url, token=token, token_file=token_file)
+        self._api = PrometheusApi(url, token_file=token_file)
         self._select = [part for role in ROLES for part in _parts(select[role]) if not isinstance(part, str)]
         self._spelt = _spelt(self._entry, select)
         self._known: set[str] = set()
@@ -120,10 +117,8 @@ class PrometheusTelemetry(CounterTelemetry):
         }
         said |= self._entry.told(self._seen)
         said["scrape interval"] = f"{self._interval:g} s"
-        twice = {name: [_described(target) for target in found] for name, found in self._targets.twice.items()}
-        if twice:
-            each = (f"{name} is scraped {_times(len(found))} ({'; '.join(found)})" for name, found in twice.items())
-            said["scraped twice"] = f"{', '.join(each)}: counted once, from the first that is named"
+        if twice := self._targets.twice:
+            said["scraped twice"] = f"{', '.join(twice)}: counted once, from the first that is named"
         return said
 
     def begin(self, split: TrafficSplit, since: float) -> None:
@@ -236,10 +231,9 @@ class PrometheusTelemetry(CounterTelemetry):
         seconds = max(math.ceil(until - since), 1)
         scraped: dict[str, dict[Target, Scrapes]] = {}
         # Of two spellings one is used, so that a gateway that is stored under both is counted once.
-        best: Collection[Role] = ()
+        best: set[Role] = set()
         for queries in self._spelt:
-            candidate = self._scraped(queries, seconds, until)
-            roles = _roles(candidate)
+            candidate, roles = self._scraped(queries, seconds, until)
             if len(roles) > len(best):
                 best, scraped = roles, candidate
                 self._spelt = [queries, *(other for other in self._spelt if other is not queries)]
@@ -249,7 +243,11 @@ class PrometheusTelemetry(CounterTelemetry):
         silent = until - 2 * self._interval - 2 * _LATE
         found: dict[str, Scrapes] = {}
         for source, targets in scraped.items():
-            counted = {target: kept for target, scrapes in targets.items() if (kept := _counting(scrapes))}
+            counting = {
+                target: {moment: scrape for moment, scrape in scrapes.items() if scrape.totals}
+                for target, scrapes in targets.items()
+            }
+            counted = {target: scrapes for target, scrapes in counting.items() if scrapes}
             if not counted:
                 continue
             picked, late = self._targets.pick(source, counted, silent)
@@ -283,14 +281,16 @@ class PrometheusTelemetry(CounterTelemetry):
             for remembered in (self._lives, self._before, self._read_until):
                 remembered.pop(source, None)
 
-    def _scraped(self, queries: Queries, seconds: int, until: float) -> dict[str, dict[Target, Scrapes]]:
-        """Raw samples of the series that these queries find, by source and target."""
+    def _scraped(self, queries: Queries, seconds: int, until: float) -> tuple[dict[str, dict[Target, Scrapes]], set[Role]]:
+        """Raw samples of the series that these queries find, by source and target; and the versions that they count."""
         scraped: dict[str, dict[Target, Scrapes]] = {}
+        roles: set[Role] = set()
         for (role, what), asked in queries.items():
             for query in asked:
                 for matrix in self._api.query(f"{query}[{seconds}s]", until):
-                    self._sort_in(scraped, role, what, matrix)
-        return scraped
+                    if self._sort_in(scraped, role, what, matrix):
+                        roles.add(role)
+        return scraped, roles
 
     def _measure_interval(self, found: Mapping[str, Scrapes]) -> None:
         """Take the interval from the samples: a scrape that was missed makes no source slower."""
@@ -301,8 +301,8 @@ class PrometheusTelemetry(CounterTelemetry):
         if usual:
             self._measured, self._interval, self._shortest = True, max(usual), min(usual)
 
-    def _sort_in(self, scraped: dict[str, dict[Target, Scrapes]], role: Role, what: str, matrix: Mapping[str, Any]) -> None:
-        """Add the samples of one series to those of its target."""
+    def _sort_in(self, scraped: dict[str, dict[Target, Scrapes]], role: Role, what: str, matrix: Mapping[str, Any]) -> bool:
+        """Add the samples of one series to those of its target; return whether it counts requests."""
         labels = matrix["metric"]
         source = labels.get("pod") or labels.get("instance") or "?"
         target, own = target_of(labels, self._entry)
@@ -311,7 +311,7 @@ class PrometheusTelemetry(CounterTelemetry):
         except ValueError as error:
             raise TelemetryError(f"{source} has a series {labels} that cannot be read: {error}") from error
         if series is None and what != START:
-            return
+            return False
         scrapes = scraped.setdefault(source, {}).setdefault(target, {})
         for moment, value in matrix["values"]:
             scrape = scrapes.setdefault(float(moment), Page({}, []))
@@ -319,6 +319,7 @@ class PrometheusTelemetry(CounterTelemetry):
                 scrape.starts.append(float(value))
             else:
                 scrape.totals[series] = float(value)
+        return series is not None
 
     def _learn_interval(self, scraped: Mapping[str, Mapping[Target, Scrapes]]) -> None:
         """Ask Prometheus how often it scrapes, whenever there are targets of which that is not known."""
@@ -363,22 +364,6 @@ def _spelt(entry: Exposition, select: Mapping[Role, Select]) -> list[Queries]:
     ]
 
 
-def _roles(scraped: Mapping[str, Mapping[Target, Scrapes]]) -> frozenset[Role]:
-    """Versions of which requests are counted."""
-    return frozenset(
-        series.role
-        for targets in scraped.values()
-        for scrapes in targets.values()
-        for scrape in scrapes.values()
-        for series in scrape.totals
-    )
-
-
-def _counting(scrapes: Scrapes) -> Scrapes:
-    """Scrapes that hold a counter of requests."""
-    return {moment: scrape for moment, scrape in scrapes.items() if scrape.totals}
-
-
 def _readable(scrapes: Scrapes, silent: float) -> Scrapes:
     """Scrapes of a source whose counters count, as if the others had been missed.
 
@@ -411,11 +396,3 @@ def _is(target: Target, labels: Mapping[str, str]) -> bool:
     """Whether series with these target labels come from a target with these labels; others may have joined some."""
     identity = {name: value for name, value in target if name in ("job", "instance")}
     return bool(identity) and all(labels.get(name) == value for name, value in identity.items())
-
-
-def _described(target: Target) -> str:
-    return ", ".join(f"{name} {value}" for name, value in target) or "no label of a target"
-
-
-def _times(number: int) -> str:
-    return "twice" if number == 2 else f"{number} times"

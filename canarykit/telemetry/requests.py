@@ -9,23 +9,12 @@ import numpy as np
 
 from canarykit.metrics import LATENCY_EDGES, latency_cells
 from canarykit.model import AT_LIMIT, ROLES, Counts, Role, TrafficSplit, Window
-from canarykit.statuses import (
-    BAD_KINDS,
-    LEFT,
-    LIMIT_FLAG,
-    RESET,
-    SWITCHED,
-    TOO_LONG,
-    GrpcStatus,
-    Kind,
-    broken_off,
-    kind_of,
-    kind_of_grpc,
-)
+from canarykit.statuses import BAD_KINDS, LEFT, LIMIT_FLAG, RESET, SWITCHED, TOO_LONG, Kind, broken_off, kind_of, kind_of_grpc
 
 __all__ = ["Request", "RequestCounter"]
 
-_GRPC_NEVER_ENDED = frozenset({GrpcStatus.CANCELLED, GrpcStatus.DEADLINE_EXCEEDED})
+_GRPC_NEVER_ENDED = frozenset({1, 4})
+"""CANCELLED and DEADLINE_EXCEEDED."""
 
 
 @dataclass(frozen=True, slots=True)
