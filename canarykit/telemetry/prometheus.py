@@ -93,13 +93,9 @@ class PrometheusTelemetry(CounterTelemetry):
         self._last = self._since
         self._configured: dict[Target, float] | None = {}
         self._asked_for: set[Target] = set()
+        # As Prometheus is configured, else as its samples show, else the usual one; and that of whoever is scraped most often.
         self._interval = self._shortest = _USUAL_INTERVAL
         self._blind = self._measured = False
-
-    @property
-    def scrape_interval(self) -> float:
-        """Seconds between two scrapes of a source: as Prometheus is configured, else as its samples show, else 15."""
-        return self._interval
 
     @property
     def delay(self) -> float:
