@@ -327,10 +327,12 @@ class PrometheusTelemetry(CounterTelemetry):
         if said is None:
             self._configured = None  # it does not say, so the samples have to
             return
+        # Others may have joined some labels to the series, but not to the targets: of those, job and instance are enough.
+        known = [{name: value for name, value in target if name in ("job", "instance")} for target in targets]
+        wanted = [*self._select, *filter(None, known)]
         for entry in said:
             labels, interval = entry.get("labels") or {}, seconds_of(entry.get("scrapeInterval"))
-            ours = any(_is(target, labels) for target in targets) or any(selects(wanted, labels) for wanted in self._select)
-            if interval is not None and ours:
+            if interval is not None and any(selects(each, labels) for each in wanted):
                 self._configured[target_of(labels, self._entry)[0]] = interval
         if self._configured:
             self._interval, self._shortest = max(self._configured.values()), min(self._configured.values())
@@ -386,9 +388,3 @@ def _named(scrapes: Scrapes, name: str) -> Scrapes:
         moment: Page({series._replace(instance=name): total for series, total in scrape.totals.items()}, scrape.starts)
         for moment, scrape in scrapes.items()
     }
-
-
-def _is(target: Target, labels: Mapping[str, str]) -> bool:
-    """Whether series with these target labels come from a target with these labels; others may have joined some."""
-    identity = {name: value for name, value in target if name in ("job", "instance")}
-    return bool(identity) and all(labels.get(name) == value for name, value in identity.items())
