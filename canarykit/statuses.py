@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from enum import IntEnum
 from typing import Literal
 
 __all__ = [
     "BAD_KINDS",
-    "DENIED",
-    "GRPC_DENIED",
-    "GRPC_FAILED",
     "LEFT",
     "LIMIT_FLAG",
     "RESET",
     "SWITCHED",
     "TOO_LONG",
+    "GrpcStatus",
     "Kind",
     "broken_off",
     "kind_of",
@@ -29,7 +28,7 @@ client elsewhere (301, 302, 307, …): a redirect is no answer, and a quick one.
 BAD_KINDS: Mapping[str, Kind] = {"outcome": "failed", "refused": "refused", "denied": "denied"}
 """Of each table with two cells, the kind of request that its second cell counts."""
 
-DENIED = frozenset({401, 403, 407, 429})
+_DENIED = frozenset({401, 403, 407, 429})
 """HTTP statuses about who asks, or how often."""
 
 _NOT_MODIFIED = 304
@@ -37,12 +36,22 @@ _NOT_MODIFIED = 304
 _GIVEN_UP = frozenset({0, 499})
 """No status, because the client left before there was one; 499 is nginx's way to say so."""
 
-GRPC_FAILED = frozenset({1, 2, 4, 12, 13, 14, 15})
-"""gRPC statuses that are the server's fault: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS;
-and CANCELLED, where nobody waited for the end."""
+GrpcStatus = IntEnum(
+    "GrpcStatus",
+    "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED RESOURCE_EXHAUSTED "
+    "FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS UNAUTHENTICATED",
+    start=0,
+)
+"""The statuses of gRPC, by their numbers."""
 
-GRPC_DENIED = frozenset({7, 8, 16})
-"""gRPC statuses about who asks, or how often: PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAUTHENTICATED."""
+_GRPC_DENIED = frozenset({GrpcStatus.PERMISSION_DENIED, GrpcStatus.RESOURCE_EXHAUSTED, GrpcStatus.UNAUTHENTICATED})
+"""About who asks, or how often."""
+
+_GRPC_REFUSED = frozenset({
+    GrpcStatus.INVALID_ARGUMENT, GrpcStatus.NOT_FOUND, GrpcStatus.ALREADY_EXISTS, GrpcStatus.FAILED_PRECONDITION,
+    GrpcStatus.ABORTED, GrpcStatus.OUT_OF_RANGE,
+})  # fmt: skip
+"""The request was not accepted as it was sent. All others but OK are the server's fault, or nobody waited for the end."""
 
 # Envoy's response flags of a request that did not come to its end, whatever its status says: after the headers were sent it
 # stays 200. The others are refusals of the gateway with a status of their own (RL 429, UAEX 403, NR 404), or say that a
@@ -86,7 +95,7 @@ def kind_of(code: int) -> Kind:
     """
     if code in _GIVEN_UP or code >= 500:
         return "failed"
-    if code in DENIED:
+    if code in _DENIED:
         return "denied"
     return "refused" if 300 <= code < 500 and code != _NOT_MODIFIED else "ok"
 
@@ -99,8 +108,6 @@ def kind_of_grpc(code: int) -> Kind:
     code : int
         0 to 16; others count as failed, because no server that works sends them.
     """
-    if code == 0:
-        return "ok"
-    if code in GRPC_FAILED or not 0 < code <= 16:
-        return "failed"
-    return "denied" if code in GRPC_DENIED else "refused"
+    if code in _GRPC_DENIED:
+        return "denied"
+    return "ok" if code == GrpcStatus.OK else "refused" if code in _GRPC_REFUSED else "failed"

@@ -35,7 +35,7 @@ ALLOWED = {
     "progress": set(),
     "journal": {"masking"},
     "routers": {"interrupts", "places", "polling", "protocol", "web"},
-    "telemetry": {"metrics", "places", "statuses", "polling", "protocol", "web"},
+    "telemetry": {"load", "metrics", "places", "statuses", "polling", "protocol", "web"},
     "serving": {"encodings", "metrics", "protocol"},
     "load": {"encodings", "masking", "metrics", "statuses", "protocol", "serving"},
     "clusters": {

@@ -8,9 +8,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from canarykit.health import Health
 from canarykit.interrupts import never
+from canarykit.load.tally import Answer
 from canarykit.model import Role, Service
 from canarykit.routers.base import Router
-from canarykit.telemetry.base import Answered, Telemetry
+from canarykit.telemetry.base import Telemetry
 
 __all__ = [
     "Breakable", "Clock", "Cluster", "Holding", "InProcess", "Limited", "NotShared", "ReportsProgress", "SystemClock",
@@ -55,7 +56,7 @@ class Traffic(Protocol):
         """The labels of what is sent, when they are a few classes; empty otherwise."""
         ...
 
-    def answers(self) -> Sequence[Answered]:
+    def answers(self) -> Sequence[Answer]:
         """Answers since the last call."""
         ...
 

@@ -113,11 +113,10 @@ class Generator:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until it is time to stop, then wait for what is under way."""
-        timeout = aiohttp.ClientTimeout(total=self._spec["timeout"])
         most = files_for(most_under_way(self._spec["rate"], self._spec["shape"], self._spec["timeout"]))
         session_options: dict[str, Any] = {
             "connector": aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE),  # the limit is here, where it is counted
-            "timeout": timeout,
+            "timeout": aiohttp.ClientTimeout(total=self._spec["timeout"]),
             "trace_configs": [_tracing()],
             "auto_decompress": False,  # it would read and keep what nobody needs, however large
             "max_line_size": _LARGEST_HEADER,
@@ -152,16 +151,11 @@ class Generator:
 
     async def _sleep_until(self, due: float, stop: asyncio.Event) -> None:
         left = due - time.perf_counter()
-        if left <= 0:
-            await asyncio.sleep(0)  # behind schedule: send at once, but let answers in
-            return
         if left < 0.1:
-            await asyncio.sleep(left)
+            await asyncio.sleep(left)  # behind schedule, too: it sends at once, but lets answers in
             return
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), left)
-        except TimeoutError:
-            return
 
     async def _send(self, session: aiohttp.ClientSession, number: int, due: float, due_epoch: float) -> None:
         departure = _Departure(time.perf_counter())

@@ -80,7 +80,7 @@ def value_at(steps: tuple[str, ...], body: Any) -> Any:
     value = body
     for number, step in enumerate(steps):
         try:
-            value = value[_position(step)] if isinstance(value, list) else _member(value, step)
+            value = _member(value, step)
         except LookupError:
             where = "the body" if number == 0 else f"{_path(steps[:number])}"
             raise Missing(f"no answer at {_path(steps)}: {where} {_has(value)}") from None
@@ -89,16 +89,12 @@ def value_at(steps: tuple[str, ...], body: Any) -> Any:
     return value
 
 
-def _position(step: str) -> int:
-    if not (step.isascii() and step.isdigit()) or len(step) > 9:
-        raise LookupError(step)
-    return int(step)
-
-
 def _member(value: Any, step: str) -> Any:
-    if not isinstance(value, dict):
-        raise LookupError(step)
-    return value[step]
+    if isinstance(value, list) and step.isascii() and step.isdigit() and len(step) <= 9:
+        return value[int(step)]
+    if isinstance(value, dict):
+        return value[step]
+    raise LookupError(step)
 
 
 def _path(steps: tuple[str, ...]) -> str:

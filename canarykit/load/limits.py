@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import sys
+import resource
 
 from canarykit.load.shapes import peak
 
@@ -43,10 +43,6 @@ def files_for(connections: int) -> int:
     connections : int
         Wanted at once.
     """
-    if sys.platform == "win32":
-        return connections
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from canarykit.errors import ClusterError, PlanError
 from canarykit.load.json_path import OPEN_INFERENCE, parsed
-from canarykit.load.payloads import NO_BODY, Payload, classes_of
+from canarykit.load.payloads import classes_of
 from canarykit.load.payloads import payloads as read_payloads
 from canarykit.load.requests import checked_method, form, has_body
 from canarykit.load.shapes import SHAPES
@@ -26,7 +26,7 @@ from canarykit.load.tally import Answer, Summary, Tally
 from canarykit.masking import masked, secrets_of
 from canarykit.protocol import request_path
 
-__all__ = ["Answer", "Load", "Summary", "asked", "per_second", "specification"]
+__all__ = ["Answer", "Load", "SentTraffic", "Summary", "per_second", "specification"]
 
 _FORM = {"compression": "content-encoding", "content_type": "content-type"}
 """Options of how bodies are sent, and the headers in which they end up."""
@@ -87,7 +87,7 @@ def specification(
     if shape not in SHAPES:
         raise PlanError(f"traffic has no shape {shape!r}: choose one of {', '.join(SHAPES)}")
     method = checked_method(method)
-    read = _read(payloads, method)
+    read = read_payloads(payloads, body_needed=has_body(method))
     parsed(answer)
     return {
         "url": url,
@@ -103,12 +103,6 @@ def specification(
     }
 
 
-def _read(source: str | Path | Sequence[Mapping[str, Any]] | None, method: str) -> list[Payload]:
-    if source is None and not has_body(method):
-        return [Payload(NO_BODY)]
-    return read_payloads("digits" if source is None else source, body_needed=has_body(method))
-
-
 def _check_web(url: str) -> None:
     """Refuse what cannot be asked over HTTP. Nothing of it is shown but how it begins: it may hold a password or a key."""
     try:
@@ -120,19 +114,51 @@ def _check_web(url: str) -> None:
         raise PlanError("traffic is sent to an address of the form http://HOST:PORT or https://HOST:PORT, and this is none")
 
 
-def asked(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What was asked for, of a `specification`, to be written down. The query of the path may be a secret, and is left out.
+class SentTraffic:
+    """Traffic that senders are told of by a `specification`, and what became of it.
 
-    How bodies are encoded, their content type and the path of the answer are in it only where they are not the usual ones.
+    Parameters
+    ----------
+    spec : dict
+        What they are told.
     """
-    path = urlsplit(spec["url"]).path or "/"
-    said = {name: spec["headers"].get(header) for name, header in _FORM.items()}
-    said["answer"] = None if spec["answer"] == OPEN_INFERENCE else spec["answer"]
-    chosen = {name: value for name, value in said.items() if value is not None}
-    return {**{name: spec[name] for name in ("method", "rate", "shape", "duration", "seed")}, "path": path, **chosen}
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self._spec, self._tally = spec, Tally()
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What was asked for: method, rate, shape, duration, seed, path; compression, content type and answer where given.
+
+        The query of the path may be a secret, and is left out.
+        """
+        spec = self._spec
+        said = {name: spec["headers"].get(header) for name, header in _FORM.items()}
+        said["answer"] = None if spec["answer"] == OPEN_INFERENCE else spec["answer"]
+        chosen = {name: value for name, value in said.items() if value is not None}
+        plain = {name: spec[name] for name in ("method", "rate", "shape", "duration", "seed")}
+        return {**plain, "path": urlsplit(spec["url"]).path or "/", **chosen}
+
+    @property
+    def classes(self) -> tuple[Any, ...]:
+        """The labels, when they are a few classes; empty otherwise."""
+        return classes_of(self._spec["labels"])
+
+    def answers(self) -> list[Answer]:
+        """Answers since the last call."""
+        return self._tally.answers()
+
+    @property
+    def summary(self) -> Summary:
+        """What became of all requests so far."""
+        return self._tally.summary
+
+    def record(self) -> dict[str, Any]:
+        """What became of all requests so far, as plain data."""
+        return self.summary.record()
 
 
-class Load:
+class Load(SentTraffic):
     r"""Open-loop Poisson traffic to a URL.
 
     Parameters
@@ -193,17 +219,15 @@ class Load:
         compression: str | None = None,
         answer: str = OPEN_INFERENCE,
     ) -> None:
-        self._timeout = timeout
-        self._spec = specification(
+        super().__init__(specification(
             url.rstrip("/") + request_path(path),
             rate=rate, payloads=payloads, shape=shape, duration=duration, timeout=timeout, headers=headers, seed=seed,
             method=method, content_type=content_type, compression=compression, answer=answer,
-        )  # fmt: skip
+        ))  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
         self._readers: list[threading.Thread] = []
         self._heard, self._ready = threading.Event(), False
         self._errors: deque[str] = deque(maxlen=_LAST_LINES)
-        self._tally = Tally()
         self._all_sent: int | None = None
 
     def start(self) -> Load:
@@ -253,9 +277,7 @@ class Load:
             pass
         if not self._ready:
             self._end(process, within=_END_WITHIN)
-            raise ClusterError(
-                f"the process that sends traffic {self._how_it_ended(process)} before it sent anything{self._last_words}"
-            )
+            raise self._ended(process, "it sent anything")
 
     def _end(self, process: subprocess.Popen[bytes], *, within: float) -> None:
         """Wait until a process that was told to end has ended, with what it writes; kill it if it does not."""
@@ -272,16 +294,14 @@ class Load:
             process.stdin.close()
         self._process = None
 
-    @staticmethod
-    def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
+    def _ended(self, process: subprocess.Popen[bytes], before: str) -> ClusterError:
+        """Say how the process ended, and the last line that it wrote to its standard error, without secrets."""
         killed = " (killed: is there memory left?)" if process.returncode == -signal.SIGKILL else ""
-        return f"ended with exit code {process.returncode}{killed}"
-
-    @property
-    def _last_words(self) -> str:
-        """The last line that the process wrote to its standard error, without secrets."""
         said = next((line for line in reversed(self._errors) if line.strip()), "")
-        return f": {masked(said, secrets_of(self._spec['headers']) | secrets_of(self._spec['url']))}" if said else ""
+        shown = f": {masked(said, secrets_of(self._spec['headers']) | secrets_of(self._spec['url']))}" if said else ""
+        return ClusterError(
+            f"the process that sends traffic ended with exit code {process.returncode}{killed} before {before}{shown}"
+        )
 
     def stop(self) -> Summary:
         """Send no more, wait for what is under way, and say what became of all. May be called again.
@@ -301,12 +321,9 @@ class Load:
         with contextlib.suppress(OSError):
             process.stdin.write(b"stop\n")
             process.stdin.flush()
-        self._end(process, within=self._timeout + _STOP_WITHIN)
+        self._end(process, within=self._spec["timeout"] + _STOP_WITHIN)
         if self._all_sent is None:
-            raise ClusterError(
-                f"the process that sends traffic {self._how_it_ended(process)} before it was told to; "
-                f"what became of its last requests is not known{self._last_words}"
-            )
+            raise self._ended(process, "it was told to; what became of its last requests is not known")
         return self.summary
 
     def wait(self) -> Summary:
@@ -315,20 +332,6 @@ class Load:
             time.sleep(0.02)
         return self.stop()
 
-    def record(self) -> dict[str, Any]:
-        """What became of all requests so far, as plain data."""
-        return self.summary.record()
-
-    @property
-    def asked(self) -> dict[str, Any]:
-        """What was asked for: method, rate, shape, duration, seed, path; compression, content type and answer where given."""
-        return asked(self._spec)
-
-    @property
-    def classes(self) -> tuple[Any, ...]:
-        """The labels, when they are a few classes; empty otherwise."""
-        return classes_of(self._spec["labels"])
-
     def __repr__(self) -> str:
         return f"Load: {self._spec['rate']:g} requests/s"
 
@@ -336,15 +339,6 @@ class Load:
     def running(self) -> bool:
         """Whether it sends."""
         return self._process is not None and self._process.poll() is None
-
-    def answers(self) -> list[Answer]:
-        """Answers since the last call."""
-        return self._tally.answers()
-
-    @property
-    def summary(self) -> Summary:
-        """What became of all requests so far."""
-        return self._tally.summary
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None

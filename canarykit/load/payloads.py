@@ -41,15 +41,15 @@ class Payload:
     content_type: str | None = None
 
 
-def payloads(source: str | Path | Sequence[Mapping[str, Any]], *, body_needed: bool = True) -> list[Payload]:
+def payloads(source: str | Path | Sequence[Mapping[str, Any]] | None, *, body_needed: bool = True) -> list[Payload]:
     """Read what to send.
 
     Parameters
     ----------
-    source : str, Path or sequence of mappings
+    source : str, Path or sequence of mappings, optional
         ``"digits"``: the held-out handwritten digits with their labels. A path: JSON lines in UTF-8, each with ``body``, or
         ``body_base64`` (bytes in Base64), and optionally ``label`` and ``content_type``; empty lines are passed over. Or such
-        mappings themselves, whose ``body`` may be bytes.
+        mappings themselves, whose ``body`` may be bytes. By default the digits; no body where none is needed.
     body_needed : bool
         Whether each request has a body.
 
@@ -58,7 +58,9 @@ def payloads(source: str | Path | Sequence[Mapping[str, Any]], *, body_needed: b
     PlanError
         It is none of these, or empty; says which line is wrong.
     """
-    if source == "digits":
+    if source is None and not body_needed:
+        return [Payload(NO_BODY)]
+    if source is None or source == "digits":
         return _digits()
     if isinstance(source, str | Path):
         read = [_payload(where, written, body_needed) for where, written in _lines(Path(source))]

@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from canarykit.errors import PlanError
-
-__all__ = ["SHAPES", "arrivals", "peak", "relative_rate"]
+__all__ = ["SHAPES", "arrivals", "peak"]
 
 _RAMP_FROM, _RAMP_SECONDS = 0.1, 60.0
 _SPIKE_TIMES, _SPIKE_EVERY, _SPIKE_SECONDS = 4.0, 20.0, 2.0
@@ -27,22 +25,8 @@ def _spike(seconds: float, duration: float | None) -> float:
 
 
 SHAPES: dict[str, Callable[[float, float | None], float]] = {"steady": _steady, "ramp": _ramp, "spike": _spike}
-
-
-def relative_rate(shape: str, seconds: float, duration: float | None) -> float:
-    """How many times the stated rate is sent at a moment.
-
-    Parameters
-    ----------
-    shape : {"steady", "ramp", "spike"}
-        The same all the time; from a tenth up to the whole rate over the duration (or a minute); or four
-        times the rate for two seconds out of each twenty.
-    seconds : float
-        Since the beginning.
-    duration : float, optional
-        Duration of the whole traffic, seconds.
-    """
-    return SHAPES[shape](seconds, duration)
+"""How many times the stated rate is sent, by the seconds since the beginning and the duration of the whole: the same all the
+time; from a tenth up to the whole rate over the duration (or a minute); or four times the rate for two seconds of twenty."""
 
 
 def peak(shape: str) -> float:
@@ -51,7 +35,7 @@ def peak(shape: str) -> float:
     Parameters
     ----------
     shape : {"steady", "ramp", "spike"}
-        See `relative_rate`.
+        See `SHAPES`.
     """
     return _SPIKE_TIMES if shape == "spike" else 1.0
 
@@ -70,17 +54,10 @@ def arrivals(rate: float, shape: str, duration: float | None, seed: int) -> Iter
     seed : int
         The same seed gives the same times.
 
-    Raises
-    ------
-    PlanError
-        No such shape.
-
     Notes
     -----
     An inhomogeneous Poisson process by thinning (Lewis and Shedler, 1979).
     """
-    if shape not in SHAPES:
-        raise PlanError(f"traffic has no shape {shape!r}: choose one of {', '.join(SHAPES)}")
     rng = np.random.default_rng(seed)
     most = rate * peak(shape)
     now = 0.0
@@ -88,5 +65,5 @@ def arrivals(rate: float, shape: str, duration: float | None, seed: int) -> Iter
         now += rng.exponential(1 / most)
         if duration is not None and now >= duration:
             return
-        if rng.random() * most < rate * relative_rate(shape, now, duration):
+        if rng.random() * most < rate * SHAPES[shape](now, duration):
             yield now

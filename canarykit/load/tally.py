@@ -158,7 +158,6 @@ class Tally:
     def __init__(self) -> None:
         self._unread: deque[Answer] = deque(maxlen=_UNREAD_AT_MOST)
         self._lock = threading.Lock()
-        self._answered = 0
         self._lost: Counter[str] = Counter()
         self._statuses: dict[str, Counter[int]] = {}
         self._unsent = 0
@@ -193,7 +192,6 @@ class Tally:
             self._ended[answer.request_id.rpartition("-")[0]] += 1
             self._behind[np.searchsorted(LATENCY_EDGES, max(answer.behind, 0.0))] += 1
             if answer.lost is None:
-                self._answered += 1
                 self._statuses.setdefault(answer.role, Counter())[answer.status] += 1
             else:
                 self._lost[answer.lost] += 1
@@ -211,7 +209,8 @@ class Tally:
         with self._lock:
             p50, p99 = (_upper(self._behind, quantile) for quantile in (0.5, 0.99))
             statuses = {role: dict(counted) for role, counted in self._statuses.items()}
-            return Summary(self._answered, dict(+self._lost), p50, p99, self._unsent, statuses)
+            answered = sum(counted.total() for counted in self._statuses.values())
+            return Summary(answered, dict(+self._lost), p50, p99, self._unsent, statuses)
 
 
 def _upper(cells: Counts, quantile: float) -> float:

@@ -13,10 +13,10 @@ from canarykit import metrics
 from canarykit.analysis import quantile_of
 from canarykit.analysis.checks import SplitCheck
 from canarykit.clusters.base import Cluster, Traffic
+from canarykit.load.tally import Answer
 from canarykit.model import Counts, Guardrail, TrafficSplit, Window
 from canarykit.session.journal_writer import JournalWriter
 from canarykit.session.own_answers import OwnAnswers
-from canarykit.telemetry.base import Answered
 from canarykit.telemetry.labels import LabelledAnswers
 
 __all__ = ["Assessment"]
@@ -51,7 +51,7 @@ class Assessment:
         self._sender: Traffic | None = None
         self._own = OwnAnswers()
         self._labels = LabelledAnswers()
-        self._held: list[Answered] = []
+        self._held: list[Answer] = []
         self._sources: dict[str, str] = {}
         self.waiting = ""
         """What the source waits for, when it had nothing new."""
@@ -149,7 +149,7 @@ class Assessment:
                 self._split_check.update(window, took, slowest)
         return window
 
-    def _answers(self, load: Traffic | None) -> list[Answered]:
+    def _answers(self, load: Traffic | None) -> list[Answer]:
         """Labelled answers since the last time; all of them say whether the traffic is any good."""
         if load is not self._sender:
             self._sender, self._own = load, OwnAnswers({} if load is None else load.asked)
@@ -185,7 +185,7 @@ class Assessment:
         slowest = max((edge for edge in edges if math.isfinite(edge)), default=0.0)
         return 0.0 if math.isnan(slow) else min(slow, slowest)
 
-    def _with_confusion(self, window: Window, said: Sequence[Answered], since: float) -> Window:
+    def _with_confusion(self, window: Window, said: Sequence[Answer], since: float) -> Window:
         labelled = ((answer.role, answer.label, answer.said) for answer in said if answer.sent >= since)
         cells = metrics.confusion_cells(labelled, self._classes)
         return replace(window, counts={**window.counts, metrics.CONFUSION: cells})

@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import Any
 
 from canarykit.load.causes import at_limit
+from canarykit.load.tally import Answer
 from canarykit.statuses import kind_of
-from canarykit.telemetry.base import Answered
 
 __all__ = ["OwnAnswers"]
 
@@ -43,7 +43,7 @@ class OwnAnswers:
         self._unread: dict[str, Counter[str]] = {}
         self._told: set[str] = set()
 
-    def take(self, answers: Iterable[Answered]) -> None:
+    def take(self, answers: Iterable[Answer]) -> None:
         """Count answers."""
         for answer in answers:
             if answer.role != "canary":
@@ -53,7 +53,7 @@ class OwnAnswers:
                 self._readable += answer.said is not None
                 self._note_unread(answer)
 
-    def _note_unread(self, answer: Answered) -> None:
+    def _note_unread(self, answer: Answer) -> None:
         if answer.unread is None:
             return
         reasons = self._unread.setdefault(answer.role, Counter())
@@ -109,7 +109,7 @@ def _most(reasons: Counter[str]) -> str:
     return min(reasons, key=lambda reason: (-reasons[reason], reason))
 
 
-def _named(answer: Answered) -> str:
+def _named(answer: Answer) -> str:
     """What went wrong, in a word or two; empty when nothing did."""
     if answer.lost is not None:
         return f"lost ({answer.lost})"

@@ -66,10 +66,7 @@ def common(found: Histograms) -> tuple[tuple[float, ...] | None, str]:
         return tuple(sorted(shared)), ""
     for (instance, _), edges in sorted(found.items()):
         if math.inf not in edges:
-            return (
-                None,
-                f"latency is not compared: {instance} has no latency bucket +Inf to count slow requests",
-            )
+            return None, f"latency is not compared: {instance} has no latency bucket +Inf to count slow requests"
     said = {edges: f"{instance} has {_described(edges)}" for (instance, _), edges in sorted(found.items())}
     few = "no edge" if len(shared) < 2 else "too few edges"
     why = f"they have {few} in common" if len(said) > 1 else "that says nothing about durations"

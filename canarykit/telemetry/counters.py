@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple, get_args
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from canarykit.errors import TelemetryError
+from canarykit.errors import CanaryError, TelemetryError
 from canarykit.model import ROLES, Counts, Role, TrafficSplit, Window
 from canarykit.statuses import BAD_KINDS, Kind
 from canarykit.telemetry import buckets
-from canarykit.telemetry.catalogue import Exposition
+from canarykit.telemetry.catalogue import Exposition, exposition
 
-__all__ = ["CounterWindows", "Series", "Totals", "check_totals", "increases", "label_names", "series_of"]
+__all__ = [
+    "CounterTelemetry", "CounterWindows", "Page", "Series", "Totals", "check_totals", "increases", "label_names", "series_of",
+]  # fmt: skip
 
 
 class Series(NamedTuple):
@@ -45,6 +49,26 @@ class Series(NamedTuple):
 
 
 Totals = Mapping[Series, float]
+
+
+class Page(NamedTuple):
+    """What one metrics page says.
+
+    Parameters
+    ----------
+    totals : dict of Series to float
+        Counters of requests.
+    starts : list of float
+        Start times of processes that it names, seconds since the epoch.
+    """
+
+    totals: dict[Series, float]
+    starts: list[float]
+
+    @property
+    def started(self) -> float | None:
+        """When the process started; None when the page does not say, or names several."""
+        return self.starts[0] if len(self.starts) == 1 else None
 
 
 def series_of(entry: Exposition, name: str, labels: Mapping[str, str], role: Role, instance: str) -> Series | None:
@@ -98,14 +122,8 @@ def increases(before: Totals, after: Totals) -> dict[Series, int]:
     Parameters
     ----------
     before, after : mapping of Series to float
-        Totals at two moments.
-
-    Raises
-    ------
-    TelemetryError
-        A total is NaN, negative or no whole number.
+        Totals at two moments, as `check_totals` accepts them.
     """
-    check_totals(after)
     restarted = {series.instance for series, total in after.items() if total < before.get(series, 0.0)}
     return {
         series: int(total - (0.0 if series.instance in restarted else before.get(series, 0.0)))
@@ -188,11 +206,11 @@ class CounterWindows:
             return Window(start, now, self._split, {}, note=missing)
         # A window after one that said nothing holds what was counted since the last that did.
         counted_from, self._counted_from = self._counted_from, now
-        counts = self._outcomes()
-        instances = {"outcome": self._outcomes_of_instances()}
+        instances: dict[str, dict[str, Counts]] = {}
+        counts, instances["outcome"] = self._outcomes()
         self._fixed = self._fixed or self.edges is not None or bool(self._unlike)
         if self.edges is not None and not self._unlike:
-            counts["latency"], instances["latency"] = self._latency()
+            counts["latency"], instances["latency"] = self._latency(self.edges)
             self._seen = counts["latency"].sum(axis=0) + (0 if self._seen is None else self._seen)
             if self._tilts(counted_from, now, int(counts["outcome"].sum())):
                 self._grown = {}
@@ -219,55 +237,81 @@ class CounterWindows:
         earlier = requests / (end - start) * float(self._seen @ ended) / float(self._seen.sum()) if end > start else 0.0
         return earlier * self._moved > math.sqrt(requests * share * (1 - share))
 
-    def _outcomes(self) -> dict[str, Counts]:
-        """Tables of what became of requests; each counts every request once."""
-        every = np.zeros(2, dtype=np.int64)
-        kinds = {kind: np.zeros(2, dtype=np.int64) for kind in get_args(Kind)}
-        for series, count, is_request in self._ended():
-            row = ROLES.index(series.role)
-            kinds[series.kind][row] += count
-            every[row] += count if is_request else 0
-        bad = {table: kinds[kind] for table, kind in BAD_KINDS.items() if table in self._entry.tables}
+    def _outcomes(self) -> tuple[dict[str, Counts], dict[str, Counts]]:
+        """Tables of what became of requests, each of which counts every request once; and good and failed of each replica."""
+        every: Counter[str] = Counter()
+        kinds: Counter[tuple[str, Kind]] = Counter()
+        for series, count in self._grown.items():
+            if series.what == "latency":
+                continue
+            for who in _counted_for(series):
+                kinds[who, series.kind] += count
+                every[who] += count if series.what == "requests" or self._entry.beside else 0
+        bad = {
+            table: np.array([kinds[role, kind] for role in ROLES], dtype=np.int64)
+            for table, kind in BAD_KINDS.items()
+            if table in self._entry.tables
+        }
         # A counter of failures that is read a moment after that of requests may be ahead of it.
-        every = np.maximum(every, sum(bad.values()))
-        return {table: np.stack([every - counts, counts], axis=1) for table, counts in bad.items()}
+        requests = np.maximum([every[role] for role in ROLES], sum(bad.values()))
+        tables = {table: np.stack([requests - counts, counts], axis=1) for table, counts in bad.items()}
+        failed = {name: kinds[name, "failed"] for name in every if name not in ROLES}
+        return tables, {name: np.array([max(every[name] - count, 0), count]) for name, count in failed.items()}
 
-    def _outcomes_of_instances(self) -> dict[str, Counts]:
-        """Good and failed requests of each replica."""
-        every: dict[str, int] = {}
-        failed: dict[str, int] = {}
-        for series, count, is_request in self._ended():
-            name = f"{series.role}-{series.instance}"
-            every[name] = every.get(name, 0) + (count if is_request else 0)
-            failed[name] = failed.get(name, 0) + (count if series.kind == "failed" else 0)
-        return {name: np.array([max(every[name] - failed[name], 0), failed[name]]) for name in every}
-
-    def _ended(self) -> Iterator[tuple[Series, int, bool]]:
-        """What counts of requests have grown by, and whether each of them is a request of its own."""
+    def _latency(self, edges: Sequence[float]) -> tuple[Counts, dict[str, Counts]]:
+        """Cells of the durations of both versions, and of each replica."""
+        place = {edge: number for number, edge in enumerate(edges)}
+        cumulative: dict[str, Counts] = {role: np.zeros(len(edges), dtype=np.int64) for role in ROLES}
         for series, count in self._grown.items():
-            if series.what != "latency":
-                yield series, count, series.what == "requests" or self._entry.beside
-
-    def _latency(self) -> tuple[Counts, dict[str, Counts]]:
-        assert self.edges is not None
-        place = {edge: number for number, edge in enumerate(self.edges)}
-        table = _zeros(len(self.edges))
-        instances: dict[str, Counts] = {}
-        for series, count in self._grown.items():
-            if series.what != "latency" or series.kind != "ok":
-                continue  # a quick failure or refusal must not look like a quick answer
-            number = place.get(series.edge)
-            if number is None:
-                continue  # buckets are cumulative: its requests are in the next one as well
-            cells = instances.setdefault(f"{series.role}-{series.instance}", np.zeros(len(self.edges), dtype=np.int64))
-            for row in (table[ROLES.index(series.role)], cells):
-                row[number] += count
-                if number + 1 < len(self.edges):
-                    row[number + 1] -= count
+            # A quick failure or refusal must not look like a quick answer. Who ended before another edge is in the next, too.
+            if series.kind == "ok" and series.edge in place:
+                for who in _counted_for(series):
+                    cumulative.setdefault(who, np.zeros(len(edges), dtype=np.int64))[place[series.edge]] += count
         # A page that was written while a request ended may have it in one bucket and not yet in the next.
-        instances = {name: np.maximum(cells, 0) for name, cells in instances.items()}
-        return np.maximum(table, 0), instances
+        cells = {who: np.maximum(np.diff(counts, prepend=0), 0) for who, counts in cumulative.items()}
+        return np.stack([cells.pop(role) for role in ROLES]), cells
 
 
-def _zeros(cells: int) -> Counts:
-    return np.zeros((2, cells), dtype=np.int64)
+def _counted_for(series: Series) -> tuple[str, str]:
+    """The version and the replica whose requests a counter counts."""
+    return series.role, f"{series.role}-{series.instance}"
+
+
+class CounterTelemetry(ABC):
+    """What all telemetry from counters has in common.
+
+    Parameters
+    ----------
+    entry : str or Exposition
+        Names of the counters.
+    """
+
+    def __init__(self, entry: str | Exposition) -> None:
+        self._entry = exposition(entry)
+        self._windows = CounterWindows(self._entry)
+        self._split: TrafficSplit | None = None
+        # A gateway's counters hold only what the router assigned; a pod's also hold what came to the pod itself.
+        self.tables, self.assigned_only = self._entry.tables, self._entry.assigned_only
+
+    @property
+    def latency_edges(self) -> tuple[float, ...] | None:
+        """Upper edges of its latency buckets in seconds, once a counter was read."""
+        return self._windows.edges
+
+    def read(self, now: float) -> Window:
+        """Return the window since the last read; empty, with the reason, while not all can be read, or nothing is new.
+
+        Raises
+        ------
+        CanaryError
+            Nothing can be read, and counting has not begun.
+        """
+        try:
+            return self._read(now)
+        except CanaryError as error:
+            if self._split is None:
+                raise
+            return self._windows.close(now, str(error))
+
+    @abstractmethod
+    def _read(self, now: float) -> Window: ...

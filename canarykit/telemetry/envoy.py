@@ -81,8 +81,8 @@ class EnvoyTelemetry:
         The access log.
     reopen : callable
         Has Envoy open the log anew.
-    stats : callable, optional
-        Reads the page `IN_FLIGHT` of the admin interface; without it windows do not say how many requests are under way.
+    stats : callable
+        Reads the page `IN_FLIGHT` of the admin interface.
 
     Notes
     -----
@@ -95,7 +95,7 @@ class EnvoyTelemetry:
     sources: Mapping[str, str] = {"requests": "the access log of the gateway"}
     delay = 0.15  # the gateway writes its log every 50 ms
 
-    def __init__(self, log: Path, reopen: Callable[[], object], stats: Callable[[], str] | None = None) -> None:
+    def __init__(self, log: Path, reopen: Callable[[], object], stats: Callable[[], str]) -> None:
         self._tail = LogTail(log, reopen)
         self._stats = stats
         self._counter = RequestCounter()
@@ -112,8 +112,6 @@ class EnvoyTelemetry:
         return self._counter.close(now, under_way)
 
     def _in_flight(self) -> tuple[int, int] | None:
-        if self._stats is None:
-            return None
         try:
             return in_flight(self._stats())
         except CanaryError:  # it helps to judge the split; counts are complete without it

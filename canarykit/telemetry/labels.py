@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from canarykit.load.tally import Answer
 from canarykit.model import ROLES, Counts, Window
-from canarykit.telemetry.base import Answered
 
 __all__ = ["LabelledAnswers"]
 
@@ -27,7 +27,7 @@ class LabelledAnswers:
         if self._counts is not None:
             self._counts = np.zeros_like(self._counts)
 
-    def take(self, answers: Iterable[Answered]) -> None:
+    def take(self, answers: Iterable[Answer]) -> None:
         """Count answers; those without a label or a version are left out."""
         for answer in answers:
             if answer.right is not None and answer.sent >= self._since and answer.role in ROLES:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from canarykit.errors import TelemetryError
 from canarykit.model import Role
 from canarykit.telemetry.catalogue import Exposition
-from canarykit.telemetry.counters import Series, series_of
+from canarykit.telemetry.counters import Page, Series, series_of
 from canarykit.telemetry.restarts import START
 
-__all__ = ["Known", "Page", "page_of", "read_page"]
+__all__ = ["Known", "page_of"]
 
 _LABELLED = r'[^\s{]*[ \t]*\{(?:[^"}]|"(?:[^"\\]|\\.)*")*\}'
 _LINE = re.compile(rf"(?:({_LABELLED})[ \t]*|([^\s{{]+)[ \t]+)(\S+)(?:[ \t]+[-+.\deE]+)?(?:[ \t]+#[ \t].*)?")
@@ -22,21 +21,6 @@ older format)."""
 
 Known = dict[str, Series | str | None]
 """What lines of a page count, by their series as it is written; `START` for the start of the process."""
-
-
-class Page(NamedTuple):
-    """What one metrics page says.
-
-    Parameters
-    ----------
-    totals : dict of Series to float
-        Counters of requests.
-    started : float, optional
-        When the process started, seconds since the epoch; None when the page does not say, or names several.
-    """
-
-    totals: dict[Series, float]
-    started: float | None
 
 
 def page_of(text: str, entry: Exposition, role: Role, instance: str, known: Known | None = None) -> Page:
@@ -61,7 +45,7 @@ def page_of(text: str, entry: Exposition, role: Role, instance: str, known: Know
     """
     known = {} if known is None else known
     totals: dict[Series, float] = {}
-    started: list[float] = []
+    starts: list[float] = []
     try:
         for line in map(str.strip, text.split("\n")):  # labels may hold other signs that end a line elsewhere
             if not line or line.startswith("#"):
@@ -78,15 +62,10 @@ def page_of(text: str, entry: Exposition, role: Role, instance: str, known: Know
             if isinstance(meaning, Series):
                 totals[meaning] = value
             elif meaning == START:
-                started.append(value)
+                starts.append(value)
     except ValueError as error:
         raise TelemetryError(f"the metrics page of {instance} cannot be read: {error}") from error
-    return Page(totals, started[0] if len(started) == 1 else None)
-
-
-def read_page(text: str, entry: Exposition, role: Role, instance: str, known: Known | None = None) -> dict[Series, float]:
-    """Read the counters of a page; see `page_of`."""
-    return page_of(text, entry, role, instance, known).totals
+    return Page(totals, starts)
 
 
 def _meaning(written: str, number: str, entry: Exposition, role: Role, instance: str) -> Series | str | None:

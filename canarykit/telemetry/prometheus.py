@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -14,11 +14,11 @@ from canarykit.errors import CanaryError, TelemetryError
 from canarykit.model import ROLES, Role, TrafficSplit, Window
 from canarykit.telemetry import buckets
 from canarykit.telemetry.alignment import Alignment
-from canarykit.telemetry.catalogue import Exposition, Labels, exported, exposition
-from canarykit.telemetry.counters import CounterWindows, Series, check_totals, increases, label_names, series_of
+from canarykit.telemetry.catalogue import Exposition, Labels, exported
+from canarykit.telemetry.counters import CounterTelemetry, Page, Series, check_totals, increases, label_names, series_of
 from canarykit.telemetry.prometheus_api import PrometheusApi, seconds_of, selects
-from canarykit.telemetry.restarts import START, Life
-from canarykit.telemetry.targets import Scrape, Scrapes, Target, Targets, target_of
+from canarykit.telemetry.restarts import START, Life, proofs
+from canarykit.telemetry.targets import Scrapes, Target, Targets, target_of
 
 __all__ = ["PrometheusTelemetry", "Select", "selector"]
 
@@ -47,7 +47,7 @@ def selector(labels: Labels | str) -> str:
     return "{" + ",".join(parts) + "}"
 
 
-class PrometheusTelemetry:
+class PrometheusTelemetry(CounterTelemetry):
     """Telemetry from a Prometheus that scrapes a gateway, or the replicas.
 
     Raw samples are read instead of ``increase()``, which extrapolates: whole numbers, and restarts are seen.
@@ -61,10 +61,8 @@ class PrometheusTelemetry:
     select : mapping of role to labels, to str, or to a list of these
         Labels of each version's series, or matchers as PromQL has them; what is in a list is added up. Labels that an
         operator's scrape renames are understood under both names: those of the first that finds anything are used.
-    token : str, optional
-        Bearer token for Prometheus. By default the environment variable ``CANARYKIT_PROMETHEUS_TOKEN`` has it, if anything.
     token_file : path, optional
-        File with the bearer token; it is read anew for each request.
+        File with the bearer token; see `PrometheusApi`.
 
     Raises
     ------
@@ -78,12 +76,10 @@ class PrometheusTelemetry:
         entry: str | Exposition,
         select: Mapping[Role, Select],
         *,
-        token: str | None = None,
         token_file: str | Path | None = None,
     ) -> None:
-        self._api = PrometheusApi(url, token=token, token_file=token_file)
-        self._entry = exposition(entry)
-        self._windows = CounterWindows(self._entry)
+        super().__init__(entry)
+        self._api = PrometheusApi(url, token_file=token_file)
         self._select = [part for role in ROLES for part in _parts(select[role]) if not isinstance(part, str)]
         self._spelt = _spelt(self._entry, select)
         self._known: set[str] = set()
@@ -93,38 +89,18 @@ class PrometheusTelemetry:
         self._targets = Targets()
         self._alignment = Alignment()
         self._seen: set[frozenset[str]] = set()
-        self._split: TrafficSplit | None = None
         self._since = time.time()
         self._last = self._since
         self._configured: dict[Target, float] | None = {}
         self._asked_for: set[Target] = set()
+        # As Prometheus is configured, else as its samples show, else the usual one; and that of whoever is scraped most often.
         self._interval = self._shortest = _USUAL_INTERVAL
-        self._begun = self._blind = self._measured = False
-
-    @property
-    def scrape_interval(self) -> float:
-        """Seconds between two scrapes of a source: as Prometheus is configured, else as its samples show, else 15."""
-        return self._interval
+        self._blind = self._measured = False
 
     @property
     def delay(self) -> float:
         """Seconds after which a finished request has surely been scraped, and all other sources too."""
         return self._interval + self._alignment.spread + 2 * _LATE
-
-    @property
-    def tables(self) -> frozenset[str]:
-        """Tables that its counters fill."""
-        return self._entry.tables
-
-    @property
-    def assigned_only(self) -> bool:
-        """Whether the router assigned all that is counted: a gateway's counters say so, a pod's do not."""
-        return self._entry.assigned_only
-
-    @property
-    def latency_edges(self) -> tuple[float, ...] | None:
-        """Upper edges of its latency buckets in seconds, once a series was seen."""
-        return self._windows.edges
 
     @property
     def sources(self) -> Mapping[str, str]:
@@ -137,10 +113,8 @@ class PrometheusTelemetry:
         }
         said |= self._entry.told(self._seen)
         said["scrape interval"] = f"{self._interval:g} s"
-        twice = {name: [_described(target) for target in found] for name, found in self._targets.twice.items()}
-        if twice:
-            each = (f"{name} is scraped {_times(len(found))} ({'; '.join(found)})" for name, found in twice.items())
-            said["scraped twice"] = f"{', '.join(each)}: counted once, from the first that is named"
+        if twice := self._targets.twice:
+            said["scraped twice"] = f"{', '.join(twice)}: counted once, from the first that is named"
         return said
 
     def begin(self, split: TrafficSplit, since: float) -> None:
@@ -160,37 +134,22 @@ class PrometheusTelemetry:
             self._known |= set(found)
             self._blind = False
         except CanaryError:
-            if not self._begun:
+            if self._split is None:
                 raise
             self._blind = True
         if self._split is not None:
             for life in self._lives.values():
                 life.expect(self._split, split)
-        self._begun, self._split = True, split
+        self._split = split
         self._since = self._last = since
         self._before, self._read_until = {}, {}
         self._alignment.begin()
         self._windows.begin(split, since)
 
-    def read(self, now: float) -> Window:
-        """Return the window since the last read; empty, with the reason, while Prometheus has nothing new of all sources.
-
-        Raises
-        ------
-        CanaryError
-            Nothing can be read, and counting has not begun.
-        """
-        try:
-            return self._read(now)
-        except CanaryError as error:
-            if not self._begun:
-                raise
-            return self._windows.close(now, str(error))
-
     def _read(self, now: float) -> Window:
         found = self._samples(min(self._last, now) - (self._look_back if self._blind else 2 * self._interval))
-        if self._workers:
-            return self._windows.close(now, self._workers)
+        if workers := proofs(self._lives):
+            return self._windows.close(now, workers)
         if self._blind:
             self._known |= {source for source, scrapes in found.items() if min(scrapes) < self._since}
             self._blind = False
@@ -226,11 +185,6 @@ class PrometheusTelemetry:
     def _look_back(self) -> float:
         """Seconds that are looked back for what there was before."""
         return max(_LOOK_BACK, _SCRAPES_BACK * self._interval)
-
-    @property
-    def _workers(self) -> str:
-        """Why nothing can be counted: a page is one worker's of several."""
-        return "; ".join(life.proof for _, life in sorted(self._lives.items()) if life.proof)
 
     def _clear(self, source: str, scrapes: Iterable[float]) -> float:
         """Time of the last scrape of a source that can be counted."""
@@ -273,10 +227,9 @@ class PrometheusTelemetry:
         seconds = max(math.ceil(until - since), 1)
         scraped: dict[str, dict[Target, Scrapes]] = {}
         # Of two spellings one is used, so that a gateway that is stored under both is counted once.
-        best: Collection[Role] = ()
+        best: set[Role] = set()
         for queries in self._spelt:
-            candidate = self._scraped(queries, seconds, until)
-            roles = _roles(candidate)
+            candidate, roles = self._scraped(queries, seconds, until)
             if len(roles) > len(best):
                 best, scraped = roles, candidate
                 self._spelt = [queries, *(other for other in self._spelt if other is not queries)]
@@ -286,7 +239,11 @@ class PrometheusTelemetry:
         silent = until - 2 * self._interval - 2 * _LATE
         found: dict[str, Scrapes] = {}
         for source, targets in scraped.items():
-            counted = {target: kept for target, scrapes in targets.items() if (kept := _counting(scrapes))}
+            counting = {
+                target: {moment: scrape for moment, scrape in scrapes.items() if scrape.totals}
+                for target, scrapes in targets.items()
+            }
+            counted = {target: scrapes for target, scrapes in counting.items() if scrapes}
             if not counted:
                 continue
             picked, late = self._targets.pick(source, counted, silent)
@@ -320,14 +277,16 @@ class PrometheusTelemetry:
             for remembered in (self._lives, self._before, self._read_until):
                 remembered.pop(source, None)
 
-    def _scraped(self, queries: Queries, seconds: int, until: float) -> dict[str, dict[Target, Scrapes]]:
-        """Raw samples of the series that these queries find, by source and target."""
+    def _scraped(self, queries: Queries, seconds: int, until: float) -> tuple[dict[str, dict[Target, Scrapes]], set[Role]]:
+        """Raw samples of the series that these queries find, by source and target; and the versions that they count."""
         scraped: dict[str, dict[Target, Scrapes]] = {}
+        roles: set[Role] = set()
         for (role, what), asked in queries.items():
             for query in asked:
                 for matrix in self._api.query(f"{query}[{seconds}s]", until):
-                    self._sort_in(scraped, role, what, matrix)
-        return scraped
+                    if self._sort_in(scraped, role, what, matrix):
+                        roles.add(role)
+        return scraped, roles
 
     def _measure_interval(self, found: Mapping[str, Scrapes]) -> None:
         """Take the interval from the samples: a scrape that was missed makes no source slower."""
@@ -338,8 +297,8 @@ class PrometheusTelemetry:
         if usual:
             self._measured, self._interval, self._shortest = True, max(usual), min(usual)
 
-    def _sort_in(self, scraped: dict[str, dict[Target, Scrapes]], role: Role, what: str, matrix: Mapping[str, Any]) -> None:
-        """Add the samples of one series to those of its target."""
+    def _sort_in(self, scraped: dict[str, dict[Target, Scrapes]], role: Role, what: str, matrix: Mapping[str, Any]) -> bool:
+        """Add the samples of one series to those of its target; return whether it counts requests."""
         labels = matrix["metric"]
         source = labels.get("pod") or labels.get("instance") or "?"
         target, own = target_of(labels, self._entry)
@@ -348,29 +307,32 @@ class PrometheusTelemetry:
         except ValueError as error:
             raise TelemetryError(f"{source} has a series {labels} that cannot be read: {error}") from error
         if series is None and what != START:
-            return
+            return False
         scrapes = scraped.setdefault(source, {}).setdefault(target, {})
         for moment, value in matrix["values"]:
-            scrape = scrapes.setdefault(float(moment), Scrape({}, []))
+            scrape = scrapes.setdefault(float(moment), Page({}, []))
             if series is None:
                 scrape.starts.append(float(value))
             else:
                 scrape.totals[series] = float(value)
+        return series is not None
 
     def _learn_interval(self, scraped: Mapping[str, Mapping[Target, Scrapes]]) -> None:
         """Ask Prometheus how often it scrapes, whenever there are targets of which that is not known."""
         targets = {target for found in scraped.values() for target in found}
-        if self._configured is None or (self._begun and targets <= self._asked_for):
+        if self._configured is None or (self._split is not None and targets <= self._asked_for):
             return
         self._asked_for |= targets
         said = self._api.targets()
         if said is None:
             self._configured = None  # it does not say, so the samples have to
             return
+        # Others may have joined some labels to the series, but not to the targets: of those, job and instance are enough.
+        known = [{name: value for name, value in target if name in ("job", "instance")} for target in targets]
+        wanted = [*self._select, *filter(None, known)]
         for entry in said:
             labels, interval = entry.get("labels") or {}, seconds_of(entry.get("scrapeInterval"))
-            ours = any(_is(target, labels) for target in targets) or any(selects(wanted, labels) for wanted in self._select)
-            if interval is not None and ours:
+            if interval is not None and any(selects(each, labels) for each in wanted):
                 self._configured[target_of(labels, self._entry)[0]] = interval
         if self._configured:
             self._interval, self._shortest = max(self._configured.values()), min(self._configured.values())
@@ -400,22 +362,6 @@ def _spelt(entry: Exposition, select: Mapping[Role, Select]) -> list[Queries]:
     ]
 
 
-def _roles(scraped: Mapping[str, Mapping[Target, Scrapes]]) -> frozenset[Role]:
-    """Versions of which requests are counted."""
-    return frozenset(
-        series.role
-        for targets in scraped.values()
-        for scrapes in targets.values()
-        for scrape in scrapes.values()
-        for series in scrape.totals
-    )
-
-
-def _counting(scrapes: Scrapes) -> Scrapes:
-    """Scrapes that hold a counter of requests."""
-    return {moment: scrape for moment, scrape in scrapes.items() if scrape.totals}
-
-
 def _readable(scrapes: Scrapes, silent: float) -> Scrapes:
     """Scrapes of a source whose counters count, as if the others had been missed.
 
@@ -439,20 +385,6 @@ def _readable(scrapes: Scrapes, silent: float) -> Scrapes:
 def _named(scrapes: Scrapes, name: str) -> Scrapes:
     """The same scrapes, of a source with this name."""
     return {
-        moment: Scrape({series._replace(instance=name): total for series, total in scrape.totals.items()}, scrape.starts)
+        moment: Page({series._replace(instance=name): total for series, total in scrape.totals.items()}, scrape.starts)
         for moment, scrape in scrapes.items()
     }
-
-
-def _is(target: Target, labels: Mapping[str, str]) -> bool:
-    """Whether series with these target labels come from a target with these labels; others may have joined some."""
-    identity = {name: value for name, value in target if name in ("job", "instance")}
-    return bool(identity) and all(labels.get(name) == value for name, value in identity.items())
-
-
-def _described(target: Target) -> str:
-    return ", ".join(f"{name} {value}" for name, value in target) or "no label of a target"
-
-
-def _times(number: int) -> str:
-    return "twice" if number == 2 else f"{number} times"

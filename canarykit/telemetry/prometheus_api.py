@@ -7,7 +7,7 @@ import json
 import os
 import re
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import multimode
 from typing import Any
@@ -43,10 +43,9 @@ class PrometheusApi:
     ----------
     url : str
         Its address; a user and a password in it are sent as a header, and never shown.
-    token : str, optional
-        Bearer token.
     token_file : path, optional
-        File with the bearer token; read anew for each request, because tokens are replaced while they are used.
+        File with the bearer token; read anew for each request, because tokens are replaced while they are used. By default
+        the environment variable ``CANARYKIT_PROMETHEUS_TOKEN`` has the token, if anything.
 
     Raises
     ------
@@ -54,12 +53,12 @@ class PrometheusApi:
         The address is none, or there is more than one way to say who asks.
     """
 
-    def __init__(self, url: str, *, token: str | None = None, token_file: str | Path | None = None) -> None:
+    def __init__(self, url: str, *, token_file: str | Path | None = None) -> None:
         check_address("the address of Prometheus", url, user=True)
         self.url, self._basic, self._secrets = _without_password(url)
-        if sum((self._basic is not None, token is not None, token_file is not None)) > 1:
-            raise PlanError("say in one way who asks Prometheus: a password in its address, a token, or a file with a token")
-        self._token, self._token_file = token, token_file
+        if self._basic is not None and token_file is not None:
+            raise PlanError("say in one way who asks Prometheus: a password in its address, or a file with a token")
+        self._token_file = token_file
         self._client = Client(self.url, timeout=_TIMEOUT, proxies=True)
 
     def __repr__(self) -> str:
@@ -76,13 +75,7 @@ class PrometheusApi:
             The query is refused, or whoever answers is no Prometheus.
         """
         body = urllib.parse.urlencode({"query": query, "time": f"{at:.3f}"}).encode()
-        said = self._answer("/api/v1/query", body, query)
-        try:
-            found = json.loads(said)["data"]["result"]
-        except (ValueError, LookupError, TypeError):
-            found = None
-        if not isinstance(found, list) or not all(_is_series(series) for series in found):
-            raise self._no_prometheus(said)
+        found = self._list("/api/v1/query", body, query, "result", _is_series)
         if any("values" not in series for series in found):
             raise TelemetryError(
                 f"Prometheus at {self.url} has native histograms for {query}, which are not read: have it keep the classic "
@@ -120,17 +113,19 @@ class PrometheusApi:
         return max(frequent, default=None)
 
     def _targets(self) -> list[dict[str, Any]]:
-        said = self._answer("/api/v1/targets?state=active", None, "its targets")
-        try:
-            found = json.loads(said)["data"]["activeTargets"]
-        except (ValueError, LookupError, TypeError):
-            found = None
-        if not isinstance(found, list):
-            raise self._no_prometheus(said)
+        found = self._list("/api/v1/targets?state=active", None, "its targets", "activeTargets", lambda _: True)
         return [target for target in found if isinstance(target, dict)]
 
-    def _no_prometheus(self, said: bytes) -> TelemetryError:
-        return TelemetryError(f"{self.url} does not answer as a Prometheus does: {self._shown(said, 100).encode()!r}")
+    def _list(self, path: str, body: bytes | None, what: str, key: str, is_one: Callable[[Any], bool]) -> list[Any]:
+        """Ask for `what`; return the list that the answer has under a key, of which each element has to be one."""
+        said = self._answer(path, body, what)
+        try:
+            found = json.loads(said)["data"][key]
+        except (ValueError, LookupError, TypeError):
+            found = None
+        if not isinstance(found, list) or not all(map(is_one, found)):
+            raise TelemetryError(f"{self.url} does not answer as a Prometheus does: {self._shown(said, 100).encode()!r}")
+        return found
 
     def _answer(self, path: str, body: bytes | None, what: str) -> bytes:
         headers = {"authorization": authorization} if (authorization := self._authorization()) else {}
@@ -152,25 +147,17 @@ class PrometheusApi:
     def _advice(self, status: int) -> str:
         if 300 <= status < 400:
             return " (a redirect, which is not followed: give the address that it leads to)"
-        if (
-            status != 401
-            or self._basic
-            or self._token is not None
-            or self._token_file is not None
-            or TOKEN_VARIABLE in os.environ
-        ):
-            return ""
-        return f" (name a file with a token, or set {TOKEN_VARIABLE})"
+        asked_by = self._basic or self._token_file or TOKEN_VARIABLE in os.environ
+        return "" if asked_by or status != 401 else f" (name a file with a token, or set {TOKEN_VARIABLE})"
 
     def _authorization(self) -> str | None:
         if self._basic is not None:
             return self._basic
-        given, where = (self._token, "token=") if self._token is not None else (os.environ.get(TOKEN_VARIABLE), TOKEN_VARIABLE)
         try:
             if self._token_file is not None:
                 token = read_token(self._token_file)
-            elif given:
-                token = checked_token(given, where)
+            elif given := os.environ.get(TOKEN_VARIABLE):
+                token = checked_token(given, TOKEN_VARIABLE)
             else:
                 return None
         except ValueError as error:

@@ -12,14 +12,11 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from canarykit.model import TrafficSplit
+from canarykit.telemetry.counters import Page, Series, Totals
 
-if TYPE_CHECKING:
-    from canarykit.telemetry.counters import Series, Totals
-
-__all__ = ["START", "Life"]
+__all__ = ["START", "Life", "proofs"]
 
 START = "process_start_time_seconds"
 """Name of the gauge that says when a process started; most client libraries write it."""
@@ -134,12 +131,15 @@ class Life:
         self.anew: dict[float, Totals] = {}
         """Times of reads that showed a new process, and the totals from which to count it."""
         self._last: dict[Series, float] | None = None
-        self._moment = -math.inf
+        self.moment = -math.inf
+        """Time of the last read."""
+        self.new = True
+        """Whether it was not read several times in a row yet."""
         self._started: float | None = None
         self._grew = -math.inf
         self._rates: deque[float] = deque(maxlen=_REMEMBERED)
         self._falls: deque[tuple[int, bool]] = deque(maxlen=3)
-        self._reads, self._seen_again = 0, False
+        self._reads = 0
         self._fall: _Fall | None = None
         self._jump: _Jump | None = None
         self._left_out: _Jump | None = None
@@ -153,12 +153,7 @@ class Life:
     @property
     def strange(self) -> bool:
         """Whether more reads right now would tell more: it is new, or in doubt."""
-        return not self._seen_again or self._jump is not None or (self._fall is not None and not self._fall.later)
-
-    @property
-    def new(self) -> bool:
-        """Whether it was not read several times in a row yet."""
-        return not self._seen_again
+        return self.new or self._jump is not None or (self._fall is not None and not self._fall.later)
 
     @property
     def counting(self) -> bool:
@@ -168,11 +163,6 @@ class Life:
     def began_anew(self, started: float | None) -> bool:
         """Whether this start time says that another process is there than at the last read."""
         return started is not None and self._started is not None and started - self._started > _SAME_START
-
-    @property
-    def moment(self) -> float:
-        """Time of the last read."""
-        return self._moment
 
     @property
     def doubted_since(self) -> float:
@@ -222,11 +212,11 @@ class Life:
         moment : float
             When it was, seconds since the epoch.
         totals : mapping of Series to float
-            Totals of the counters.
+            Totals of the counters, as `check_totals` accepts them.
         started : float, optional
             When the process says that it started.
         """
-        if self.proof or not _counts(totals):
+        if self.proof:
             return
         self._reads += 1
         if self._last is None:
@@ -244,30 +234,31 @@ class Life:
         self._accept(moment, totals if fell else {**self._last, **totals}, started)
         self._settle()
 
-    def see_again(self, reads: Sequence[tuple[Totals, float | None]]) -> None:
+    def see_again(self, pages: Sequence[Page]) -> None:
         """Take note of reads that came right after the last one, all at once, so that no process can have restarted.
 
         Parameters
         ----------
-        reads : sequence of (Totals, float or None)
-            Totals and start times, in any order.
+        pages : sequence of Page
+            What was read, in any order.
         """
-        if self.proof or self._last is None or not reads or not all(_counts(totals) for totals, _ in reads):
+        if self.proof or self._last is None or not pages:
             return
-        self._seen_again = True
-        for totals, started in reads:
+        self.new = False
+        for page in pages:
+            totals, started = page.totals, page.started
             if started is not None and self._started is not None and abs(started - self._started) > _SAME_START:
                 self._prove(f"{START} is both {self._started:,.0f} and {started:,.0f}")
             elif any(total < self._last.get(series, 0.0) for series, total in totals.items()):
                 self._prove(f"{_what_fell(self._last, totals)} and the process did not restart")
             else:
-                self._weigh(self._moment, totals, _requests(totals) - _requests(self._last, totals) > _ALWAYS_POSSIBLE)
+                self._weigh(self.moment, totals, _requests(totals) - _requests(self._last, totals) > _ALWAYS_POSSIBLE)
             if self.proof:
                 return
         # A page is not written in one moment: of two that were asked for together, each may be ahead in some counters.
-        together = [self._last, *(totals for totals, _ in reads)]
+        together = [self._last, *(page.totals for page in pages)]
         most = {series: max(totals.get(series, 0.0) for totals in together) for totals in together for series in totals}
-        self._accept(self._moment, most, None)
+        self._accept(self.moment, most, None)
         self._settle()
 
     def _settle(self) -> None:
@@ -285,7 +276,7 @@ class Life:
             self._fall = None
 
     def _accept(self, moment: float, totals: Totals, started: float | None) -> None:
-        self._last, self._moment = dict(totals), max(moment, self._moment)
+        self._last, self.moment = dict(totals), max(moment, self.moment)
         self._started = self._started if started is None else started
 
     def _told_by_start(self, moment: float, totals: Totals, started: float | None, fell: bool) -> bool:
@@ -301,7 +292,7 @@ class Life:
         elif later > _SAME_START:
             # A process that was there while another one answered has counted requests of before: only what is new counts.
             self._leave_out()
-            self.anew[moment] = {} if started >= self._moment - _SKEW else dict(totals)
+            self.anew[moment] = {} if started >= self.moment - _SKEW else dict(totals)
             self._fall = self._left_out = self._to_another = None
             self._grew = moment
             self._accept(moment, totals, started)
@@ -311,7 +302,7 @@ class Life:
     def _note_rise(self, moment: float, totals: Totals, started: float | None) -> None:
         """Take note of a read at which nothing fell, and hold it back when it counts more than is possible."""
         assert self._last is not None
-        step, seconds = _requests(totals) - _requests(self._last, totals), moment - self._moment
+        step, seconds = _requests(totals) - _requests(self._last, totals), moment - self.moment
         idle = max(moment - self._grew, _SHORTEST)
         too_many = step > _ALWAYS_POSSIBLE + _BURST * (self._rate or max(self._rates, default=0.0)) * idle
         self._weigh(moment, totals, too_many)
@@ -347,7 +338,7 @@ class Life:
     def _note_fall(self, moment: float, totals: Totals) -> None:
         assert self._last is not None
         counted = self._fall is None or self._fall.counted
-        fall = _Fall(self._last, totals, moment, self._moment, counted=counted)
+        fall = _Fall(self._last, totals, moment, self.moment, counted=counted)
         possible = self._possible(fall)
         self._falls.append((self._reads, possible))
         since = [possible for read, possible in self._falls if self._reads - read < _FEW_READS]
@@ -394,9 +385,9 @@ class Life:
         )
 
 
-def _counts(totals: Totals) -> bool:
-    """Whether all are counts; what is none is refused where it would be counted."""
-    return all(total >= 0 and float(total).is_integer() for total in totals.values())
+def proofs(lives: Mapping[str, Life]) -> str:
+    """Why nothing can be counted: a page is one worker's of several. Empty when all pages can be believed."""
+    return "; ".join(life.proof for _, life in sorted(lives.items()) if life.proof)
 
 
 def _to_nothing(fall: _Fall) -> bool:

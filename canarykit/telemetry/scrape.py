@@ -10,12 +10,12 @@ from itertools import zip_longest
 from canarykit.errors import CanaryError, TelemetryError
 from canarykit.model import ROLES, Role, TrafficSplit, Window
 from canarykit.telemetry import buckets
-from canarykit.telemetry.catalogue import Exposition, exposition
-from canarykit.telemetry.counters import CounterWindows, Series, check_totals, increases, label_names
-from canarykit.telemetry.page import Known, Page, page_of, read_page
-from canarykit.telemetry.restarts import Life
+from canarykit.telemetry.catalogue import Exposition
+from canarykit.telemetry.counters import CounterTelemetry, Page, Series, check_totals, increases, label_names
+from canarykit.telemetry.page import Known, page_of
+from canarykit.telemetry.restarts import Life, proofs
 
-__all__ = ["Replica", "ScrapeTelemetry", "read_page"]
+__all__ = ["Replica", "ScrapeTelemetry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class _Remembered:
     marked: bool = True
 
 
-class ScrapeTelemetry:
+class ScrapeTelemetry(CounterTelemetry):
     """Telemetry from the replicas themselves.
 
     Requests that no replica saw, such as those that the gateway lost, are not among them: the load counts those.
@@ -99,27 +99,11 @@ class ScrapeTelemetry:
         entry: str | Exposition = "canarykit",
         place: str = "on the metrics page of each replica",
     ) -> None:
-        self._replicas, self._entry, self._place = replicas, exposition(entry), place
-        self._windows = CounterWindows(self._entry)
+        super().__init__(entry)
+        self._replicas, self._place = replicas, place
         self._remembered: dict[str, _Remembered] = {}
         self._present: set[str] = set()
-        self._split: TrafficSplit | None = None
         self._marked = False
-
-    @property
-    def tables(self) -> frozenset[str]:
-        """Tables that its counters fill."""
-        return self._entry.tables
-
-    @property
-    def assigned_only(self) -> bool:
-        """Whether the router assigned all that is counted: a gateway's counters say so, a pod's do not."""
-        return self._entry.assigned_only
-
-    @property
-    def latency_edges(self) -> tuple[float, ...] | None:
-        """Upper edges of its latency buckets in seconds, once a page was read."""
-        return self._windows.edges
 
     @property
     def sources(self) -> Mapping[str, str]:
@@ -151,30 +135,15 @@ class ScrapeTelemetry:
         self._split, self._marked = split, not problems
         self._windows.begin(split, since)
 
-    def read(self, now: float) -> Window:
-        """Return the window since the last read; empty, with the reason, while anything cannot be read.
-
-        Raises
-        ------
-        CanaryError
-            Nothing can be read, and counting has not begun.
-        """
-        try:
-            return self._read(now)
-        except CanaryError as error:
-            if self._split is None:
-                raise
-            return self._windows.close(now, str(error))
-
     def _read(self, now: float) -> Window:
         replicas = self._listed(now)
-        if self._workers:
-            return self._windows.close(now, self._workers)
+        if workers := proofs(self._lives):
+            return self._windows.close(now, workers)
         pages, problems = self._look(replicas, now)
         doubts = [life.doubt for life in self._lives.values() if life.doubt]
-        if self._workers or problems or doubts:
+        if missing := proofs(self._lives) or "; ".join(problems or doubts):
             # The counts of one version alone would look like a split that lies; they stay in the counters until all are read.
-            return self._windows.close(now, self._workers or "; ".join(problems or doubts))
+            return self._windows.close(now, missing)
         if not self._marked:
             self._mark(pages)
             self._marked = True
@@ -187,11 +156,6 @@ class ScrapeTelemetry:
     def _lives(self) -> dict[str, Life]:
         """Of the replicas that there are now."""
         return {name: known.life for name, known in self._remembered.items() if name in self._present}
-
-    @property
-    def _workers(self) -> str:
-        """Why nothing can be counted: a page is one worker's of several."""
-        return "; ".join(life.proof for _, life in sorted(self._lives.items()) if life.proof)
 
     def _mark(self, pages: Mapping[str, dict[Series, float]]) -> None:
         """Begin to count from these totals; a replica whose page is not there begins with its next one."""
@@ -233,8 +197,10 @@ class ScrapeTelemetry:
         changed = False
         for replica, page in self._pages(replicas):
             known = self._remembered[replica.name]
-            if isinstance(page, Page):
-                page = self._checked(replica, known, page)
+            if isinstance(page, Page) and not (page.totals or not known.life.counting or known.life.began_anew(page.started)):
+                page = TelemetryError(
+                    f"{replica.name} shows no {self._entry.requests} any more: its page is empty, or is another server's"
+                )
             if not isinstance(page, Page):
                 if isinstance(page, CanaryError) and self._split is None:
                     raise page
@@ -249,20 +215,6 @@ class ScrapeTelemetry:
         self._read_again(replicas)
         return pages, problems
 
-    def _checked(self, replica: Replica, known: _Remembered, page: Page) -> Page | CanaryError:
-        """Return the page, or what is wrong with its counters."""
-        if not page.totals and known.life.counting and not known.life.began_anew(page.started):
-            return TelemetryError(
-                f"{replica.name} shows no {self._entry.requests} any more: its page is empty, or is another server's"
-            )
-        try:
-            check_totals(page.totals)
-            if page.totals.keys() != known.before.keys():
-                buckets.check(page.totals)
-        except CanaryError as error:
-            return error
-        return page
-
     def _read_again(self, replicas: Sequence[Replica]) -> None:
         """Read pages a few times in a row: some of new replicas, of both versions, and all that are in doubt."""
         lives = self._lives
@@ -272,7 +224,7 @@ class ScrapeTelemetry:
         chosen = [replica for pair in zip_longest(*turns) for replica in pair if replica is not None][:_NEW_AT_ONCE]
         chosen += [replica for replica in strange if not lives[replica.name].new]
         for _ in range(_ROUNDS if chosen else 0):
-            found: dict[str, list[tuple[dict[Series, float], float | None]]] = {}
+            found: dict[str, list[Page]] = {}
             for replica, page in self._pages([replica for replica in chosen for _ in range(_AT_ONCE)]):
                 if isinstance(page, Page):
                     found.setdefault(replica.name, []).append(page)
@@ -281,21 +233,16 @@ class ScrapeTelemetry:
 
     def _pages(self, replicas: Sequence[Replica]) -> list[tuple[Replica, Page | OSError | CanaryError]]:
         with ThreadPoolExecutor(max(min(len(replicas), _THREADS), 1)) as pool:
-            texts = list(pool.map(_fetched, replicas))
-        return [
-            (replica, text if isinstance(text, OSError | CanaryError) else self._page_of(replica, text))
-            for replica, text in zip(replicas, texts, strict=True)
-        ]
+            return list(zip(replicas, pool.map(self._page, replicas), strict=True))
 
-    def _page_of(self, replica: Replica, text: str) -> Page | CanaryError:
+    def _page(self, replica: Replica) -> Page | OSError | CanaryError:
+        """What a replica's page says, or why it cannot be read or counted."""
+        known = self._remembered[replica.name]
         try:
-            return page_of(text, self._entry, replica.role, replica.name, self._remembered[replica.name].lines)
-        except CanaryError as error:
+            page = page_of(replica.fetch(), self._entry, replica.role, replica.name, known.lines)
+            check_totals(page.totals)
+            if page.totals.keys() != known.before.keys():
+                buckets.check(page.totals)
+            return page
+        except (OSError, CanaryError) as error:
             return error
-
-
-def _fetched(replica: Replica) -> str | OSError | CanaryError:
-    try:
-        return replica.fetch()
-    except (OSError, CanaryError) as error:
-        return error

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from typing import NamedTuple
 
 from canarykit.telemetry.catalogue import Exposition
-from canarykit.telemetry.counters import Series
+from canarykit.telemetry.counters import Page, Series
 
-__all__ = ["Scrape", "Scrapes", "Target", "Targets", "target_of"]
+__all__ = ["Scrapes", "Target", "Targets", "target_of"]
 
 _TARGET_LABELS = (
     *("job", "instance", "endpoint", "service", "container", "node"),
@@ -28,28 +27,8 @@ Target = tuple[tuple[str, str], ...]
 """The labels that tell a target from others of the same pod."""
 
 
-class Scrape(NamedTuple):
-    """What one scrape of a target says.
-
-    Parameters
-    ----------
-    totals : dict of Series to float
-        Counters of requests.
-    starts : list of float
-        Start times of processes that it names.
-    """
-
-    totals: dict[Series, float]
-    starts: list[float]
-
-    @property
-    def started(self) -> float | None:
-        """When the process started; None when the target does not say, or names several."""
-        return self.starts[0] if len(self.starts) == 1 else None
-
-
-Scrapes = dict[float, Scrape]
-"""By their times."""
+Scrapes = dict[float, Page]
+"""What a target said, by the times of the scrapes."""
 
 
 def target_of(labels: Mapping[str, str], entry: Exposition) -> tuple[Target, dict[str, str]]:
@@ -69,16 +48,18 @@ class Targets:
         self._differ: dict[tuple[str, Target, Target], int] = {}
 
     @property
-    def twice(self) -> dict[str, list[Target]]:
-        """Sources that are scraped more than once, and by which targets; the first is the one that is counted."""
+    def twice(self) -> list[str]:
+        """What is scraped more than once, and by which targets; the first is the one that is counted."""
         found: dict[str, list[Target]] = {}
         for (_, target), name in sorted(self._names.items()):
             found.setdefault(name, []).append(target)
-        return {
-            name: sorted(targets, key=lambda target: (target != self._counted[name], target))
-            for name, targets in found.items()
-            if len(targets) > 1
-        }
+        said = []
+        for name, targets in found.items():
+            if len(targets) > 1:
+                targets.sort(key=lambda target: target != self._counted[name])
+                times = "twice" if len(targets) == 2 else f"{len(targets)} times"
+                said.append(f"{name} is scraped {times} ({'; '.join(map(_described, targets))})")
+        return said
 
     def pick(self, source: str, scraped: Mapping[Target, Scrapes], silent: float) -> tuple[dict[str, Target], set[str]]:
         """Say which targets of a source to count.
@@ -175,6 +156,10 @@ def _values(keys: Iterable[Series], name: str) -> set[str | None]:
     return {dict(series.rest).get(name) for series in keys}
 
 
+def _described(target: Target) -> str:
+    return ", ".join(f"{name} {value}" for name, value in target) or "no label of a target"
+
+
 def _apart(source: str, target: Target, taken: set[str]) -> str:
-    said = f"{source} ({', '.join(f'{name} {value}' for name, value in target)})"
+    said = f"{source} ({_described(target)})"
     return said if said not in taken else f"{said} {len(taken) + 1}"

@@ -21,7 +21,7 @@ from canarykit.load.causes import broken_off_by, lost_by
 from canarykit.load.limits import MOST_UNDER_WAY, most_under_way
 from canarykit.load.load import per_second
 from canarykit.load.payloads import classes_of, payloads
-from canarykit.load.shapes import SHAPES, arrivals, peak, relative_rate
+from canarykit.load.shapes import SHAPES, arrivals, peak
 from canarykit.load.tally import Answer, Summary, Tally
 from canarykit.metrics import confusion_cells
 
@@ -46,7 +46,7 @@ def test_arrivals_follow_their_shape_and_their_seed(shape):
     assert times.tolist() == list(arrivals(100, shape, 40, seed=3))
     counted, _ = np.histogram(times, bins=8, range=(0, 40))
     moments = np.linspace(0, 40, 8000, endpoint=False)
-    expected = 100 * np.array([relative_rate(shape, at, 40) for at in moments]).reshape(8, -1).mean(axis=1) * 5
+    expected = 100 * np.array([SHAPES[shape](at, 40) for at in moments]).reshape(8, -1).mean(axis=1) * 5
     assert counted == pytest.approx(expected, rel=0.25)
 
 
@@ -762,7 +762,7 @@ def test_how_many_may_be_under_way_follows_from_rate_and_timeout():
     assert most_under_way(0.1, "steady", 1) >= 10
     assert most_under_way(5000, "steady", 60) == MOST_UNDER_WAY
     for shape in SHAPES:
-        assert peak(shape) == max(relative_rate(shape, at, 100) for at in np.linspace(0, 100, 1001))
+        assert peak(shape) == max(SHAPES[shape](at, 100) for at in np.linspace(0, 100, 1001))
 
 
 @pytest.mark.parametrize(

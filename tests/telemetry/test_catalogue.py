@@ -9,7 +9,7 @@ from canarykit.model import TrafficSplit
 from canarykit.places import managed_places
 from canarykit.telemetry.catalogue import EXPOSITIONS, Exposition, exposition, labels_of
 from canarykit.telemetry.counters import CounterWindows, increases
-from canarykit.telemetry.scrape import read_page
+from canarykit.telemetry.page import page_of
 
 # Of each framework: its page, the tables that it tells, and latency per bucket as {upper edge in seconds: requests}.
 PAGES = {
@@ -224,7 +224,9 @@ PAGES = {
 
 def window_of(text, entry):
     """What a page of the canary's only pod counts as, from its start on."""
-    totals = read_page("\n".join(line.strip() for line in text.splitlines() if line.strip()) + "\n", entry, "canary", "pod")
+    totals = page_of(
+        "\n".join(line.strip() for line in text.splitlines() if line.strip()) + "\n", entry, "canary", "pod"
+    ).totals
     windows = CounterWindows(entry)
     windows.begin(TrafficSplit(5), 0.0)
     windows.learn_edges(totals)

@@ -6,7 +6,7 @@ from telemetry_doubles import page
 from canarykit.errors import TelemetryError
 from canarykit.model import ROLES, TrafficSplit
 from canarykit.telemetry.catalogue import EXPOSITIONS
-from canarykit.telemetry.page import page_of, read_page
+from canarykit.telemetry.page import page_of
 from canarykit.telemetry.scrape import Replica, ScrapeTelemetry
 
 ENTRY = EXPOSITIONS["fastapi"]
@@ -22,7 +22,7 @@ EXEMPLARS = [
 
 def totals_of(text, known=None):
     """What a page counts, by what and edge or status."""
-    totals = read_page(text, ENTRY, "stable", "pod", known)
+    totals = page_of(text, ENTRY, "stable", "pod", known).totals
     return {(series.what, dict(series.rest).get("le") or dict(series.rest).get("status")): n for series, n in totals.items()}
 
 
@@ -94,7 +94,7 @@ def test_a_line_that_is_none_is_an_error(line):
     What has no number, no end, or one number too many is refused with the name of the replica.
     """
     with pytest.raises(TelemetryError, match="the metrics page of pod cannot be read"):
-        read_page(line, ENTRY, "stable", "pod")
+        page_of(line, ENTRY, "stable", "pod")
 
 
 def test_a_page_says_when_its_process_started():

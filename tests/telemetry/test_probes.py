@@ -10,8 +10,9 @@ from telemetry_doubles import Prometheus
 from canarykit.analysis.checks import SplitCheck
 from canarykit.model import ROLES, TrafficSplit
 from canarykit.telemetry.catalogue import EXPOSITIONS, Exposition
+from canarykit.telemetry.page import page_of
 from canarykit.telemetry.prometheus import PrometheusTelemetry
-from canarykit.telemetry.scrape import Replica, ScrapeTelemetry, read_page
+from canarykit.telemetry.scrape import Replica, ScrapeTelemetry
 
 
 class Pods:
@@ -98,7 +99,7 @@ def test_durations_of_probes_are_left_out_too():
         'http_request_duration_seconds_bucket{handler="/predict",method="POST",le="0.1"} 0\n'
         'http_request_duration_seconds_bucket{handler="/predict",method="POST",le="+Inf"} 4\n'
     )
-    totals = read_page(text, EXPOSITIONS["fastapi"], "canary", "pod")
+    totals = page_of(text, EXPOSITIONS["fastapi"], "canary", "pod").totals
     assert sorted((series.edge, total) for series, total in totals.items()) == [(0.1, 0.0), (float("inf"), 4.0)]
 
 

@@ -475,7 +475,7 @@ def test_a_real_prometheus_counts_what_was_sent_exactly(fleet, real):
         server.send(payloads[:20])
     telemetry = PrometheusTelemetry(real, "canarykit", SELECT)
     wait_for_scrapes(telemetry, real)
-    assert (telemetry.scrape_interval, telemetry.sources["scrape interval"]) == (0.5, "0.5 s")
+    assert telemetry.sources["scrape interval"] == "0.5 s"
     begun = time.time()
     telemetry.begin(TrafficSplit(40), begun)
     assert telemetry.delay < 3.0
@@ -503,7 +503,7 @@ def test_a_real_prometheus_that_scrapes_twice_counts_once(fleet, real):
         server.send(payloads[:20])
     telemetry = PrometheusTelemetry(real, "canarykit", SELECT)
     wait_for_scrapes(telemetry, real, longest=5.0)
-    assert telemetry.scrape_interval == 1.5
+    assert telemetry.sources["scrape interval"] == "1.5 s"
     telemetry.begin(TrafficSplit(40), time.time())
     time.sleep(telemetry.delay)
     sent = {role: sum(fleet[role].send(payloads[:count])) for role, count in (("stable", 60), ("canary", 40))}

@@ -263,7 +263,7 @@ def test_telemetry_reads_only_what_is_new(tmp_path):
     Each line counts once, half lines wait for their end, and a log that is gone says so.
     """
     log = tmp_path / "access.log"
-    telemetry = EnvoyTelemetry(log, reopen=lambda: None)
+    telemetry = EnvoyTelemetry(log, reopen=lambda: None, stats=lambda: "")
     telemetry.begin(TrafficSplit(25), 0.0)
     assert telemetry.read(1.0).requests == (0, 0)
     log.write_text(LINE + "\n" + LINE[:20])

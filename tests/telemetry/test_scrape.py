@@ -11,7 +11,8 @@ from canarykit.analysis.checks import SplitCheck
 from canarykit.errors import ClusterError, ForbiddenError, TelemetryError
 from canarykit.model import TrafficSplit
 from canarykit.telemetry.catalogue import EXPOSITIONS
-from canarykit.telemetry.scrape import Replica, ScrapeTelemetry, read_page
+from canarykit.telemetry.page import page_of
+from canarykit.telemetry.scrape import Replica, ScrapeTelemetry
 
 
 @pytest.fixture
@@ -288,7 +289,7 @@ def test_only_ours_is_read_of_a_page():
     """
     Sums, counts and the counters of others are left where they are.
     """
-    totals = read_page(page(3, 1, slow=1), EXPOSITIONS["canarykit"], "stable", "pod")
+    totals = page_of(page(3, 1, slow=1), EXPOSITIONS["canarykit"], "stable", "pod").totals
     assert sorted((s.what, s.kind, s.edge, total) for s, total in totals.items()) == [
         ("latency", "ok", 0.1, 2.0),
         ("latency", "ok", float("inf"), 3.0),
@@ -304,12 +305,12 @@ def test_a_line_that_is_known_is_read_as_the_parser_reads_it():
     entry, known = EXPOSITIONS["canarykit"], {}
     first, then = page(3, 1, slow=1), page(70, 4, slow=9)
     for text in (first, then):
-        assert read_page(text, entry, "stable", "pod", known) == read_page(text, entry, "stable", "pod")
+        assert page_of(text, entry, "stable", "pod", known) == page_of(text, entry, "stable", "pod")
     size = len(known)
     timed = "\n".join(f"{line} 17{number}" for number, line in enumerate(then.splitlines()) if not line.startswith("#"))
-    assert read_page(timed, entry, "stable", "pod", known) == read_page(then, entry, "stable", "pod")
+    assert page_of(timed, entry, "stable", "pod", known) == page_of(then, entry, "stable", "pod")
     assert len(known) == size
     with pytest.raises(TelemetryError, match="the metrics page of pod cannot be read"):
-        read_page(first.replace(" 3", " three"), entry, "stable", "pod", known)
+        page_of(first.replace(" 3", " three"), entry, "stable", "pod", known)
     with pytest.raises(TelemetryError, match="the metrics page of pod cannot be read"):
-        read_page("nothing", entry, "stable", "pod", known)
+        page_of("nothing", entry, "stable", "pod", known)

@@ -17,9 +17,7 @@ from canarykit.clusters.kube.workloads.diagnose import diagnose, sentence, unrea
 from canarykit.clusters.kube.workloads.manifests import MANAGER, Workload, labels
 from canarykit.clusters.kube.workloads.neighbours import check_neighbours
 from canarykit.errors import ClusterError, PlanError
-from canarykit.load.load import asked, specification
-from canarykit.load.payloads import classes_of
-from canarykit.load.tally import Answer, Summary, Tally
+from canarykit.load.load import SentTraffic, Summary, specification
 from canarykit.masking import looks_secret, masked
 from canarykit.model import Service
 
@@ -78,7 +76,7 @@ def _pod_labels(name: str) -> dict[str, str]:
     }
 
 
-class JobLoad:
+class JobLoad(SentTraffic):
     """Open-loop traffic from pods of the cluster.
 
     Parameters
@@ -110,13 +108,12 @@ class JobLoad:
             raise PlanError(f"traffic from inside needs one pod at least, not {pods}")
         _check_no_secret(url, options.get("headers") or {})
         self._client, self._service, self._workload, self._pods = client, service, workload, pods
-        self._spec = {**specification(url, **options), "senders": pods}
+        super().__init__({**specification(url, **options), "senders": pods})
         self._text = json.dumps(self._spec)
         if len(self._text) > _LARGEST:
             raise PlanError(f"the payloads have {len(self._text):,} bytes, and a ConfigMap takes {_LARGEST:,}: send fewer")
         self.name = f"{service.name}-load-{secrets.token_hex(3)}"
         self._events = Events(client)
-        self._tally = Tally()
         self._sent: dict[str, int] = {}
         self._strange: deque[str] = deque(maxlen=5)
         self._readers: list[threading.Thread] = []
@@ -151,30 +148,12 @@ class JobLoad:
         return self
 
     @property
-    def asked(self) -> Mapping[str, Any]:
+    def asked(self) -> dict[str, Any]:
         """What was asked for: rate, shape, duration, seed and path, and from how many pods."""
-        return {**asked(self._spec), "pods": self._pods}
-
-    @property
-    def classes(self) -> tuple[Any, ...]:
-        """The labels, when they are a few classes; empty otherwise."""
-        return classes_of(self._spec["labels"])
+        return {**super().asked, "pods": self._pods}
 
     def __repr__(self) -> str:
         return f"JobLoad: {self._spec['rate']:g} requests/s from {self._pods} pods"
-
-    def answers(self) -> list[Answer]:
-        """Answers since the last call."""
-        return self._tally.answers()
-
-    @property
-    def summary(self) -> Summary:
-        """What became of all requests so far, of all senders together."""
-        return self._tally.summary
-
-    def record(self) -> dict[str, Any]:
-        """What became of all requests so far, as plain data."""
-        return self.summary.record()
 
     def stop(self) -> Summary:
         """Send no more, wait for what is under way, and say what became of all. May be called again.

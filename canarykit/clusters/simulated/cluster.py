@@ -18,7 +18,7 @@ from canarykit.interrupts import never
 from canarykit.load.load import Summary, specification
 from canarykit.load.payloads import classes_of
 from canarykit.load.requests import checked_method, has_body
-from canarykit.load.shapes import relative_rate
+from canarykit.load.shapes import SHAPES
 from canarykit.metrics import CONFUSION, LATENCY_EDGES, latency_cells
 from canarykit.model import ROLES, Counts, Role, Service, TrafficSplit, Window
 from canarykit.protocol import request_path
@@ -96,7 +96,7 @@ class _Traffic:
         if self.stopped or end <= start:
             return 0.0
         moments = np.linspace(start, end, _MOMENTS, endpoint=False) + (end - start) / (2 * _MOMENTS)
-        return float(rate * (end - start) * np.mean([relative_rate(shape, float(moment), duration) for moment in moments]))
+        return float(rate * (end - start) * np.mean([SHAPES[shape](float(moment), duration) for moment in moments]))
 
     @property
     def summary(self) -> Summary:

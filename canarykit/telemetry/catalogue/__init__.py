@@ -6,17 +6,7 @@ No model server labels its version reliably: identity comes from the gateway's l
 from __future__ import annotations
 
 from canarykit.telemetry.catalogue.entries import EXPOSITIONS, exposition
-from canarykit.telemetry.catalogue.exposition import IGNORED, Exposition
+from canarykit.telemetry.catalogue.exposition import Exposition
 from canarykit.telemetry.catalogue.selecting import Labels, exported, labels_of, matchers_of, unreached
 
-__all__ = [
-    "EXPOSITIONS",
-    "IGNORED",
-    "Exposition",
-    "Labels",
-    "exported",
-    "exposition",
-    "labels_of",
-    "matchers_of",
-    "unreached",
-]
+__all__ = ["EXPOSITIONS", "Exposition", "Labels", "exported", "exposition", "labels_of", "matchers_of", "unreached"]

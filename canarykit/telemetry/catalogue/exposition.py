@@ -10,17 +10,17 @@ from urllib.parse import urlsplit
 from canarykit.statuses import Kind
 from canarykit.telemetry.catalogue.labels import asked_for, broken, kind_of_grpc_label, kind_of_http_label
 
-__all__ = ["HANDLERS", "IGNORED", "Counter", "Exposition"]
+__all__ = ["Counter", "Exposition"]
 
 Counter = Literal["requests", "failures", "latency"]
 
-HANDLERS = ("handler", "path", "route", "endpoint", "uri", "http_route", "http_target", "url_path")
+_HANDLERS = ("handler", "path", "route", "endpoint", "uri", "http_route", "http_target", "url_path")
 """Labels in which frameworks say what was asked for; the last three are OpenTelemetry's."""
 
 _METHODS = ("method", "http_method", "http_request_method")
 """Labels in which they say how."""
 
-IGNORED = (
+_IGNORED = (
     "/metrics",
     "/health",
     "/health/*",
@@ -102,8 +102,8 @@ class Exposition:
     seconds: float = 1.0
     backend: str | None = None
     mesh: bool = False
-    handlers: tuple[str, ...] = HANDLERS
-    ignore: tuple[str, ...] = IGNORED
+    handlers: tuple[str, ...] = _HANDLERS
+    ignore: tuple[str, ...] = _IGNORED
     port: int | None = None
     path: str = "/metrics"
 

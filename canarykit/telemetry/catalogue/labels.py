@@ -5,29 +5,12 @@ from __future__ import annotations
 import re
 from fnmatch import fnmatchcase
 
-from canarykit.statuses import Kind, broken_off, kind_of, kind_of_grpc
+from canarykit.statuses import GrpcStatus, Kind, broken_off, kind_of, kind_of_grpc
 
 __all__ = ["asked_for", "broken", "kind_of_grpc_label", "kind_of_http_label"]
 
-_GRPC_NAMES = (
-    "ok",
-    "canceled",
-    "unknown",
-    "invalidargument",
-    "deadlineexceeded",
-    "notfound",
-    "alreadyexists",
-    "permissiondenied",
-    "resourceexhausted",
-    "failedprecondition",
-    "aborted",
-    "outofrange",
-    "unimplemented",
-    "internal",
-    "unavailable",
-    "dataloss",
-    "unauthenticated",
-)
+_GRPC_NAMES = {status.name.replace("_", "").lower(): status for status in GrpcStatus}
+"""As `_grpc_number` spells what it finds."""
 
 
 def kind_of_http_label(text: str) -> Kind | None:
@@ -55,8 +38,7 @@ def kind_of_grpc_label(text: str) -> Kind | None:
 
 
 def _grpc_number(text: str) -> int | None:
-    name = re.sub(r"[^a-z]", "", text.lower()).replace("cancelled", "canceled")
-    return _GRPC_NAMES.index(name) if name in _GRPC_NAMES else None
+    return _GRPC_NAMES.get(re.sub(r"[^a-z]", "", text.lower()).replace("canceled", "cancelled"))
 
 
 def broken(flags: str, code: str = "") -> bool:

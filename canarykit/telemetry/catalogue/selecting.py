@@ -172,11 +172,8 @@ def matchers_of(select: str | Mapping[str, str], namespace: str = "", app: str =
         if text[:1] == "{" and text[-1:] == "}" and not text.startswith(("{role}", "{app}", "{namespace}")):
             text = text[1:-1]
         text = text.replace("{role}", role).replace("{app}", app).replace("{namespace}", namespace)
-        parts, end = [], 0
-        while end < len(text) and (found := _MATCHER.match(text, end)):
-            parts.append("".join(found.groups()))
-            end = found.end()
-        if not parts or end < len(text):
+        parts = ["".join(found) for found in _MATCHER.findall(text)]
+        if not parts or _MATCHER.sub("", text):
             raise PlanError(f'select= takes matchers as PromQL has them, such as service="chat-{{role}}", not {text!r}')
         texts[role] = ",".join(parts)
     if texts["stable"] == texts["canary"]:
