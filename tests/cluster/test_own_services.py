@@ -169,7 +169,7 @@ def test_two_deployments_are_rolled_out_by_weights_alone(admin, shop, rolled_out
     service = ck.Service("recommender", ck.Version("v1", deployment="blue"), ck.Version("v2", deployment="green"))
     ending, lost, _ = rolled_out(namespace, service)
     assert ending.outcome == "promoted", ending
-    assert "v2 has all traffic, and v1 stays beside it" in ending.reason
+    assert "v2 has all traffic, and v1 stays beside it" in str(ending)
     assert lost.lost_total == 0, lost
     after = snapshot(admin)
     assert set(after) == set(before)

@@ -78,7 +78,12 @@ class Preview:
             else:
                 after = dict(body)
             changes.append(difference(before, after or body))
-        notes = find_neighbours(self.client, [*bodies, *routes]).notes if there else ()
+        notes = list(find_neighbours(self.client, [*bodies, *routes]).notes) if there else []
+        if not there:
+            notes.append(f"namespace {self.client.namespace} is not there: deploy() makes it")
+        if router.own is not None:
+            route = " ".join(router.own)
+            notes.append(f"{route} is yours: a rollout changes its weights, and teardown() gives back those of before")
         return Changes(changes, notes)
 
     def export(self, service: Service, path: str | Path | None = None) -> str:
