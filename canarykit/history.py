@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -95,11 +96,10 @@ class History:
     @property
     def lost(self) -> dict[str, int]:
         """Lost requests by cause."""
-        causes: dict[str, int] = {}
+        causes: Counter[str] = Counter()
         for load in self.loads:
-            for cause, count in load["lost"].items():
-                causes[cause] = causes.get(cause, 0) + count
-        return causes
+            causes.update(load["lost"])
+        return dict(causes)
 
     @property
     def overloaded(self) -> bool:

@@ -42,7 +42,7 @@ _ASSIGNED = re.compile(r"(?<![\w.-])([\w.-]{1,100})(?:[ \t]*:[^=\n\"']{1,60})?[ 
 # As in YAML: a name, and one word up to the end of the line or of the entry.
 _LINE = re.compile(
     r"(?:^([ \t]*(?:[-><*][ \t]+)?)|(?<=[\s{,;(]))([\w.-]{2,60}):[ \t]+(?!\*\*\*)"
-    r"(?:([\"'])(?:(?!\3)[^\n])+\3|[^\s\"',;(){}\[\]]+)(?=[ \t]*(?:$|[,;)}]))",
+    r"(?:([\"'])((?:(?!\3)[^\n])+)\3|([^\s\"',;(){}\[\]]+))(?=[ \t]*(?:$|[,;)}]))",
     re.MULTILINE,
 )
 _FLAG = re.compile(r"(?<![\w-])(--[\w-]{2,60}[ \t]+)(?!-)(?:([\"'])((?:(?!\2)[^\n])+)\2|([^\s\"'`<>]+))")
@@ -306,12 +306,9 @@ def _closing(text: str, start: int, sign: str) -> int | None:
 def _lines(text: str) -> Iterator[tuple[int, int]]:
     """Yield where values begin and end that stand behind a secret's name and a colon."""
     for line in _LINE.finditer(text):
-        start = line.end(2) + 1
-        start += len(text[start : line.end()]) - len(text[start : line.end()].lstrip())
-        inside = 1 if line[3] else 0
         sure = _surely(line[2]) if line[1] is not None else _SURELY_SAID.search(line[2]) is not None
-        if sure and text[start : line.end()].lower() not in _TYPES:
-            yield start + inside, line.end() - inside
+        if sure and (line[5] or "").lower() not in _TYPES:
+            yield line.span(4) if line[4] else line.span(5)
 
 
 def _flags(text: str) -> Iterator[tuple[int, int]]:
