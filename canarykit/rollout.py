@@ -106,13 +106,8 @@ class RolloutState:
         return self.phase in get_args(Outcome)
 
     @property
-    def present(self) -> Step | None:
-        """The step that it is at."""
-        return self.plan.steps[self.step] if 0 <= self.step < len(self.plan.steps) else None
-
-    @property
     def ahead(self) -> Step | None:
-        """The step after that; None at the last."""
+        """The step after the present one; None at the last."""
         return self.plan.steps[self.step + 1] if self.step + 1 < len(self.plan.steps) else None
 
     def dump(self) -> dict[str, Any]:
@@ -247,13 +242,12 @@ def decide(state: RolloutState, signals: Signals = Signals(), *, now: float) -> 
     for reason, action, outcome in against:
         if reason:
             return Decision(action, reason, outcome=outcome)
-    step = state.present
     if state.plan.pace is not None:
         return _paced(state, state.plan.pace, signals, now)
-    if step is None:
+    if state.step < 0:
         first = state.plan.steps[0].weight
         return Decision("advance", f"first step: {first:g} % to the canary", weight=first)
-    return _at_step(state, step, signals, now)
+    return _at_step(state, state.plan.steps[state.step], signals, now)
 
 
 _ALL_FAILED, _STABLE_FAILS = 5, 0.1
