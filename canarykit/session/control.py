@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from typing import NoReturn
 
 from canarykit.clusters.base import Cluster
 from canarykit.errors import CanaryError, CancelledError, EditedError, PlanError, RoutingError, UnrestoredError
 from canarykit.interrupts import uninterrupted
-from canarykit.model import Ending, Service, TrafficSplit
+from canarykit.model import Ending, Outcome, Service, TrafficSplit
 from canarykit.plan import RolloutPlan
 from canarykit.rollout import Decision, RolloutState, advance, moved
 from canarykit.routers import able
@@ -47,13 +47,8 @@ class TrafficControl:
     """
 
     def __init__(self, service: Service, cluster: Cluster, lifecycle: Lifecycle, tracker: Tracker, events: Events) -> None:
-        self._service, self._cluster, self._lifecycle, self._tracker, self._events = (
-            service,
-            cluster,
-            lifecycle,
-            tracker,
-            events,
-        )
+        self._service, self._cluster = service, cluster
+        self._lifecycle, self._tracker, self._events = lifecycle, tracker, events
         self.returning = Returning(cluster, lifecycle, tracker, events)
         """The way back."""
 
@@ -269,10 +264,7 @@ class TrafficControl:
             except Exception as error:
                 failed = error
         if failed is not None:
-            told = self._explained(failed, change, start, split, over)
-            if told is failed:
-                raise failed
-            raise told from failed
+            self._put_right(failed, change, start, split, over)
         with self._lifecycle.lock:
             if self._tracker.gateway.pending is not change:
                 return False  # all traffic was returned to stable meanwhile
@@ -282,16 +274,16 @@ class TrafficControl:
             self._tracker.in_force(split, took, stands, seen=served)
         return served
 
-    def _explained(
+    def _put_right(
         self, error: Exception, change: Change | None, start: float, split: TrafficSplit, over: TrafficSplit | None
-    ) -> Exception:
-        """After a change that failed: return the error with what was done about it."""
+    ) -> NoReturn:
+        """After a change that failed: have the canary get no more than it had, and raise the error with what was done."""
         with self._lifecycle.lock:
             if change is not None and self._tracker.gateway.pending is not change:
-                return Overtaken(f"all traffic was returned to stable before {split} was served ({error})")
+                raise Overtaken(f"all traffic was returned to stable before {split} was served ({error})") from error
             self._tracker.gateway.pending = None
             if self._tracker.running:
-                return error  # whoever carries out the plan returns all traffic to stable now
+                raise error  # whoever carries out the plan returns all traffic to stable now
             said, back = self._settle(start, split, over)
         if back is not None:
             try:
@@ -300,12 +292,11 @@ class TrafficControl:
                 said = self._not_put_back(failed)
             with self._lifecycle.lock:
                 self._tracker.gateway.drop(back)
-        if said is None:
-            return error
-        if not isinstance(error, CanaryError):
+        if said is not None and isinstance(error, CanaryError):
+            raise type(error)(f"{error}; {said}") from error
+        if said is not None:
             error.add_note(said)
-            return error
-        return type(error)(f"{error}; {said}")
+        raise error
 
     def _settle(self, start: float, split: TrafficSplit, over: TrafficSplit | None) -> tuple[str | None, Change | None]:
         """Keep what is written when it is less than was in force, write that again otherwise. Needs the lock.
@@ -331,15 +322,11 @@ class TrafficControl:
         return f"{written} is written, and stays: it is less than the {before} that was in force", None
 
     def _not_put_back(self, error: Exception) -> str:
-        before = self._tracker.state.split
-        return f"{self._written()} is written now, and {before}, which was in force, could not be put back: {error}"
-
-    def _written(self) -> str:
-        try:
+        before, written = self._tracker.state.split, "nobody can say what"
+        with suppress(Exception):
             self._tracker.gateway.in_place = self._cluster.router.observed()
-            return str(self._tracker.gateway.in_place)
-        except Exception:
-            return "nobody can say what"
+            written = str(self._tracker.gateway.in_place)
+        return f"{written} is written now, and {before}, which was in force, could not be put back: {error}"
 
     def _canary_is_served(self) -> bool:
         try:
@@ -365,7 +352,7 @@ class TrafficControl:
         with self.returning.alone:
             if self._lifecycle.ending is not None:
                 raise Overtaken(f"the promotion was overtaken: {self._lifecycle.ending}")
-            thoroughly(self._poll, lambda: self._leave_the_canary(why))
+            thoroughly(self._tracker.poll, lambda: self._leave_the_canary(why))
         assert self._lifecycle.ending is not None
         return self._lifecycle.ending
 
@@ -400,7 +387,7 @@ class TrafficControl:
         def watch() -> None:
             with self._events.quietly():
                 while not promotion.wait(self._tracker.state.plan.interval):
-                    self._poll()
+                    self._tracker.poll()
                     if (why := self._tracker.why_end_promotion()) is not None:
                         promotion.cancel(why)
                         with suppress(Exception):  # whoever promotes tries again
@@ -414,36 +401,29 @@ class TrafficControl:
         finally:
             watcher.join()
 
-    def _poll(self) -> None:
-        with self._lifecycle.lock:
-            if self._lifecycle.deployed:
-                self._tracker.poll()
-
     def _leave_the_canary(self, why: str) -> None:
         """Return traffic to a stable that is of the canary's version by now."""
         try:
-            took = self.returning.all_to_stable()
+            took, _ = self.returning.all_to_stable()
         except Exception as error:
-            self._end_short(
-                f"but traffic was not seen to return to it from the canary's replicas, abort() tries again: {error}"
-            )
+            not_seen = "traffic was not seen to return to it from the canary's replicas, abort() tries again"
+            self._end("failed", f", but {not_seen}: {error}")
             raise
-        in_force = partial(self._tracker.in_force, TrafficSplit(0), took)
-        thoroughly(lambda: self._with_lock(in_force), lambda: self._retire_the_canary(why))
+
+        def in_force() -> None:
+            with self._lifecycle.lock:
+                self._tracker.in_force(TrafficSplit(0), took)
+
+        thoroughly(in_force, lambda: self._retire_the_canary(why))
 
     def _retire_the_canary(self, why: str) -> None:
         try:
             self._cluster.retire_canary()
         except Exception as error:
-            self._end_short(f"and has all traffic, but the canary's replicas were not retired: {error}")
+            self._end("failed", f", and has all traffic, but the canary's replicas were not retired: {error}")
             raise
-        ending = Ending("promoted", f"{self._service.canary.name} is stable now: {why}")
-        self._with_lock(lambda: self._tracker.end(ending))
+        self._end("promoted", f": {why}")
 
-    def _with_lock(self, step: Callable[[], None]) -> None:
+    def _end(self, outcome: Outcome, more: str) -> None:
         with self._lifecycle.lock:
-            step()
-
-    def _end_short(self, so_far: str) -> None:
-        ending = Ending("failed", f"{self._service.canary.name} is stable now, {so_far}")
-        self._with_lock(lambda: self._tracker.end(ending))
+            self._tracker.end(Ending(outcome, f"{self._service.canary.name} is stable now{more}"))

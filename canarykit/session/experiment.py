@@ -1,4 +1,4 @@
-"""Experiment: the session object of a notebook. What it does is done by the pieces in `conduct`."""
+"""Experiment: the session object of a notebook. What it does is done by the other modules here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from canarykit.journal import Journal
 from canarykit.model import Ending, Guardrail, Judgement, Service, TrafficSplit
 from canarykit.plan import RolloutPlan, seconds
 from canarykit.rollout import Decision, RolloutState, begin
-from canarykit.session.assessment import Assessment
 from canarykit.session.control import TrafficControl
 from canarykit.session.events import Events
 from canarykit.session.journal_writer import JournalWriter, facts
@@ -27,7 +26,6 @@ from canarykit.session.lifecycle import Lifecycle
 from canarykit.session.loop import RolloutLoop
 from canarykit.session.snapshot import Snapshot
 from canarykit.session.tracker import Tracker
-from canarykit.session.traffic import OwnTraffic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,12 +126,10 @@ class Experiment:
         clock, plan = self.cluster.clock, plan or RolloutPlan.of(5, 25, 50)
         self._writer, self._lifecycle = JournalWriter(self.journal), Lifecycle(clock)
         self._events = Events(self._writer, clock, notify)
-        assessment = Assessment(self.cluster, self._writer, alpha=alpha)
-        self._traffic = OwnTraffic(self.cluster, self._lifecycle, assessment, self._writer, self._events)
         state = begin(plan, Judge(chosen, **self._how))
-        self._tracker = Tracker(self.cluster, state, self._lifecycle, assessment, self._traffic, self._writer, self._events)
+        self._tracker = Tracker(self.cluster, state, self._lifecycle, self._writer, self._events)
         self._control = TrafficControl(service, self.cluster, self._lifecycle, self._tracker, self._events)
-        self._loop = RolloutLoop(clock, self._lifecycle, self._tracker, self._control, self._writer, self._events)
+        self._loop = RolloutLoop(self._lifecycle, self._tracker, self._control, self._events)
         self._fault: str | None = None
         if isinstance(self.cluster, ReportsProgress):
             self.cluster.report_progress(self._events.say, self._events.waiting)
@@ -156,7 +152,7 @@ class Experiment:
     @property
     def load(self) -> Traffic | None:
         """The traffic that `send` started; None when none is sent."""
-        return self._traffic.load
+        return self._tracker.traffic.load
 
     # Life ------------------------------------------------------------------------------------------------------------
 
@@ -196,7 +192,7 @@ class Experiment:
             ``duration``, ``timeout``, ``headers``, ``seed``; on a cluster also ``inside`` and ``url``.
         """
         self._lifecycle.need_deployment()
-        return self._traffic.send(rate, self._tracker.take_in, **options)
+        return self._tracker.traffic.send(rate, **options)
 
     def stop_sending(self) -> object:
         """End the traffic that `send` started last; return what became of all of it.
@@ -348,8 +344,7 @@ class Experiment:
         """
         if self._lifecycle.lock.acquire(blocking=False):
             try:
-                if self._lifecycle.deployed:
-                    self._tracker.poll()
+                self._tracker.poll()
             finally:
                 self._lifecycle.lock.release()
         return self.snapshot()
@@ -368,7 +363,7 @@ class Experiment:
             needed=self._needed(state),
             ending=self.ending,
             traffic=None if load is None else load.asked,
-            lost=self._traffic.lost,
+            lost=self._tracker.traffic.lost,
             faults=self._faults(),
             fault=self._fault,
             doing=self._events.doing,
@@ -445,7 +440,7 @@ class Experiment:
 
     def _begin(self, start: float) -> TrafficSplit:
         """Begin to count, with both versions up since `start`; return the split that was found. Needs the lock."""
-        self._lifecycle.begin()
+        self._lifecycle.stage = "deployed"
         left_out = self._tracker.begin(self._optional)
         took = self.cluster.clock.now() - start
         name = f"{self.service.name} (simulated)" if self.cluster.simulated else self.service.name
@@ -462,7 +457,7 @@ class Experiment:
     def _undeploy(self, cause: BaseException) -> None:
         """After a deployment that failed with both versions up: leave nothing of it, so that `deploy` may be called again."""
         with uninterrupted():
-            self._lifecycle.undo()
+            self._lifecycle.stage = "new"
             try:
                 self.cluster.undeploy()
             except Exception as error:
