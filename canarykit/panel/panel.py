@@ -141,7 +141,7 @@ class Panel:
             "apply": ("applying", self._apply),
             "promote": ("promoting", lambda: str(exp.promote())),
             "abort": ("returning all traffic to stable", lambda: str(exp.abort("aborted in the panel"))),
-            "run": ("carrying out the plan", lambda: self._run(float(value or 0))),
+            "run": ("carrying out the plan", lambda: str(exp.run(exp.snapshot().state.plan.with_harm(float(value or 0))))),
             "send": ("starting traffic", lambda: f"sending {exp.send(value[0], shape=value[1]).asked['rate']:g} requests/s"),
             "stop": ("ending traffic", lambda: f"{exp.stop_sending() or 'nothing was sent'}"),
             "inject": ("changing the canary", lambda: exp.inject(value)),
@@ -216,11 +216,6 @@ class Panel:
             return sum(self._poll_experiment(_SEE_EVERY).state.served) >= _SEE
 
         poll(seen, within=_SEE_WITHIN, every=_SEE_EVERY, cancelled=self._stopped.is_set)
-
-    def _run(self, harm: float) -> str:
-        """Carry out the experiment's plan, or one paced by another budget that keeps all else of it."""
-        exp = self.experiment
-        return str(exp.run(exp.snapshot().state.plan.with_harm(harm)))
 
     # Following ---------------------------------------------------------------------------------------------------------
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import NoReturn
 
 from canarykit.clusters.base import Cluster
@@ -153,9 +154,7 @@ class TrafficControl:
                 self._lifecycle.need_no_end_since(ending)
                 self._need_leave_for(split, step)
 
-            def stands(state: RolloutState) -> RolloutState:
-                return moved(state, split.canary) if step is None else advance(state, step)
-
+            stands = partial(moved, weight=split.canary) if step is None else partial(advance, decision=step)
             self._change(split, over if step is None else self._tracker.state.split, check, stands)
             return self._cluster.router.observed() if self._lifecycle.deployed else self._tracker.state.split
 
@@ -342,8 +341,7 @@ class TrafficControl:
                 raise Overtaken("nothing was promoted: all traffic was returned to stable before its replicas were replaced")
             self.returning.promotion = promotion
         try:
-            with self._watched(promotion):
-                self._have_replaced(promotion)
+            self._have_replaced(promotion)
         except Exception as error:
             self.returning.promotion = None
             self._after_failed_promotion(promotion, error)
@@ -357,14 +355,18 @@ class TrafficControl:
         return self._lifecycle.ending
 
     def _have_replaced(self, promotion: Promotion) -> None:
-        """Have the cluster replace stable's replicas, and say what became of that."""
+        """Have the cluster replace stable's replicas, with an eye on the canary, and say what became of that."""
         stable, canary = self._service.stable.name, self._service.canary.name
+        watcher = threading.Thread(target=self._watch, args=(promotion,), name="canarykit-promotion", daemon=True)
+        watcher.start()
         try:
             self._cluster.promote(promotion.cancelled)
+            promotion.finish(f"stable is {canary} by now: its replicas had been replaced", replaced=True)
         except Exception as error:
             promotion.finish(str(error) if isinstance(error, UnrestoredError) else f"stable is {stable} as before")
             raise
-        promotion.finish(f"stable is {canary} by now: its replicas had been replaced", replaced=True)
+        finally:
+            watcher.join()
 
     def _after_failed_promotion(self, promotion: Promotion, error: Exception) -> None:
         """Return traffic to a stable that was not replaced, unless somebody else has done so."""
@@ -380,26 +382,16 @@ class TrafficControl:
             as_before = "" if isinstance(error, UnrestoredError) else f", {said}"
             self.returning.to_stable("failed", f"promotion failed{as_before}: {error}")
 
-    @contextmanager
-    def _watched(self, promotion: Promotion) -> Iterator[None]:
-        """Look after the canary, which has all traffic, while this thread replaces stable's replicas."""
-
-        def watch() -> None:
-            with self._events.quietly():
-                while not promotion.wait(self._tracker.state.plan.interval):
-                    self._tracker.poll()
-                    if (why := self._tracker.why_end_promotion()) is not None:
-                        promotion.cancel(why)
-                        with suppress(Exception):  # whoever promotes tries again
-                            self.returning.to_stable("rolled back", why)
-                        return
-
-        watcher = threading.Thread(target=watch, name="canarykit-promotion", daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            watcher.join()
+    def _watch(self, promotion: Promotion) -> None:
+        """Look after the canary, which has all traffic, while another thread replaces stable's replicas."""
+        with self._events.quietly():
+            while not promotion.wait(self._tracker.state.plan.interval):
+                self._tracker.poll()
+                if (why := self._tracker.why_end_promotion()) is not None:
+                    promotion.cancel(why)
+                    with suppress(Exception):  # whoever promotes tries again
+                        self.returning.to_stable("rolled back", why)
+                    return
 
     def _leave_the_canary(self, why: str) -> None:
         """Return traffic to a stable that is of the canary's version by now."""

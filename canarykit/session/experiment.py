@@ -111,7 +111,6 @@ class Experiment:
     ) -> None:
         self.service = service
         self.cluster: Cluster = connect(cluster) if isinstance(cluster, str) else cluster
-        self.alpha = alpha
         if split not in ("realised", "known"):
             raise PlanError(f"split of an experiment must be realised or known, not {split!r}")
         self._how: dict[str, Any] = {"alpha": alpha, "dispersion": dispersion, "split": split}

@@ -9,7 +9,7 @@ from typing import Any
 
 from canarykit.analysis import Judge
 from canarykit.clusters.base import Cluster, Limited
-from canarykit.errors import PlanError
+from canarykit.errors import CanaryError, PlanError
 from canarykit.model import ROLES, Ending, Guardrail, TrafficSplit
 from canarykit.plan import RolloutPlan
 from canarykit.rollout import Decision, RolloutState, Signals, advance, decide, enter, judged_by, observe, planned, resume
@@ -143,12 +143,13 @@ class Tracker:
 
     def _recall_evidence(self) -> str:
         """Take over the evidence of whoever conducted the rollout; say so, or why it begins anew."""
-        saved = self.handover.saved(self.state.evidence.guardrails)
-        if isinstance(saved, str):
-            return f"the evidence begins anew, because {saved}"
-        guardrails = saved.evidence.guardrails
-        if self.assessment.countable(guardrails) != guardrails or saved.evidence.options != self.state.evidence.options:
-            return "the evidence begins anew, because what was written down was judged in another way"
+        try:
+            saved = self.handover.saved(self.state.evidence.guardrails)
+            guardrails = saved.evidence.guardrails
+            if self.assessment.countable(guardrails) != guardrails or saved.evidence.options != self.state.evidence.options:
+                raise PlanError("what was written down was judged in another way")
+        except CanaryError as error:
+            return f"the evidence begins anew, because {error}"
         self._judge_by(guardrails)
         harm = saved.harm if saved.harm.weights == self.state.harm.weights else self.state.harm
         self.state = replace(self.state, evidence=saved.evidence, harm=harm)
