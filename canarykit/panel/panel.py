@@ -45,9 +45,6 @@ class Panel:
         Experiment that the panel shows and moves.
     every : float
         Seconds between two looks, 2 at least: what it polls costs the kernel time.
-    view : callable, optional
-        Makes what shows it, by its method ``show(state)``, given a function that takes what was clicked and a value; widgets
-        by default.
 
     Notes
     -----
@@ -55,13 +52,10 @@ class Panel:
     threads of their own.
     """
 
-    def __init__(
-        self, experiment: Experiment, *, every: float = 2.0, view: Callable[[Callable[..., None]], Any] | None = None
-    ) -> None:
+    def __init__(self, experiment: Experiment, *, every: float = 2.0) -> None:
         self.experiment = experiment
         self.frames = self.dropped = 0
         self._every = max(every, 2.0)
-        self._make_view = view
         self._view: Any = None
         self._poller: threading.Thread | None = None
         self._stopped = threading.Event()
@@ -80,15 +74,12 @@ class Panel:
 
     @property
     def view(self) -> Any:
-        """What shows it."""
+        """Widgets that show it."""
         with self._showing:
             if self._view is None:
-                if self._make_view is None:
-                    with extra("notebook"):
-                        from canarykit.panel.view import PanelView
-
-                    self._make_view = PanelView
-                self._view = apart(self._make_view, self.do)
+                with extra("notebook"):
+                    from canarykit.panel.view import PanelView
+                self._view = apart(PanelView, self.do)
             return self._view
 
     @property
