@@ -138,21 +138,26 @@ class Progress:
     ----------
     notify : callable, optional
         Takes a line; by default lines go where they are seen best.
+    unseen : callable, optional
+        Takes the first error of what shows the lines, and nothing is shown after that; by default errors are raised.
     """
 
-    def __init__(self, notify: Callable[[str], object] | None = None) -> None:
+    def __init__(
+        self, notify: Callable[[str], object] | None = None, unseen: Callable[[Exception], object] | None = None
+    ) -> None:
         self._screen: _Told | _Notebook
         if notify is not None:
             self._screen = _Told(notify, _OFTEN)
         else:
             self._screen = Stream() if kernel() is None else _Notebook()
+        self._unseen, self._failed = unseen, False
         self._lock = threading.RLock()
         self._doing: list[_Doing] = []
 
     def say(self, text: str) -> None:
         """Show a line that stays."""
         with self._lock:
-            self._screen.say(text)
+            self._show(self._screen.say, text)
 
     def passing(self, text: str) -> None:
         """Show a line that the next one replaces; within `during` only, and not in its first second."""
@@ -181,7 +186,7 @@ class Progress:
             with self._lock:
                 self._doing.remove(doing)
                 if not self._doing:
-                    self._screen.end(f"{text} took {time.monotonic() - doing.began:.0f} s")
+                    self._show(self._screen.end, f"{text} took {time.monotonic() - doing.began:.0f} s")
 
     def _tick(self, doing: _Doing) -> None:
         while not doing.over.wait(_SHORT):
@@ -191,7 +196,18 @@ class Progress:
 
     def _pass(self, text: str) -> None:
         if time.monotonic() - self._doing[0].began >= _SHORT:
-            self._screen.passing(text)
+            self._show(self._screen.passing, text)
+
+    def _show(self, show: Callable[[str], object], text: str) -> None:
+        if self._failed:
+            return
+        try:
+            show(text)
+        except Exception as error:
+            if self._unseen is None:
+                raise
+            self._failed = True
+            self._unseen(error)
 
 
 class _Doing:
