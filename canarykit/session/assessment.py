@@ -13,8 +13,8 @@ from canarykit import metrics
 from canarykit.analysis import quantile_of
 from canarykit.analysis.checks import SplitCheck
 from canarykit.clusters.base import Cluster, Traffic
+from canarykit.journal import Journal
 from canarykit.model import Counts, Guardrail, TrafficSplit, Window
-from canarykit.session.journal_writer import JournalWriter
 from canarykit.session.own_answers import OwnAnswers
 from canarykit.telemetry.base import Answered
 from canarykit.telemetry.labels import LabelledAnswers
@@ -37,14 +37,14 @@ class Assessment:
     ----------
     cluster : Cluster
         Its telemetry counts.
-    writer : JournalWriter
-        Told what becomes known about the sources of the counts.
+    journal : Journal
+        Told what becomes known about the sources of the counts; this must not fail.
     alpha : float
         Chance of a false alarm over the whole rollout.
     """
 
-    def __init__(self, cluster: Cluster, writer: JournalWriter, *, alpha: float) -> None:
-        self._cluster, self._writer = cluster, writer
+    def __init__(self, cluster: Cluster, journal: Journal, *, alpha: float) -> None:
+        self._cluster, self._journal = cluster, journal
         self._alpha = min(alpha, _SPLIT_ALPHA)
         self._classes: tuple[Any, ...] = ()
         self.split_check = SplitCheck(alpha=self._alpha)
@@ -93,13 +93,13 @@ class Assessment:
         sources = dict(self._cluster.telemetry.sources)
         if sources != self._sources:
             self._sources = sources
-            self._writer.facts({"sources": sources})
+            self._journal.add_facts({"sources": sources})
 
     def use_classes(self, classes: Sequence[Any]) -> None:
         """Count answers by what was said, to labels of these classes; the first ones stay."""
         if classes and not self._classes:
             self._classes = tuple(classes)
-            self._writer.facts({"classes": list(self._classes)})
+            self._journal.add_facts({"classes": list(self._classes)})
 
     def take(self, load: Traffic | None, *, since: float, judged: bool, routed: bool = True) -> Window:
         """Take in everything since the last time.

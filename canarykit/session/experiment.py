@@ -166,7 +166,7 @@ class Experiment:
         """
         start = self.cluster.clock.now()
         known = facts(self.service, self.cluster, plan=self._tracker.state.plan)
-        self._writer.begin({**known, **self._how}, self.guardrails)
+        self.journal.begin({**known, **self._how}, self.guardrails)
         with self._events.busy("bringing up both versions"):
             self.cluster.deploy(self.service)
         try:

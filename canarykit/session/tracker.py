@@ -48,7 +48,7 @@ class Tracker:
         self, cluster: Cluster, state: RolloutState, lifecycle: Lifecycle, writer: JournalWriter, events: Events
     ) -> None:
         self._cluster, self._lifecycle, self.writer, self._events = cluster, lifecycle, writer, events
-        self.assessment = Assessment(cluster, writer, alpha=state.evidence.alpha)
+        self.assessment = Assessment(cluster, writer.journal, alpha=state.evidence.alpha)
         self.traffic = OwnTraffic(cluster, lifecycle, self.assessment, self.take_in, writer, events)
         self.state = state
         self.gateway = GatewayState(cluster, events)
