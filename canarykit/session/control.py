@@ -170,16 +170,13 @@ class TrafficControl:
 
     def _ensure_capacity(self, split: TrafficSplit) -> None:
         """Have those versions answer that get more than before; nobody else may conduct the rollout when the canary does."""
-        if self._rises(split):
+        known = (self._tracker.state.split, self._tracker.gateway.in_place)
+        # What the canary is known to have, it may keep, also when it does not answer.
+        if any(split.canary > (0 if each is None else each.canary) for each in known):
             self._cluster.ensure_capacity("canary", split.share)
             self._cluster.holding.check()  # last: to warm up may take minutes
         if split.stable and not self._tracker.state.split.stable:
             self._cluster.ensure_capacity("stable", 1 - split.share)
-
-    def _rises(self, split: TrafficSplit) -> bool:
-        """Whether the canary gets more than it is known to have: what it has, it may keep, also when it does not answer."""
-        known = (self._tracker.state.split, self._tracker.gateway.in_place)
-        return any(split.canary > (0 if each is None else each.canary) for each in known)
 
     def _need_leave_for(self, split: TrafficSplit, step: Decision | None) -> None:
         """Check, with the lock, that nothing speaks against a weight: what has come up since it was decided counts."""

@@ -18,7 +18,7 @@ from canarykit.interrupts import Terminated, terminable, uninterrupted
 from canarykit.journal import Journal
 from canarykit.model import Ending, Guardrail, Judgement, Service, TrafficSplit
 from canarykit.plan import RolloutPlan, seconds
-from canarykit.rollout import Decision, RolloutState, begin
+from canarykit.rollout import Decision, begin
 from canarykit.session.control import TrafficControl
 from canarykit.session.events import Events
 from canarykit.session.journal_writer import JournalWriter, facts
@@ -116,8 +116,7 @@ class Experiment:
         self._how: dict[str, Any] = {"alpha": alpha, "dispersion": dispersion, "split": split}
         chosen = metrics.default() if guardrails is None else tuple(guardrails)
         # Nobody asked for the default ones: those about refusals are left out where the source of counts cannot tell.
-        optional = () if guardrails is not None else (metrics.refused(), metrics.denied())
-        self._optional = frozenset(guardrail.name for guardrail in optional)
+        self._optional = frozenset(each.name for each in (metrics.refused(), metrics.denied()) if guardrails is None)
         names = [guardrail.name for guardrail in chosen]
         if not names or len(set(names)) < len(names):
             raise PlanError(f"an experiment needs guardrails of different names, not {names}")
@@ -351,6 +350,8 @@ class Experiment:
     def snapshot(self) -> Snapshot:
         """Say where everything stands: at once, from any thread, whatever is being done."""
         load, state = self.load, self._tracker.state
+        # The source has to count it, too.
+        delay = self.cluster.telemetry.delay if self._lifecycle.deployed else 0.0
         return Snapshot(
             service=self.service.name,
             versions=(self.service.stable.name, self.service.canary.name),
@@ -359,7 +360,7 @@ class Experiment:
             now=self.cluster.clock.now(),
             state=state,
             running=self._tracker.running,
-            needed=self._needed(state),
+            needed=tuple(needed + delay for _, needed in state.evidence.still_needed),
             ending=self.ending,
             traffic=None if load is None else load.asked,
             lost=self._tracker.traffic.lost,
@@ -448,11 +449,6 @@ class Experiment:
             self._events.note("guardrails", f"the source of counts does not tell {' and '.join(left_out)}: not compared")
         return self.cluster.router.observed()
 
-    def _needed(self, state: RolloutState) -> tuple[float, ...]:
-        """Seconds until each guardrail is likely to be decided, and the source has counted what that takes."""
-        delay = self.cluster.telemetry.delay if self._lifecycle.deployed else 0.0
-        return tuple(seconds + delay for _, seconds in state.evidence.still_needed)
-
     def _undeploy(self, cause: BaseException) -> None:
         """After a deployment that failed with both versions up: leave nothing of it, so that `deploy` may be called again."""
         with uninterrupted():
@@ -467,7 +463,9 @@ class Experiment:
         self._tracker.handover.save(self._tracker.state, at_once=True)
         self._tracker.handover.finish()
         with self._lifecycle.urgently():
-            self._lifecycle.shut(end)
+            self._lifecycle.stage = "closed"
+            end()
+            self._lifecycle.wake()
             self.journal.close()
 
     def _faults(self) -> tuple[str, ...]:

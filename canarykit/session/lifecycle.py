@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from canarykit.clusters.base import Clock, SystemClock
@@ -97,10 +97,3 @@ class Lifecycle:
         """Tell whoever waits that the rollout has ended, or the experiment."""
         with self._news:
             self._news.notify_all()
-
-    def shut(self, end: Callable[[], None]) -> None:
-        """Use nothing any more, and end it."""
-        with self.lock:
-            self.stage = "closed"
-            end()
-        self.wake()

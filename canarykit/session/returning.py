@@ -125,7 +125,9 @@ class Returning:
         where = f"all traffic was back on stable after {1000 * (self._cluster.clock.now() - start):.0f} ms"
         steps: list[Callable[[], object]] = [lambda: self._tracker.in_force(_ALL, took)]
         if outcome is not None:
-            ending = _ending(outcome, f"{why}; {where}", promotion)
+            became = "" if promotion is None else f"; {promotion.outcome()}"
+            replaced = promotion is not None and promotion.replaced
+            ending = Ending("failed" if replaced else outcome, f"{why}; {where}{became}")
             steps.append(lambda: self._tracker.end(ending))
         if problem is not None:
             said = f"traffic was returned to stable although it is in trouble: {problem}"
@@ -261,11 +263,3 @@ class Returning:
                 self._cluster.holding.leave_to_guard()
             raise
         return self._cluster.clock.now() - start, problem
-
-
-def _ending(outcome: Outcome, sentence: str, promotion: Promotion | None) -> Ending:
-    """How the rollout ends, and what became of a promotion that was under way."""
-    if promotion is None:
-        return Ending(outcome, sentence)
-    said = promotion.outcome()
-    return Ending("failed" if promotion.replaced else outcome, f"{sentence}; {said}")
