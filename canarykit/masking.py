@@ -227,12 +227,8 @@ def secrets_of(value: Any, name: str = "") -> frozenset[str]:
         Name of the value: where that looks secret, the whole value is one, and so is each value inside.
     """
     if isinstance(value, Mapping):
-        return frozenset().union(
-            *(
-                secrets_of(inside, name if _surely(name) and not looks_secret(str(key)) else str(key))
-                for key, inside in value.items()
-            )
-        )
+        names = (name if _surely(name) and not looks_secret(str(key)) else str(key) for key in value)
+        return frozenset().union(*map(secrets_of, value.values(), names))
     if isinstance(value, (list, tuple)):
         return frozenset().union(*(secrets_of(inside, name) for inside in value))
     if isinstance(value, (int, float)):
