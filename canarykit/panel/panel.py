@@ -85,7 +85,20 @@ class Panel:
     @property
     def state(self) -> PanelState:
         """What it shows now."""
-        return self._state(self.experiment.snapshot())
+        snapshot = self.experiment.snapshot()
+        if snapshot.state.split != self._followed:  # someone moved the weight: the slider follows
+            self._wish = None
+        self._followed = snapshot.state.split
+        # What a click came to must not hide what went wrong since; what went wrong with the click comes first.
+        failed = self._note is not None and self._note.problem
+        return panel_state(
+            snapshot,
+            wish=self._wish,
+            note=self._note if failed else self._problem or self._note,
+            asking=self._asking,
+            working=self._working,
+            picture=self._picture,
+        )
 
     def start(self) -> Panel:
         """Follow the experiment until it is closed, or until `stop`; return itself. May be called again."""
@@ -273,18 +286,3 @@ class Panel:
         chart = self.experiment.compare()
         self._picture = Picture(chart.png(), chart.alt)
         self.frames += 1
-
-    def _state(self, snapshot: Snapshot) -> PanelState:
-        if snapshot.state.split != self._followed:  # someone moved the weight: the slider follows
-            self._wish = None
-        self._followed = snapshot.state.split
-        # What a click came to must not hide what went wrong since; what went wrong with the click comes first.
-        failed = self._note is not None and self._note.problem
-        return panel_state(
-            snapshot,
-            wish=self._wish,
-            note=self._note if failed else self._problem or self._note,
-            asking=self._asking,
-            working=self._working,
-            picture=self._picture,
-        )

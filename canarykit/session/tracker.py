@@ -291,11 +291,10 @@ class Tracker:
 
     def _amend(self) -> None:
         """Add to the ending what was lost since it was written. Needs the lock."""
-        before = self._lifecycle.ending
-        if before is None or self._verdict is None:
+        if self._verdict is None:
             return
         after = self._with_losses(self._verdict)
-        if after != before:
+        if after != self._lifecycle.ending:
             self._lifecycle.ending = after
             self.writer.end(after, self._cluster.clock.now(), self._harm())
 
