@@ -68,7 +68,7 @@ def write(path, windows, rng):
     guardrails = [metrics.error_rate(), metrics.latency(), metrics.refused()]
     journal, judge = ck.Journal(path), Judge(guardrails)
     writer, weights, spent = JournalWriter(journal), (5, 25, 50), 0.0
-    writer.begin({"alpha": 0.05, "split": "realised", "dispersion": None, "versions": {}, "service": "day"}, guardrails)
+    journal.begin({"alpha": 0.05, "split": "realised", "dispersion": None, "versions": {}, "service": "day"}, guardrails)
     pool = {share: [draw(rng, share / 100) for _ in range(500)] for share in weights}
     for at in range(windows):
         weight = weights[3 * at // windows]

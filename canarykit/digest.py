@@ -47,13 +47,9 @@ class Poll:
     comparisons: tuple[Comparison, ...]
     log_e: float
 
-    def plain(self) -> dict[str, Any]:
-        """As plain data for strict JSON."""
-        return dict(plain(asdict(self)))
-
     @classmethod
     def of(cls, written: Mapping[str, Any]) -> Poll:
-        """Return the poll that `plain` made this of."""
+        """Return the poll whose fields `plain` made this of."""
         comparisons = tuple(comparison_of(each) for each in written["comparisons"])
         return cls(float(written["time"]), comparisons, float(written["log_e"]))
 
@@ -137,7 +133,7 @@ class Digest:
             "windows": self.windows,
             "calm": self._calm,
             "judged until": self._judged_until,
-            "polls": [poll.plain() for poll in polls],
+            "polls": [plain(asdict(poll)) for poll in polls],
             "blocks": [_block(block) for block in blocks],
             "instances": {name: _sparse(cells) for name, cells in self.instances.items()},
         }

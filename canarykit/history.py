@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from canarykit.bins import Bin, binned
 from canarykit.digest import Digest, Poll
 from canarykit.journal import JournalReader
 from canarykit.metrics import LATENCY_EDGES
-from canarykit.model import ROLES, Comparison, Counts, Ending, Guardrail, Judgement
+from canarykit.model import ROLES, Counts, Ending, Guardrail, Judgement
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,11 +96,10 @@ class History:
     @property
     def lost(self) -> dict[str, int]:
         """Lost requests by cause."""
-        causes: dict[str, int] = {}
+        causes: Counter[str] = Counter()
         for load in self.loads:
-            for cause, count in load["lost"].items():
-                causes[cause] = causes.get(cause, 0) + count
-        return causes
+            causes.update(load["lost"])
+        return dict(causes)
 
     @property
     def overloaded(self) -> bool:
@@ -191,7 +191,8 @@ class History:
             limit = "" if guardrail.limit is None else f"; stable up to {100 * guardrail.limit:g} %"
             rows.append((guardrail.name, numbers + ceiling + limit))
             if guardrail.metric.kind == "rate" and not math.isnan(verdict.comparison.likely_dispersion):
-                varies.append(f"{guardrail.name} {_variation(verdict.comparison)}")
+                found = verdict.comparison  # how much counts vary from window to window, as multiples of chance
+                varies.append(f"{guardrail.name} {found.likely_dispersion:g} (an alarm takes {found.dispersion:g})")
         rows.append((f"variation (φ, {how})", ", ".join(varies) or "not known: too few bad requests"))
         steps = self.facts.get("plan", {}).get("steps", [])
         rows.append(("steps", ", ".join(f"{step['weight']:g} % for {step['hold']:g} s" for step in steps)))
@@ -207,11 +208,6 @@ class History:
 
         rows = [{"at": f"{e['time'] - self.began:.1f} s", "what": e["kind"], "why": e["text"]} for e in self.events]
         return pd.DataFrame(rows, columns=["at", "what", "why"])
-
-
-def _variation(comparison: Comparison) -> str:
-    """How much counts vary from window to window, as multiples of chance."""
-    return f"{comparison.likely_dispersion:g} (an alarm takes {comparison.dispersion:g})"
 
 
 def _listed(asked: Mapping[str, Any]) -> str:

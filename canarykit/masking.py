@@ -42,7 +42,7 @@ _ASSIGNED = re.compile(r"(?<![\w.-])([\w.-]{1,100})(?:[ \t]*:[^=\n\"']{1,60})?[ 
 # As in YAML: a name, and one word up to the end of the line or of the entry.
 _LINE = re.compile(
     r"(?:^([ \t]*(?:[-><*][ \t]+)?)|(?<=[\s{,;(]))([\w.-]{2,60}):[ \t]+(?!\*\*\*)"
-    r"(?:([\"'])(?:(?!\3)[^\n])+\3|[^\s\"',;(){}\[\]]+)(?=[ \t]*(?:$|[,;)}]))",
+    r"(?:([\"'])((?:(?!\3)[^\n])+)\3|([^\s\"',;(){}\[\]]+))(?=[ \t]*(?:$|[,;)}]))",
     re.MULTILINE,
 )
 _FLAG = re.compile(r"(?<![\w-])(--[\w-]{2,60}[ \t]+)(?!-)(?:([\"'])((?:(?!\2)[^\n])+)\2|([^\s\"'`<>]+))")
@@ -75,14 +75,14 @@ _LIKELY = ("connectionstring", "connstr")
 _NO_PASSWORDS = ("by", "com", "sur", "tres", "over", "under", "encom", "band", "high", "low", "all", "multi", "one", "two",
                  "single", "first", "second", "last", "forward", "backward")  # fmt: skip
 """What stands before "pass" in words that are no password, as in "bypass"."""
-_COUNTED = frozenset({
-    "first", "per", "inter", "next", "time", "max", "min", "num", "new", "limit", "batched", "output", "input", "prompt",
-    "eos", "bos", "pad", "unk", "sep", "cls", "mask", "special", "latency", "rate", "count", "seconds", "length",
-})  # fmt: skip
-"""Words beside "tokens" that make them those of a language model."""
 _BEFORE_TOKEN = frozenset({"eos", "bos", "pad", "unk", "sep", "cls", "mask", "special", "first", "per", "inter"})
 _AFTER_TOKEN = frozenset({"latency", "rate", "count", "counts", "seconds", "length", "limit", "ids", "usage", "throughput"})
 """Words directly beside "token" that make it one of a language model."""
+_COUNTED = _BEFORE_TOKEN | frozenset({
+    "next", "time", "max", "min", "num", "new", "limit", "batched", "output", "input", "prompt", "latency", "rate", "count",
+    "seconds", "length",
+})  # fmt: skip
+"""Words beside "tokens" that make them those of a language model."""
 _TYPES = frozenset({"str", "int", "float", "bool", "bytes", "none", "null", "any", "string", "true", "false"})
 _WORDS_OF_PROSE = frozenset(
     {"to", "and", "or", "is", "for", "in", "with", "was", "from", "of", "the", "a", "an", "must", "may", "on"}
@@ -164,11 +164,23 @@ def without_known(text: str, known: Collection[str]) -> str:
     return _pattern(frozenset(known)).sub(HIDDEN, text) if known else text
 
 
-def _without(text: str, places: Iterable[tuple[int, int]]) -> str:
-    """Mask what begins and ends at these places, which are in order."""
-    for start, end in reversed(list(places)):
+def _without(text: str, places: Iterable[tuple[int, int, int]]) -> str:
+    """Mask the values at these places."""
+    for start, end in reversed(list(_apart(places))):
         text = f"{text[:start]}{HIDDEN}{text[end:]}"
     return text
+
+
+def _apart(places: Iterable[tuple[int, int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield where values begin and end: of places, which are in order, those that do not begin within the value before.
+
+    A place says where the name before the value begins, too.
+    """
+    until = 0
+    for begun, start, end in places:
+        if begun >= until and end > start:
+            until = end
+            yield start, end
 
 
 def masked_values(value: Any, known: Collection[str] = (), name: str = "") -> Any:
@@ -215,12 +227,8 @@ def secrets_of(value: Any, name: str = "") -> frozenset[str]:
         Name of the value: where that looks secret, the whole value is one, and so is each value inside.
     """
     if isinstance(value, Mapping):
-        return frozenset().union(
-            *(
-                secrets_of(inside, name if _surely(name) and not looks_secret(str(key)) else str(key))
-                for key, inside in value.items()
-            )
-        )
+        names = (name if _surely(name) and not looks_secret(str(key)) else str(key) for key in value)
+        return frozenset().union(*map(secrets_of, value.values(), names))
     if isinstance(value, (list, tuple)):
         return frozenset().union(*(secrets_of(inside, name) for inside in value))
     if isinstance(value, (int, float)):
@@ -234,7 +242,7 @@ def secrets_of(value: Any, name: str = "") -> frozenset[str]:
         found.add(scheme[1])
     for address in (*_ADDRESS.finditer(value), *_BARE.finditer(value)):
         found |= _of_user(address[2])
-    found |= {value[start:end] for start, end in _options(value)}
+    found |= {value[start:end] for start, end in _apart(_options(value))}
     return frozenset(secret for secret in found if secret and secret != HIDDEN)
 
 
@@ -261,32 +269,24 @@ def _parted(info: str) -> tuple[str, str, str]:
     return (parts[0], parts[1], parts[2]) if len(parts) == 3 else (info, "", "")
 
 
-def _options(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where the values of options that are called secrets begin and end."""
-    until = 0
+def _options(text: str) -> Iterator[tuple[int, int, int]]:
+    """Yield the places of options that are called secrets."""
     for option in _OPTION.finditer(text):
         encoded = text[option.start() - 1 : option.start()] == "%"  # then the sign before the name is in it: %3Ftoken
-        if option.start() < until or not _surely(_ENCODED.sub("", option[1]) if encoded else option[1]):
-            continue
-        end = _closing(text, option.end(), option[2]) if option[2] else None
-        value = _VALUE.match(text, option.end())
-        if end is None and value:
-            end = value.end()
-        if end is not None and end > option.end():
-            until = end
-            yield option.end(), end
+        if _surely(_ENCODED.sub("", option[1]) if encoded else option[1]):
+            end = _closing(text, option.end(), option[2]) if option[2] else None
+            value = _VALUE.match(text, option.end())
+            if end is None and value:
+                end = value.end()
+            yield option.start(), option.end(), end or 0
 
 
-def _entries(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where values begin and end that follow a secret's name, in quotes: of JSON, also within a text, and of code."""
+def _entries(text: str) -> Iterator[tuple[int, int, int]]:
+    """Yield the places of values that follow a secret's name, in quotes: of JSON, also within a text, and of code."""
     found = [(entry.start(), entry.end(), entry[4]) for entry in _ENTRY.finditer(text) if _surely(entry[2])]
     found += [(entry.start(), entry.end(), entry[2]) for entry in _ASSIGNED.finditer(text) if _surely(entry[1])]
-    until = 0
     for begun, start, quote_sign in sorted(found):
-        end = _closing(text, start, quote_sign)
-        if begun >= until and end is not None and end > start:
-            until = end
-            yield start, end
+        yield begun, start, _closing(text, start, quote_sign) or 0
 
 
 def _closing(text: str, start: int, sign: str) -> int | None:
@@ -303,30 +303,26 @@ def _closing(text: str, start: int, sign: str) -> int | None:
     return None
 
 
-def _lines(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where values begin and end that stand behind a secret's name and a colon."""
+def _lines(text: str) -> Iterator[tuple[int, int, int]]:
+    """Yield the places of values that stand behind a secret's name and a colon."""
     for line in _LINE.finditer(text):
-        start = line.end(2) + 1
-        start += len(text[start : line.end()]) - len(text[start : line.end()].lstrip())
-        inside = 1 if line[3] else 0
         sure = _surely(line[2]) if line[1] is not None else _SURELY_SAID.search(line[2]) is not None
-        if sure and text[start : line.end()].lower() not in _TYPES:
-            yield start + inside, line.end() - inside
+        if sure and (line[5] or "").lower() not in _TYPES:
+            yield line.start(), *line.span(4 if line[4] else 5)
 
 
-def _flags(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where values begin and end that follow a secret's option after a space."""
+def _flags(text: str) -> Iterator[tuple[int, int, int]]:
+    """Yield the places of values that follow a secret's option after a space."""
     for flag in _FLAG.finditer(text):
         if _surely(flag[1]) and (flag[4] or "").lower() not in _WORDS_OF_PROSE:
-            yield flag.span(3) if flag[3] else flag.span(4)
+            yield flag.start(), *flag.span(3 if flag[3] else 4)
 
 
-def _headers(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where credentials in headers begin and end: at the end of the line, or where the quotes close."""
-    until = 0
+def _headers(text: str) -> Iterator[tuple[int, int, int]]:
+    """Yield the places of credentials in headers, which end with the line, or where the quotes close."""
     for header in _HEADER.finditer(text):
         start = header.end()
-        if header.start() < until or (header[4] == "=" and not header[2].lower().startswith("authorization")):
+        if header[4] == "=" and not header[2].lower().startswith("authorization"):
             continue
         line = _END_OF_LINE.search(text, start).start()  # type: ignore[union-attr]
         quoted = header[5] or (header[1] if not header[3] else None)
@@ -341,8 +337,7 @@ def _headers(text: str) -> Iterator[tuple[int, int]]:
         if header[4] == ":" and (scheme := _SCHEME_BEFORE.match(text, start, end)):
             start = scheme.end()
         if text[start:end].strip():
-            until = end
-            yield start, end
+            yield header.start(), start, end
 
 
 @lru_cache(maxsize=16)

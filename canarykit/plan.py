@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from canarykit.errors import PlanError
 
@@ -120,17 +120,10 @@ class RolloutPlan(_Written):
 
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
     pace: Pace | None = None
-    interval: Seconds = 1.0
+    interval: Annotated[Seconds, Field(ge=0.05)] = 1.0
     budget: Seconds = 3600.0
     no_data_after: Seconds = 60.0
     on_inconclusive: Literal["roll back", "hold"] = "roll back"
-
-    @field_validator("interval")
-    @classmethod
-    def _looks(cls, interval: float) -> float:
-        if interval < 0.05:
-            raise ValueError("interval must be at least 0.05 s")
-        return interval
 
     @model_validator(mode="before")
     @classmethod

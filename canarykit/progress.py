@@ -10,11 +10,11 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
-__all__ = ["METADATA", "Progress", "Screen", "Stream"]
+__all__ = ["METADATA", "Progress", "Stream", "kernel"]
 
 METADATA = {"canarykit": "progress"}
 """Marks a notebook's passing line for whoever runs the notebook."""
@@ -25,23 +25,27 @@ _REDRAW = 0.25
 _CLEAR = "\r\x1b[K"
 
 
-class Screen(Protocol):
-    """Where progress is seen."""
+class _Told:
+    """A function that takes a line: every line stays, and a passing one becomes such a line, seldom."""
+
+    def __init__(self, show: Callable[[str], object], every: float) -> None:
+        self._show, self._every, self._last = show, every, time.monotonic()
 
     def say(self, text: str) -> None:
         """Show a line that stays."""
-        ...
+        self._last = time.monotonic()
+        self._show(text)
 
     def passing(self, text: str) -> None:
-        """Show a line that the next one replaces."""
-        ...
+        """Show a line that the next one replaces, where it can."""
+        if time.monotonic() - self._last >= self._every:
+            self.say(text)
 
-    def end(self, text: str) -> None:
+    def end(self, text: str = "") -> None:
         """Nothing passes any more: say so where it was."""
-        ...
 
 
-class Stream:
+class Stream(_Told):
     """A terminal; or a file, to which passing lines go seldom.
 
     Parameters
@@ -53,13 +57,16 @@ class Stream:
     """
 
     def __init__(self, stream: IO[str] | None = None, every: float = _SELDOM) -> None:
-        self._given, self._every = stream, every
-        self._last = time.monotonic()
-        self._shown = ""
+        super().__init__(self._line, every)
+        self._given, self._shown = stream, ""
 
     @property
     def _stream(self) -> IO[str]:
         return self._given if self._given is not None else sys.stdout
+
+    def _line(self, text: str) -> None:
+        self.write(f"{text}\n")
+        self.flush()
 
     def write(self, text: str) -> int:
         """Write, after what was passing is wiped away: a notebook's own output goes through here."""
@@ -71,16 +78,10 @@ class Stream:
         """Have it seen."""
         self._stream.flush()
 
-    def say(self, text: str) -> None:
-        """Show a line that stays."""
-        self.write(f"{text}\n")
-        self.flush()
-
     def passing(self, text: str) -> None:
         """Show a line that the next one replaces."""
         if not self._stream.isatty():
-            if time.monotonic() - self._last >= self._every:
-                self.say(text)
+            super().passing(text)
             return
         width = shutil.get_terminal_size().columns - 1
         self._shown = text if len(text) <= width else f"{text[: width - 1]}…"
@@ -96,23 +97,6 @@ class Stream:
             self._stream.write(_CLEAR)
             self.flush()
         self._shown = ""
-
-
-class _Told:
-    """A function of the user's own: every line stays."""
-
-    def __init__(self, notify: Callable[[str], object], every: float = _OFTEN) -> None:
-        self._notify, self._every, self._last = notify, every, time.monotonic()
-
-    def say(self, text: str) -> None:
-        self._last = time.monotonic()
-        self._notify(text)
-
-    def passing(self, text: str) -> None:
-        if time.monotonic() - self._last >= self._every:
-            self.say(text)
-
-    def end(self, text: str) -> None: ...
 
 
 class _Notebook:
@@ -140,7 +124,7 @@ class _Notebook:
         from IPython.display import display
 
         self._drawn = time.monotonic()
-        data: Mapping[str, str] = {"text/plain": self._text}
+        data = {"text/plain": self._text}
         if self._handle is None:
             self._handle = display(data, raw=True, display_id=True, metadata=METADATA)
         else:
@@ -154,17 +138,26 @@ class Progress:
     ----------
     notify : callable, optional
         Takes a line; by default lines go where they are seen best.
+    unseen : callable, optional
+        Takes the first error of what shows the lines, and nothing is shown after that; by default errors are raised.
     """
 
-    def __init__(self, notify: Callable[[str], object] | None = None) -> None:
-        self._screen: Screen = _Told(notify) if notify is not None else _Notebook() if _in_notebook() else Stream()
+    def __init__(
+        self, notify: Callable[[str], object] | None = None, unseen: Callable[[Exception], object] | None = None
+    ) -> None:
+        self._screen: _Told | _Notebook
+        if notify is not None:
+            self._screen = _Told(notify, _OFTEN)
+        else:
+            self._screen = Stream() if kernel() is None else _Notebook()
+        self._unseen, self._failed = unseen, False
         self._lock = threading.RLock()
         self._doing: list[_Doing] = []
 
     def say(self, text: str) -> None:
         """Show a line that stays."""
         with self._lock:
-            self._screen.say(text)
+            self._show(self._screen.say, text)
 
     def passing(self, text: str) -> None:
         """Show a line that the next one replaces; within `during` only, and not in its first second."""
@@ -193,7 +186,7 @@ class Progress:
             with self._lock:
                 self._doing.remove(doing)
                 if not self._doing:
-                    self._screen.end(f"{text} took {time.monotonic() - doing.began:.0f} s")
+                    self._show(self._screen.end, f"{text} took {time.monotonic() - doing.began:.0f} s")
 
     def _tick(self, doing: _Doing) -> None:
         while not doing.over.wait(_SHORT):
@@ -203,7 +196,18 @@ class Progress:
 
     def _pass(self, text: str) -> None:
         if time.monotonic() - self._doing[0].began >= _SHORT:
-            self._screen.passing(text)
+            self._show(self._screen.passing, text)
+
+    def _show(self, show: Callable[[str], object], text: str) -> None:
+        if self._failed:
+            return
+        try:
+            show(text)
+        except Exception as error:
+            if self._unseen is None:
+                raise
+            self._failed = True
+            self._unseen(error)
 
 
 class _Doing:
@@ -214,8 +218,8 @@ class _Doing:
         self.over, self.told = threading.Event(), False
 
 
-def _in_notebook() -> bool:
-    """Whether a kernel runs this, rather than a terminal or a script."""
+def kernel() -> Any:
+    """Return the Jupyter kernel that this process is; None when it is a terminal or a script."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    return getattr(shell, "kernel", None) is not None
+    return getattr(shell, "kernel", None)

@@ -6,7 +6,7 @@ One iteration is ``decide(observe(state, window), signals, now=now)``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -34,10 +34,14 @@ __all__ = [
     "resume",
 ]
 
-Phase = Literal["pending", "progressing", "promoted", "rolled back", "inconclusive", "no data", "failed"]
+Phase = Literal["pending", "progressing", Outcome]
 Action = Literal["hold", "advance", "pace", "promote", "roll back", "restore", "stop"]
 
-_FINAL: tuple[Phase, ...] = ("promoted", "rolled back", "inconclusive", "no data", "failed")
+_PLAIN: Mapping[str, Callable[[Any], object]] = {
+    "phase": str, "step": int, "since": float, "took": float, "requests": int, "data_since": float, "carried_out": bool,
+    "begun": float,
+}  # fmt: skip
+"""Fields of a state that are written down as they are, and what reads them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,35 +103,23 @@ class RolloutState:
     @property
     def finished(self) -> bool:
         """Whether nothing more will happen."""
-        return self.phase in _FINAL
-
-    @property
-    def present(self) -> Step | None:
-        """The step that it is at."""
-        return self.plan.steps[self.step] if 0 <= self.step < len(self.plan.steps) else None
+        return self.phase in get_args(Outcome)
 
     @property
     def ahead(self) -> Step | None:
-        """The step after that; None at the last."""
+        """The step after the present one; None at the last."""
         return self.plan.steps[self.step + 1] if self.step + 1 < len(self.plan.steps) else None
 
     def dump(self) -> dict[str, Any]:
         """All of it as plain data for strict JSON."""
         return {
+            **{_written(name): getattr(self, name) for name in _PLAIN},
             "plan": self.plan.model_dump(mode="json"),
             "evidence": self.evidence.state(),
-            "phase": self.phase,
-            "step": self.step,
-            "weight": self.split.canary,
-            "since": self.since,
-            "took": self.took,
-            "served": list(self.served),
-            "requests": self.requests,
-            "data since": self.data_since,
-            "without data": sorted(self.without_data),
-            "carried out": self.carried_out,
-            "begun": self.begun,
             "harm": self.harm.state(),
+            "weight": self.split.canary,
+            "served": list(self.served),
+            "without data": sorted(self.without_data),
         }
 
     @classmethod
@@ -144,24 +136,23 @@ class RolloutState:
                 raise ValueError(f"no such phase: {written['phase']!r}")
             stable, canary = written["served"]
             plan, evidence = RolloutPlan.from_dump(written["plan"]), Judge.of(written["evidence"])
+            values: dict[str, Any] = {name: read(written[_written(name)]) for name, read in _PLAIN.items()}
             return cls(
                 plan,
                 evidence,
                 _harm(plan, evidence).restore(written["harm"]),
-                written["phase"],
-                int(written["step"]),
-                TrafficSplit(float(written["weight"])),
-                float(written["since"]),
-                float(written["took"]),
-                (int(stable), int(canary)),
-                int(written["requests"]),
-                float(written["data since"]),
-                frozenset(written["without data"]),
-                bool(written["carried out"]),
-                float(written["begun"]),
+                split=TrafficSplit(float(written["weight"])),
+                served=(int(stable), int(canary)),
+                without_data=frozenset(written["without data"]),
+                **values,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise PlanError(f"the state of the rollout that was written down cannot be read: {error!r}") from error
+
+
+def _written(name: str) -> str:
+    """Name of a field where the state is written down."""
+    return name.replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,27 +230,24 @@ def decide(state: RolloutState, signals: Signals = Signals(), *, now: float) -> 
     """
     if state.finished:
         return Decision("hold", f"the rollout has ended: {state.phase}")
-    if state.judgement.alarm is not None:
-        return Decision("roll back", state.judgement.sentence, outcome="rolled back")
-    if signals.canary_problem:
-        return Decision("roll back", signals.canary_problem, outcome="rolled back")
-    if signals.stable_problem:
-        return Decision("restore", signals.stable_problem, outcome="inconclusive")
-    if signals.gap:
-        return Decision("hold", signals.gap)
-    if (broken := _all_failed(state)) is not None:
-        return Decision("roll back", broken, outcome="rolled back")
-    if signals.doubt:
-        return Decision("stop", signals.doubt, outcome="inconclusive")
-    if signals.unusable:
-        return Decision("stop", signals.unusable, outcome="no data")
-    step = state.present
+    against: tuple[tuple[str | None, Action, Outcome | None], ...] = (
+        (state.judgement.sentence if state.judgement.alarm is not None else None, "roll back", "rolled back"),
+        (signals.canary_problem, "roll back", "rolled back"),
+        (signals.stable_problem, "restore", "inconclusive"),
+        (signals.gap, "hold", None),
+        (_all_failed(state), "roll back", "rolled back"),
+        (signals.doubt, "stop", "inconclusive"),
+        (signals.unusable, "stop", "no data"),
+    )
+    for reason, action, outcome in against:
+        if reason:
+            return Decision(action, reason, outcome=outcome)
     if state.plan.pace is not None:
         return _paced(state, state.plan.pace, signals, now)
-    if step is None:
+    if state.step < 0:
         first = state.plan.steps[0].weight
         return Decision("advance", f"first step: {first:g} % to the canary", weight=first)
-    return _at_step(state, step, signals, now)
+    return _at_step(state, state.plan.steps[state.step], signals, now)
 
 
 _ALL_FAILED, _STABLE_FAILS = 5, 0.1
@@ -402,10 +390,8 @@ def judged_by(state: RolloutState, evidence: Judge) -> RolloutState:
 
 def advance(state: RolloutState, decision: Decision) -> RolloutState:
     """Return the position after a decision was carried out; the weight that it gives is entered by `enter`."""
-    if decision.action == "advance":
-        return replace(state, phase="progressing", step=state.step + 1)
-    if decision.action == "pace":
-        return replace(state, phase="progressing", step=0)
+    if decision.action in ("advance", "pace"):
+        return replace(state, phase="progressing", step=state.step + 1 if decision.action == "advance" else 0)
     if decision.action == "hold":
         return state
     assert decision.outcome is not None
@@ -427,9 +413,7 @@ def enter(state: RolloutState, split: TrafficSplit, *, now: float, took: float =
         Seconds until it was.
     """
     names = frozenset(guardrail.name for guardrail in state.evidence.guardrails)
-    return replace(
-        state, split=split, since=now, took=took, served=(0, 0), requests=0, data_since=now, without_data=names
-    )  # fmt: skip
+    return replace(state, split=split, since=now, took=took, served=(0, 0), requests=0, data_since=now, without_data=names)
 
 
 def observe(state: RolloutState, window: Window) -> RolloutState:

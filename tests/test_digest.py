@@ -1,12 +1,13 @@
 """A rollout that was judged as it ran is not judged again: the record says the same to the last digit."""
 
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
 
 import canarykit as ck
 from canarykit.analysis import Judge
+from canarykit.analysis.state import plain
 from canarykit.digest import CHUNK, Digest, Poll
 from canarykit.history import replay
 from canarykit.session.journal_writer import JournalWriter
@@ -18,7 +19,7 @@ def record(window, number, *, path=None, guardrails=GUARDRAILS):
     """Write a rollout of so many windows at three weights, the last tenth after its end, as an experiment does."""
     journal, judge = ck.Journal(path), Judge(guardrails)
     writer = JournalWriter(journal)
-    writer.begin({"alpha": 0.05, "dispersion": None}, guardrails)
+    journal.begin({"alpha": 0.05, "dispersion": None}, guardrails)
     weights = (5, 25, 50)
     for at in range(number):
         made = window(at, weight=weights[3 * at // number], errors=(0.01, 0.02))
@@ -102,13 +103,13 @@ def test_guardrails_that_change_under_way_leave_one_record(window):
     """
     journal, first = ck.Journal(), Judge(GUARDRAILS)
     writer, changed = JournalWriter(journal), [ck.metrics.error_rate(margin=2.5)]
-    writer.begin({"alpha": 0.05, "dispersion": None}, GUARDRAILS)
+    journal.begin({"alpha": 0.05, "dispersion": None}, GUARDRAILS)
     for at in range(2 * CHUNK):
         first.update(window(at))
         writer.window(window(at), first)
     second = Judge(changed)
     writer.digest.forget_polls()
-    writer.begin({}, changed)
+    journal.begin({}, changed)
     for at in range(2 * CHUNK, 4 * CHUNK):
         second.update(window(at))
         writer.window(window(at), second)
@@ -153,4 +154,4 @@ def test_a_poll_is_the_same_after_json(window):
     judge = Judge(GUARDRAILS)
     judge.update(replace(window(0), counts={"outcome": np.array([[10, 0], [10, 0]]), "latency": window(0).counts["latency"]}))
     poll = Poll(1.5, judge.comparisons, float("-inf"))
-    assert repr(Poll.of(poll.plain())) == repr(poll)
+    assert repr(Poll.of(plain(asdict(poll)))) == repr(poll)

@@ -83,7 +83,7 @@ ALLOWED = {
         "statuses",
         "telemetry",
     },
-    "panel": {"charts", "clusters", "formatting", "history", "load", "polling", "rollout", "session"},
+    "panel": {"charts", "clusters", "formatting", "history", "load", "polling", "progress", "rollout", "session"},
     "report": {"clusters", "history", "journal", "masking", "progress"},
     "cli": {
         "analysis",

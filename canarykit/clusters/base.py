@@ -61,7 +61,7 @@ class Traffic(Protocol):
         ...
 
     def record(self) -> Mapping[str, Any]:
-        """What became of all requests so far, to be written down; `lost_total` among it."""
+        """What became of all requests so far, to be written down; `lost`, by cause, and `lost_total` among it."""
         ...
 
     def stop(self) -> object:

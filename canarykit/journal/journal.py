@@ -67,7 +67,7 @@ class Journal(JournalReader):
     @staticmethod
     def _create_file(path: Path) -> None:
         try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            path.touch(0o600, exist_ok=False)
         except FileExistsError:
             raise JournalError(
                 f"{path} exists already, and a journal records one rollout: remove it, or choose another path"
@@ -97,15 +97,11 @@ class Journal(JournalReader):
                 "INSERT INTO windows (start, end, weight, left_out, note, judged) VALUES (?, ?, ?, ?, ?, ?)",
                 (window.start, window.end, window.split.canary, window.left_out, masked(window.note), window.judged),
             )
-            rows: list[tuple[int | None, str, str, str]] = [
+            of_roles = {name: dict(zip(ROLES, table, strict=True)) for name, table in window.counts.items()}
+            rows = [
                 (cursor.lastrowid, name, who, _sparse(cells))
-                for name, table in window.counts.items()
-                for who, cells in zip(ROLES, table, strict=True)
-            ]
-            rows += [
-                (cursor.lastrowid, name, who, _sparse(cells))
-                for name, instances in window.instances.items()
-                for who, cells in instances.items()
+                for name, each in [*of_roles.items(), *window.instances.items()]
+                for who, cells in each.items()
             ]
             self._db.executemany("INSERT INTO counts VALUES (?, ?, ?, ?)", rows)
             self._note_sizes(window)

@@ -90,7 +90,7 @@ class JournalReader:
         """Yield all windows, oldest first, or those after the one of this number."""
         query = "SELECT id, start, end, weight, left_out, note, judged FROM windows WHERE id > ? ORDER BY id"
         rows = self._rows(query, (after,))
-        sizes = self._table_sizes()  # after the rows: someone may write meanwhile
+        sizes = self.facts.get("tables", {})  # after the rows: someone may write meanwhile
         for number, start, end, weight, left_out, note, judged in rows:
             counts: dict[str, Counts] = {}
             instances: dict[str, dict[str, Counts]] = {}
@@ -133,10 +133,6 @@ class JournalReader:
         assert self.path is not None
         uri = f"{self.path.resolve().as_uri()}?mode=ro"
         self._db = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
-
-    def _table_sizes(self) -> dict[str, int]:
-        sizes: dict[str, int] = self.facts.get("tables", {})
-        return sizes
 
     def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         with self._errors("read"), self._lock:

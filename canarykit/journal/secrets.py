@@ -47,13 +47,11 @@ def mask(path: str | os.PathLike[str], known: Collection[str]) -> None:
 
 
 def _mask_texts(db: sqlite3.Connection, known: Collection[str]) -> None:
-    for table, key, column in (("events", "rowid", "text"), ("windows", "id", "note")):
-        rows = db.execute(f"SELECT {column}, {key} FROM {table}").fetchall()
-        changed = [(masked(text, known), row) for text, row in rows if masked(text, known) != text]
-        db.executemany(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", changed)
-    loads = db.execute("SELECT summary, id FROM loads").fetchall()
-    loads = [(json.dumps(masked_values(json.loads(summary), known)), row) for summary, row in loads]
-    db.executemany("UPDATE loads SET summary = ? WHERE id = ?", loads)
+    db.create_function("masked", 1, lambda text: masked(text, known))
+    db.create_function("masked_values", 1, lambda values: json.dumps(masked_values(json.loads(values), known)))
+    db.execute("UPDATE events SET text = masked(text)")
+    db.execute("UPDATE windows SET note = masked(note)")
+    db.execute("UPDATE loads SET summary = masked_values(summary)")
     facts = {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM facts")}
     for key, value in facts.items():
         if key == "ending":

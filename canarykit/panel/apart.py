@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
-__all__ = ["apart", "kernel"]
+from canarykit.progress import kernel
+
+__all__ = ["apart"]
 
 T = TypeVar("T")
-
-
-def kernel() -> Any:
-    """The Jupyter kernel that this process is; None when it is none."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return getattr(shell, "kernel", None)
 
 
 def apart(write: Callable[..., T], *args: Any) -> T:

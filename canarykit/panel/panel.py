@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from canarykit.errors import CanaryError, ClusterError, RoutingError
 from canarykit.extras import extra
@@ -14,10 +14,11 @@ from canarykit.model import ROLES
 from canarykit.panel.apart import apart
 from canarykit.panel.state import Note, PanelState, Picture, panel_state
 from canarykit.panel.summary import operated, summary
+from canarykit.polling import poll
 from canarykit.session.experiment import Experiment
 from canarykit.session.snapshot import Snapshot
 
-__all__ = ["Panel", "View"]
+__all__ = ["Panel"]
 
 _LOG = logging.getLogger(__name__)
 _DRAWING_SHARE = 2.0
@@ -29,14 +30,6 @@ _SETTLE = 0.15
 before it, but not the click that follows."""
 _SIMULATED = 10.0
 """Times that simulated time goes faster than ours, where it passes only when someone waits."""
-
-
-class View(Protocol):
-    """What a panel needs of whatever shows it."""
-
-    def show(self, state: PanelState) -> None:
-        """Show it."""
-        ...
 
 
 class Panel:
@@ -52,8 +45,6 @@ class Panel:
         Experiment that the panel shows and moves.
     every : float
         Seconds between two looks, 2 at least: what it polls costs the kernel time.
-    view : callable, optional
-        Makes what shows it, given a function that takes what was clicked and a value; widgets by default.
 
     Notes
     -----
@@ -61,14 +52,11 @@ class Panel:
     threads of their own.
     """
 
-    def __init__(
-        self, experiment: Experiment, *, every: float = 2.0, view: Callable[[Callable[..., None]], View] | None = None
-    ) -> None:
+    def __init__(self, experiment: Experiment, *, every: float = 2.0) -> None:
         self.experiment = experiment
         self.frames = self.dropped = 0
         self._every = max(every, 2.0)
-        self._make_view = view
-        self._view: View | None = None
+        self._view: Any = None
         self._poller: threading.Thread | None = None
         self._stopped = threading.Event()
         self._showing = threading.RLock()
@@ -86,21 +74,31 @@ class Panel:
 
     @property
     def view(self) -> Any:
-        """What shows it."""
+        """Widgets that show it."""
         with self._showing:
             if self._view is None:
-                if self._make_view is None:
-                    with extra("notebook"):
-                        from canarykit.panel.view import PanelView
-
-                    self._make_view = PanelView
-                self._view = apart(self._make_view, self.do)
+                with extra("notebook"):
+                    from canarykit.panel.view import PanelView
+                self._view = apart(PanelView, self.do)
             return self._view
 
     @property
     def state(self) -> PanelState:
         """What it shows now."""
-        return self._state(self.experiment.snapshot())
+        snapshot = self.experiment.snapshot()
+        if snapshot.state.split != self._followed:  # someone moved the weight: the slider follows
+            self._wish = None
+        self._followed = snapshot.state.split
+        # What a click came to must not hide what went wrong since; what went wrong with the click comes first.
+        failed = self._note is not None and self._note.problem
+        return panel_state(
+            snapshot,
+            wish=self._wish,
+            note=self._note if failed else self._problem or self._note,
+            asking=self._asking,
+            working=self._working,
+            picture=self._picture,
+        )
 
     def start(self) -> Panel:
         """Follow the experiment until it is closed, or until `stop`; return itself. May be called again."""
@@ -143,29 +141,25 @@ class Panel:
             rate and shape; ``inject``: a fault, or None.
         """
         exp = self.experiment
+        commands: dict[str, tuple[str, Callable[[], str | None]]] = {
+            "apply": ("applying", self._apply),
+            "promote": ("promoting", lambda: str(exp.promote())),
+            "abort": ("returning all traffic to stable", lambda: str(exp.abort("aborted in the panel"))),
+            "run": ("carrying out the plan", lambda: str(exp.run(exp.snapshot().state.plan.with_harm(float(value or 0))))),
+            "send": ("starting traffic", lambda: f"sending {exp.send(value[0], shape=value[1]).asked['rate']:g} requests/s"),
+            "stop": ("ending traffic", lambda: f"{exp.stop_sending() or 'nothing was sent'}"),
+            "inject": ("changing the canary", lambda: exp.inject(value)),
+        }
         if action == "slide":
             self._wish = float(value)
         elif action in ("promote", "abort"):
             self._asking = action
-        elif action == "no":
-            self._asking = ""
-        elif action == "yes":
+        elif action in ("yes", "no"):
             asked, self._asking = self._asking, ""
-            if asked == "abort":
-                self._begin("returning all traffic to stable", self._abort, beside=True)
-            elif asked == "promote":
-                self._begin("promoting", lambda: str(exp.promote()))
-        elif action == "apply":
-            self._begin("applying", self._apply)
-        elif action == "run":
-            self._begin("carrying out the plan", lambda: self._run(float(value or 0)), beside=True)
-        elif action == "send":
-            rate, shape = value
-            self._begin("starting traffic", lambda: f"sending {exp.send(rate, shape=shape).asked['rate']:g} requests/s")
-        elif action == "stop":
-            self._begin("ending traffic", lambda: f"{exp.stop_sending() or 'nothing was sent'}")
-        elif action == "inject":
-            self._begin("changing the canary", lambda: exp.inject(value))
+            if asked and action == "yes":
+                self._begin(*commands[asked], beside=asked == "abort")
+        elif action in commands:
+            self._begin(*commands[action], beside=action == "run")
         else:
             raise ValueError(f"a panel has no control {action!r}")
         self.refresh()
@@ -221,19 +215,11 @@ class Panel:
 
     def _see_served(self) -> None:
         """Look until the new share shows in requests, for a moment: nobody should wait for the next poll."""
-        end = time.monotonic() + _SEE_WITHIN
-        snapshot = self.experiment.snapshot()
-        while sum(snapshot.state.served) < _SEE and time.monotonic() < end and not self._stopped.is_set():
-            time.sleep(_SEE_EVERY)
-            snapshot = self._poll_experiment(_SEE_EVERY)
 
-    def _run(self, harm: float) -> str:
-        """Carry out the experiment's plan, or one paced by another budget that keeps all else of it."""
-        exp = self.experiment
-        return str(exp.run(exp.snapshot().state.plan.with_harm(harm)))
+        def seen() -> bool:
+            return sum(self._poll_experiment(_SEE_EVERY).state.served) >= _SEE
 
-    def _abort(self) -> str:
-        return str(self.experiment.abort("aborted in the panel"))
+        poll(seen, within=_SEE_WITHIN, every=_SEE_EVERY, cancelled=self._stopped.is_set)
 
     # Following ---------------------------------------------------------------------------------------------------------
 
@@ -278,7 +264,7 @@ class Panel:
     def _draw(self, snapshot: Snapshot) -> None:
         """Draw in a thread of its own, so that a slow picture keeps no number waiting. Frames are dropped, never queued."""
         state = snapshot.state
-        shows = (state.split, state.since, state.served, state.judgement.status, snapshot.ending, snapshot.stage == "new")
+        shows = (state.split, state.since, state.served, state.judgement.status, snapshot.ending)
         if snapshot.stage == "new" or shows == self._drawn:
             return
         if time.monotonic() < self._draw_after or not self._drawing.acquire(blocking=False):
@@ -300,18 +286,3 @@ class Panel:
         chart = self.experiment.compare()
         self._picture = Picture(chart.png(), chart.alt)
         self.frames += 1
-
-    def _state(self, snapshot: Snapshot) -> PanelState:
-        if snapshot.state.split != self._followed:  # someone moved the weight: the slider follows
-            self._wish = None
-        self._followed = snapshot.state.split
-        # What a click came to must not hide what went wrong since; what went wrong with the click comes first.
-        failed = self._note is not None and self._note.problem
-        return panel_state(
-            snapshot,
-            wish=self._wish,
-            note=self._note if failed else self._problem or self._note,
-            asking=self._asking,
-            working=self._working,
-            picture=self._picture,
-        )

@@ -145,6 +145,8 @@ def panel_state(
     stable, canary = snapshot.versions
     columns, rows = _table(snapshot)
     message, problem = _message(snapshot, note, working)
+    sends = {} if snapshot.traffic is None else snapshot.traffic
+    rate, shape = sends.get("rate"), sends.get("shape", "steady")
     return PanelState(
         service=snapshot.service,
         stable=stable,
@@ -157,9 +159,9 @@ def panel_state(
         served=_served(snapshot),
         columns=columns,
         rows=rows,
-        traffic=_traffic(snapshot),
-        rate=None if snapshot.traffic is None else snapshot.traffic.get("rate"),
-        shape="" if snapshot.traffic is None else snapshot.traffic.get("shape", "steady"),
+        traffic="the kit sends nothing" if rate is None else f"sending {rate:g}/s, {shape}",
+        rate=rate,
+        shape=shape,
         harm=0.0 if plan.pace is None else plan.pace.harm,
         faults=snapshot.faults if snapshot.stage == "deployed" and snapshot.ending is None else (),
         fault=snapshot.fault or "",
@@ -228,13 +230,6 @@ def _said(verdict: Verdict, seconds: float, goes_on: bool) -> str:
     said = f"{SYMBOLS[verdict.status]} {verdict.status}"
     waits = goes_on and verdict.status == "inconclusive" and math.isfinite(seconds) and seconds >= 1
     return f"{said}, about {duration(seconds)} more" if waits else said
-
-
-def _traffic(snapshot: Snapshot) -> str:
-    if snapshot.traffic is None:
-        return "the kit sends nothing"
-    rate, shape = snapshot.traffic.get("rate"), snapshot.traffic.get("shape", "steady")
-    return f"sending {rate:g}/s, {shape}"
 
 
 def _message(snapshot: Snapshot, note: Note | None, working: str) -> tuple[str, bool]:

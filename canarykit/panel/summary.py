@@ -6,8 +6,8 @@ from html import escape
 from typing import Any
 
 from canarykit.formatting import EXPLAINED
-from canarykit.panel.apart import kernel
 from canarykit.panel.state import PanelState
+from canarykit.progress import kernel
 
 __all__ = ["operated", "summary", "table"]
 

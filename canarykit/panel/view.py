@@ -17,10 +17,11 @@ __all__ = ["PanelView"]
 
 _SOUND = "nothing"
 _RATE = 120.0
+_NARROW = {"description_width": "initial"}
 
 
 class PanelView:
-    """Shows a state; sets only what changed.
+    """Shows a state: widgets send what changed to the browser, and nothing else.
 
     Parameters
     ----------
@@ -36,17 +37,13 @@ class PanelView:
         self._make_traffic()
         self.head, self.table = _html("head"), _html("guardrails")
         self.message = _html("status")
-        self.chart = widgets.Image(format="png")
-        self.chart.add_class("canarykit-chart")
-        self.figure = widgets.Box([self.chart], layout=widgets.Layout(display="none"))
-        self.figure.add_class("canarykit-figure")
+        self.chart = widgets.Image(format="png").add_class("canarykit-chart")
+        self.figure = widgets.Box([self.chart], layout=widgets.Layout(display="none")).add_class("canarykit-figure")
         hidden = widgets.Layout(display="none")
         self.style = widgets.HTML(f"<style>{_read('style.css')}</style>", layout=hidden)
         self.names = widgets.HTML(_names("the chart is being drawn"), layout=hidden)
         rows = [self.head, self._weight, self._asked, self.message, self._traffic, self.table, self.figure]
-        rows += [self.style, self.names]
-        self.widget = widgets.VBox(rows)
-        self.widget.add_class("canarykit-panel")
+        self.widget = widgets.VBox([*rows, self.style, self.names]).add_class("canarykit-panel")
 
     def show(self, state: PanelState) -> None:
         """Show a state.
@@ -57,26 +54,51 @@ class PanelView:
             Only what differs from the last one is sent to the browser.
         """
         before, self._shown = self._shown, state
-        for names, setter in self._setters():
-            if before is None or any(getattr(before, name) != getattr(state, name) for name in names):
-                setter(state)
+        self.head.value = _head(state)
+        self.served.value = (
+            f'in force <b class="canarykit-asked">{escape(state.asked)}</b>, '
+            f'served <b class="canarykit-share">{escape(state.served)}</b>'
+        )
+        self.table.value = table(state)
+        name, sign = ("canarykit-message canarykit-problem", "! ") if state.problem else ("canarykit-message", "")
+        self.message.value = f'<div class="{name}" role="status">{sign}{escape(state.message)}</div>'
+        self.question.value = f'<span role="alert">{escape(state.question)}</span>' if state.question else ""
+        self._asked.layout.display = "flex" if state.question else "none"
+        self.sending.value = escape(state.traffic)
+        self.slider.disabled = "slide" not in state.enabled
+        self.harm.disabled = "run" not in state.enabled
+        for name in ("apply", "promote", "abort", "run", "send", "stop", "inject"):
+            getattr(self, name).disabled = name not in state.enabled
+        self._show_picture(state.picture)
+        self._show_fields(before, state)
 
-    def _setters(self) -> list[tuple[tuple[str, ...], Callable[[PanelState], None]]]:
-        """Which parts of a state each setter shows."""
-        return [
-            (("service", "stable", "canary", "simulated", "phase", "verdict"), self._set_head),
-            (("wish",), self._set_slider),
-            (("asked", "served"), self._set_served),
-            (("columns", "rows"), self._set_table),
-            (("message", "problem"), self._set_message),
-            (("question",), self._set_question),
-            (("traffic",), self._set_sending),
-            (("rate", "shape"), self._set_fields),
-            (("harm",), self._set_harm),
-            (("faults", "fault"), self._set_faults),
-            (("enabled",), self._set_enabled),
-            (("picture",), self._set_picture),
-        ]
+    def _show_fields(self, before: PanelState | None, state: PanelState) -> None:
+        """Show what is in force in what a person may set; what was set since stays until something else is in force."""
+
+        def changed(*names: str) -> bool:
+            return before is None or any(getattr(before, name) != getattr(state, name) for name in names)
+
+        if changed("wish"):
+            self.slider.value = state.wish
+        if changed("harm"):
+            self.harm.value = state.harm
+        if changed("rate", "shape") and state.rate is not None:
+            self.rate.value = min(max(state.rate, self.rate.min), self.rate.max)
+            if state.shape in self.shape.options:
+                self.shape.value = state.shape
+        if changed("faults", "fault"):
+            self._faults.layout.display = "flex" if state.faults else "none"
+            self.fault.options = [_SOUND, *state.faults]
+            self.fault.value = state.fault if state.fault in state.faults else _SOUND
+
+    def _show_picture(self, picture: Picture | None) -> None:
+        if picture is None:
+            return
+        if self.figure.layout.display == "none":
+            self.style.value = f"<style>{_read('style.css')}{_shape(picture)}</style>"
+            self.figure.layout.display = "block"
+        self.chart.value = picture.png
+        self.names.value = _names(picture.alt)
 
     # Making ------------------------------------------------------------------------------------------------------------
 
@@ -84,9 +106,8 @@ class PanelView:
         self.slider = widgets.FloatSlider(
             min=0, max=100, step=1, readout_format=".4", description="canary weight", continuous_update=False,
             tooltip="Percent of the traffic that the canary shall have; nothing moves before Apply",
-            style={"description_width": "initial"}, layout=widgets.Layout(flex="1 1 300px", min_width="240px"),
-        )  # fmt: skip
-        self.slider.add_class("canarykit-slider")
+            style=_NARROW, layout=widgets.Layout(flex="1 1 300px", min_width="240px"),
+        ).add_class("canarykit-slider")  # fmt: skip
         self.slider.observe(self._slid, "value")
         self.served = _html("served")
         self.apply = self._button("Apply", "apply", "Give the canary this share of the traffic")
@@ -96,26 +117,23 @@ class PanelView:
         self.harm = widgets.BoundedFloatText(
             0, min=0, max=1e6, description="harm budget of the plan",
             tooltip="Requests that a bad version may hurt until something can be done; 0: the steps of the plan",
-            style={"description_width": "initial"}, layout=widgets.Layout(width="230px"),
-        )  # fmt: skip
-        self.harm.add_class("canarykit-harm")
+            style=_NARROW, layout=widgets.Layout(width="230px"),
+        ).add_class("canarykit-harm")  # fmt: skip
         self._weight = _row(self.slider, self.apply, self.served, self.run, self.promote, self.abort, self.harm)
 
     def _make_question(self) -> None:
         self.question = _html("question-text")
         self.yes = self._button("Yes", "yes", "Yes, do it")
         self.no = self._button("No", "no", "No, leave everything as it is")
-        self._asked = _row(self.question, self.yes, self.no)
-        self._asked.add_class("canarykit-question")
+        self._asked = _row(self.question, self.yes, self.no).add_class("canarykit-question")
 
     def _make_traffic(self) -> None:
-        narrow = {"description_width": "initial"}
         self.rate = widgets.BoundedFloatText(
-            _RATE, min=0.1, max=1e5, description="requests/s", tooltip="Requests per second", style=narrow,
+            _RATE, min=0.1, max=1e5, description="requests/s", tooltip="Requests per second", style=_NARROW,
             layout=widgets.Layout(width="170px"),
         )  # fmt: skip
         self.shape = widgets.Dropdown(
-            options=list(SHAPES), description="shape", tooltip="How the rate goes over time", style=narrow,
+            options=list(SHAPES), description="shape", tooltip="How the rate goes over time", style=_NARROW,
             layout=widgets.Layout(width="150px"),
         )  # fmt: skip
         self.send = self._button("Send traffic", "send", "Send requests with known answers to the gateway", self._sends)
@@ -123,15 +141,14 @@ class PanelView:
         self.sending = _html("traffic")
         self.fault = widgets.Dropdown(
             options=[_SOUND], description="break in the canary", tooltip="Break the canary on purpose, to see it caught",
-            style=narrow, layout=widgets.Layout(width="230px"),
+            style=_NARROW, layout=widgets.Layout(width="230px"),
         )  # fmt: skip
         self.inject = self._button("Inject", "inject", "Break this in the canary; “nothing” mends it", self._broken)
         self._faults = _row(self.fault, self.inject)
         self._traffic = _row(self.rate, self.shape, self.send, self.stop, self.sending, self._faults)
 
     def _button(self, text: str, action: str, tooltip: str, value: Callable[[], Any] = lambda: None) -> Any:
-        button = widgets.Button(description=text, tooltip=tooltip)
-        button.add_class(f"canarykit-{action}")
+        button = widgets.Button(description=text, tooltip=tooltip).add_class(f"canarykit-{action}")
         button.on_click(lambda _: self._clicked(action, value()))
         return button
 
@@ -146,77 +163,19 @@ class PanelView:
         if self._shown is None or change["new"] != self._shown.wish:
             self._clicked("slide", change["new"])
 
-    # Showing -----------------------------------------------------------------------------------------------------------
 
-    def _set_head(self, state: PanelState) -> None:
-        simulated = " <em>simulated</em>" if state.simulated else ""
-        roles = f"{_swatch('stable')}{escape(state.stable)} stable → {_swatch('canary')}{escape(state.canary)} canary"
-        self.head.value = (
-            f'<div class="canarykit-head"><span><b>{escape(state.service)}</b>{simulated} &nbsp; {roles}</span>'
-            f'<span class="canarykit-phase">{escape(state.phase)}</span></div>'
-            f'<div class="canarykit-verdict"><b>{escape(state.verdict)}</b></div>'
-        )
-
-    def _set_slider(self, state: PanelState) -> None:
-        self.slider.value = state.wish
-
-    def _set_served(self, state: PanelState) -> None:
-        self.served.value = (
-            f'in force <b class="canarykit-asked">{escape(state.asked)}</b>, '
-            f'served <b class="canarykit-share">{escape(state.served)}</b>'
-        )
-
-    def _set_table(self, state: PanelState) -> None:
-        self.table.value = table(state)
-
-    def _set_message(self, state: PanelState) -> None:
-        name, sign = ("canarykit-message canarykit-problem", "! ") if state.problem else ("canarykit-message", "")
-        self.message.value = f'<div class="{name}" role="status">{sign}{escape(state.message)}</div>'
-
-    def _set_question(self, state: PanelState) -> None:
-        self.question.value = f'<span role="alert">{escape(state.question)}</span>' if state.question else ""
-        self._asked.layout.display = "flex" if state.question else "none"
-
-    def _set_sending(self, state: PanelState) -> None:
-        self.sending.value = escape(state.traffic)
-
-    def _set_fields(self, state: PanelState) -> None:
-        """Show what is being sent, whoever began it; what a person has typed since stays until something else is sent."""
-        if state.rate is not None:
-            self.rate.value = min(max(state.rate, self.rate.min), self.rate.max)
-        if state.shape in self.shape.options:
-            self.shape.value = state.shape
-
-    def _set_harm(self, state: PanelState) -> None:
-        self.harm.value = state.harm
-
-    def _set_faults(self, state: PanelState) -> None:
-        self._faults.layout.display = "flex" if state.faults else "none"
-        if tuple(self.fault.options) != (_SOUND, *state.faults):
-            self.fault.options = [_SOUND, *state.faults]
-        if state.faults:
-            self.fault.value = state.fault or _SOUND
-
-    def _set_enabled(self, state: PanelState) -> None:
-        self.slider.disabled = "slide" not in state.enabled
-        self.harm.disabled = "run" not in state.enabled
-        for name in ("apply", "promote", "abort", "run", "send", "stop", "inject"):
-            getattr(self, name).disabled = name not in state.enabled
-
-    def _set_picture(self, state: PanelState) -> None:
-        if state.picture is None:
-            return
-        if self.figure.layout.display == "none":
-            self.style.value = f"<style>{_read('style.css')}{_shape(state.picture)}</style>"
-            self.figure.layout.display = "block"
-        self.chart.value = state.picture.png
-        self.names.value = _names(state.picture.alt)
+def _head(state: PanelState) -> str:
+    simulated = " <em>simulated</em>" if state.simulated else ""
+    roles = f"{_swatch('stable')}{escape(state.stable)} stable → {_swatch('canary')}{escape(state.canary)} canary"
+    return (
+        f'<div class="canarykit-head"><span><b>{escape(state.service)}</b>{simulated} &nbsp; {roles}</span>'
+        f'<span class="canarykit-phase">{escape(state.phase)}</span></div>'
+        f'<div class="canarykit-verdict"><b>{escape(state.verdict)}</b></div>'
+    )
 
 
 def _html(name: str) -> Any:
-    made = widgets.HTML()
-    made.add_class(f"canarykit-{name}")
-    return made
+    return widgets.HTML().add_class(f"canarykit-{name}")
 
 
 def _row(*children: Any) -> Any:

@@ -13,9 +13,9 @@ from canarykit import metrics
 from canarykit.analysis import quantile_of
 from canarykit.analysis.checks import SplitCheck
 from canarykit.clusters.base import Cluster, Traffic
+from canarykit.journal import Journal
 from canarykit.load.tally import Answer
 from canarykit.model import Counts, Guardrail, TrafficSplit, Window
-from canarykit.session.journal_writer import JournalWriter
 from canarykit.session.own_answers import OwnAnswers
 from canarykit.telemetry.labels import LabelledAnswers
 
@@ -37,19 +37,21 @@ class Assessment:
     ----------
     cluster : Cluster
         Its telemetry counts.
-    writer : JournalWriter
-        Told what becomes known about the sources of the counts.
+    journal : Journal
+        Told what becomes known about the sources of the counts; this must not fail.
     alpha : float
         Chance of a false alarm over the whole rollout.
     """
 
-    def __init__(self, cluster: Cluster, writer: JournalWriter, *, alpha: float) -> None:
-        self._cluster, self._writer = cluster, writer
+    def __init__(self, cluster: Cluster, journal: Journal, *, alpha: float) -> None:
+        self._cluster, self._journal = cluster, journal
         self._alpha = min(alpha, _SPLIT_ALPHA)
         self._classes: tuple[Any, ...] = ()
-        self._split_check = SplitCheck(alpha=self._alpha)
+        self.split_check = SplitCheck(alpha=self._alpha)
+        """Whether the split that is served is the one that was asked for."""
         self._sender: Traffic | None = None
-        self._own = OwnAnswers()
+        self.own = OwnAnswers()
+        """What the answers to the kit's own traffic say of that traffic."""
         self._labels = LabelledAnswers()
         self._held: list[Answer] = []
         self._sources: dict[str, str] = {}
@@ -57,28 +59,9 @@ class Assessment:
         """What the source waits for, when it had nothing new."""
         self._latency: Counts = np.zeros(1, dtype=np.int64)
 
-    def split_alarm(self, causes: Sequence[str] = ()) -> str | None:
-        """Why the split that is served is not the one that was asked for; None when nothing says so.
-
-        Parameters
-        ----------
-        causes : sequence of str
-            Problems of the versions meanwhile that explain it.
-        """
-        return self._split_check.because(causes)
-
-    @property
-    def useless_traffic(self) -> str | None:
-        """Why nothing can be learned from the kit's own traffic; None when something can."""
-        return self._own.useless
-
-    def unread_answers(self) -> list[str]:
-        """Say, once, which version's labelled answers cannot be read, and why."""
-        return self._own.news()
-
     def begin(self) -> None:
         """Begin to count."""
-        self._split_check = SplitCheck(alpha=self._alpha, assigned_only=self._cluster.telemetry.assigned_only)
+        self.split_check = SplitCheck(alpha=self._alpha, assigned_only=self._cluster.telemetry.assigned_only)
 
     def countable(self, guardrails: Sequence[Guardrail], optional: frozenset[str] = frozenset()) -> tuple[Guardrail, ...]:
         """Return the guardrails as the source counts for them: latency in its buckets, as soon as it is known which.
@@ -102,7 +85,7 @@ class Assessment:
 
     def count_anew(self, now: float, before: TrafficSplit | None = None) -> None:
         """Another weight is in force, or the same one again; `before` is what a slow gateway may serve for a while."""
-        self._split_check.begin(before)
+        self.split_check.begin(before)
         self._labels.begin(now)
 
     def record_sources(self) -> None:
@@ -110,13 +93,13 @@ class Assessment:
         sources = dict(self._cluster.telemetry.sources)
         if sources != self._sources:
             self._sources = sources
-            self._writer.facts({"sources": sources})
+            self._journal.add_facts({"sources": sources})
 
     def use_classes(self, classes: Sequence[Any]) -> None:
         """Count answers by what was said, to labels of these classes; the first ones stay."""
         if classes and not self._classes:
             self._classes = tuple(classes)
-            self._writer.facts({"classes": list(self._classes)})
+            self._journal.add_facts({"classes": list(self._classes)})
 
     def take(self, load: Traffic | None, *, since: float, judged: bool, routed: bool = True) -> Window:
         """Take in everything since the last time.
@@ -144,46 +127,41 @@ class Assessment:
             self.record_sources()
         self.waiting = window.note if window.waiting else ""
         if judged and not window.waiting:
-            took, slowest = self._requests_take(window), self._slowest(window)
+            took, slowest = self._durations(window)
             if routed:
-                self._split_check.update(window, took, slowest)
+                self.split_check.update(window, took, slowest)
         return window
 
     def _answers(self, load: Traffic | None) -> list[Answer]:
         """Labelled answers since the last time; all of them say whether the traffic is any good."""
         if load is not self._sender:
-            self._sender, self._own = load, OwnAnswers({} if load is None else load.asked)
+            self._sender, self.own = load, OwnAnswers({} if load is None else load.asked)
         if load is None:
             return []
         answers = load.answers()
-        self._own.take(answers)
+        self.own.take(answers)
         return [answer for answer in answers if answer.right is not None]
 
     def _without_unread(self, window: Window) -> Window:
         """Leave out answers as long as none could be read: all of them wrong in both versions is no accuracy."""
-        reason = self._own.unreadable
+        reason = self.own.unreadable
         if reason is None or "answers" not in window.counts:
             return window
         counts = {name: table for name, table in window.counts.items() if name != "answers"}
         return replace(window, counts=counts, note="; ".join(filter(None, (window.note, reason))))
 
-    def _slowest(self, window: Window) -> float:
-        """Seconds that the slowest request of a window took, as far as its buckets tell."""
-        table = window.counts.get("latency")
-        if table is None or not table.any():
-            return 0.0
-        edges = self._cluster.telemetry.latency_edges or metrics.LATENCY_EDGES
-        slowest = edges[int(np.flatnonzero(table.any(axis=0))[-1])]
-        return slowest if math.isfinite(slowest) else max((edge for edge in edges if math.isfinite(edge)), default=0.0)
+    def _durations(self, window: Window) -> tuple[float, float]:
+        """Seconds within which almost all requests so far have ended, and those of the slowest one of this window.
 
-    def _requests_take(self, window: Window) -> float:
-        """Seconds within which almost all requests so far have ended; those that never did count as the slowest that did."""
+        As far as the buckets tell: what is beyond the last edge took as long as that.
+        """
         edges = self._cluster.telemetry.latency_edges or metrics.LATENCY_EDGES
-        if (table := window.counts.get("latency")) is not None:
-            self._latency = self._latency + table.sum(axis=0)
-        slow = quantile_of(np.atleast_1d(self._latency), edges, _ALMOST_ALL)
-        slowest = max((edge for edge in edges if math.isfinite(edge)), default=0.0)
-        return 0.0 if math.isnan(slow) else min(slow, slowest)
+        longest = max((edge for edge in edges if math.isfinite(edge)), default=0.0)
+        table = window.counts.get("latency", np.zeros((2, 1), dtype=np.int64))
+        self._latency = self._latency + table.sum(axis=0)
+        slow = quantile_of(self._latency, edges, _ALMOST_ALL)
+        slowest = edges[int(np.flatnonzero(table.any(axis=0))[-1])] if table.any() else 0.0
+        return 0.0 if math.isnan(slow) else min(slow, longest), min(slowest, longest)
 
     def _with_confusion(self, window: Window, said: Sequence[Answer], since: float) -> Window:
         labelled = ((answer.role, answer.label, answer.said) for answer in said if answer.sent >= since)

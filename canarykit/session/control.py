@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from typing import NoReturn
 
 from canarykit.clusters.base import Cluster
 from canarykit.errors import CanaryError, CancelledError, EditedError, PlanError, RoutingError, UnrestoredError
 from canarykit.interrupts import uninterrupted
-from canarykit.model import Ending, Service, TrafficSplit
+from canarykit.model import Ending, Outcome, Service, TrafficSplit
 from canarykit.plan import RolloutPlan
 from canarykit.rollout import Decision, RolloutState, advance, moved
 from canarykit.routers import able
@@ -47,13 +48,8 @@ class TrafficControl:
     """
 
     def __init__(self, service: Service, cluster: Cluster, lifecycle: Lifecycle, tracker: Tracker, events: Events) -> None:
-        self._service, self._cluster, self._lifecycle, self._tracker, self._events = (
-            service,
-            cluster,
-            lifecycle,
-            tracker,
-            events,
-        )
+        self._service, self._cluster = service, cluster
+        self._lifecycle, self._tracker, self._events = lifecycle, tracker, events
         self.returning = Returning(cluster, lifecycle, tracker, events)
         """The way back."""
 
@@ -158,9 +154,7 @@ class TrafficControl:
                 self._lifecycle.need_no_end_since(ending)
                 self._need_leave_for(split, step)
 
-            def stands(state: RolloutState) -> RolloutState:
-                return moved(state, split.canary) if step is None else advance(state, step)
-
+            stands = partial(moved, weight=split.canary) if step is None else partial(advance, decision=step)
             self._change(split, over if step is None else self._tracker.state.split, check, stands)
             return self._cluster.router.observed() if self._lifecycle.deployed else self._tracker.state.split
 
@@ -176,16 +170,13 @@ class TrafficControl:
 
     def _ensure_capacity(self, split: TrafficSplit) -> None:
         """Have those versions answer that get more than before; nobody else may conduct the rollout when the canary does."""
-        if self._rises(split):
+        known = (self._tracker.state.split, self._tracker.gateway.in_place)
+        # What the canary is known to have, it may keep, also when it does not answer.
+        if any(split.canary > (0 if each is None else each.canary) for each in known):
             self._cluster.ensure_capacity("canary", split.share)
             self._cluster.holding.check()  # last: to warm up may take minutes
         if split.stable and not self._tracker.state.split.stable:
             self._cluster.ensure_capacity("stable", 1 - split.share)
-
-    def _rises(self, split: TrafficSplit) -> bool:
-        """Whether the canary gets more than it is known to have: what it has, it may keep, also when it does not answer."""
-        known = (self._tracker.state.split, self._tracker.gateway.in_place)
-        return any(split.canary > (0 if each is None else each.canary) for each in known)
 
     def _need_leave_for(self, split: TrafficSplit, step: Decision | None) -> None:
         """Check, with the lock, that nothing speaks against a weight: what has come up since it was decided counts."""
@@ -269,10 +260,7 @@ class TrafficControl:
             except Exception as error:
                 failed = error
         if failed is not None:
-            told = self._explained(failed, change, start, split, over)
-            if told is failed:
-                raise failed
-            raise told from failed
+            self._put_right(failed, change, start, split, over)
         with self._lifecycle.lock:
             if self._tracker.gateway.pending is not change:
                 return False  # all traffic was returned to stable meanwhile
@@ -282,16 +270,16 @@ class TrafficControl:
             self._tracker.in_force(split, took, stands, seen=served)
         return served
 
-    def _explained(
+    def _put_right(
         self, error: Exception, change: Change | None, start: float, split: TrafficSplit, over: TrafficSplit | None
-    ) -> Exception:
-        """After a change that failed: return the error with what was done about it."""
+    ) -> NoReturn:
+        """After a change that failed: have the canary get no more than it had, and raise the error with what was done."""
         with self._lifecycle.lock:
             if change is not None and self._tracker.gateway.pending is not change:
-                return Overtaken(f"all traffic was returned to stable before {split} was served ({error})")
+                raise Overtaken(f"all traffic was returned to stable before {split} was served ({error})") from error
             self._tracker.gateway.pending = None
             if self._tracker.running:
-                return error  # whoever carries out the plan returns all traffic to stable now
+                raise error  # whoever carries out the plan returns all traffic to stable now
             said, back = self._settle(start, split, over)
         if back is not None:
             try:
@@ -300,12 +288,11 @@ class TrafficControl:
                 said = self._not_put_back(failed)
             with self._lifecycle.lock:
                 self._tracker.gateway.drop(back)
-        if said is None:
-            return error
-        if not isinstance(error, CanaryError):
+        if said is not None and isinstance(error, CanaryError):
+            raise type(error)(f"{error}; {said}") from error
+        if said is not None:
             error.add_note(said)
-            return error
-        return type(error)(f"{error}; {said}")
+        raise error
 
     def _settle(self, start: float, split: TrafficSplit, over: TrafficSplit | None) -> tuple[str | None, Change | None]:
         """Keep what is written when it is less than was in force, write that again otherwise. Needs the lock.
@@ -331,15 +318,11 @@ class TrafficControl:
         return f"{written} is written, and stays: it is less than the {before} that was in force", None
 
     def _not_put_back(self, error: Exception) -> str:
-        before = self._tracker.state.split
-        return f"{self._written()} is written now, and {before}, which was in force, could not be put back: {error}"
-
-    def _written(self) -> str:
-        try:
+        before, written = self._tracker.state.split, "nobody can say what"
+        with suppress(Exception):
             self._tracker.gateway.in_place = self._cluster.router.observed()
-            return str(self._tracker.gateway.in_place)
-        except Exception:
-            return "nobody can say what"
+            written = str(self._tracker.gateway.in_place)
+        return f"{written} is written now, and {before}, which was in force, could not be put back: {error}"
 
     def _canary_is_served(self) -> bool:
         try:
@@ -355,8 +338,7 @@ class TrafficControl:
                 raise Overtaken("nothing was promoted: all traffic was returned to stable before its replicas were replaced")
             self.returning.promotion = promotion
         try:
-            with self._watched(promotion):
-                replaced = self._have_replaced(promotion)
+            replaced = self._have_replaced(promotion)
         except Exception as error:
             self.returning.promotion = None
             self._after_failed_promotion(promotion, error)
@@ -365,23 +347,32 @@ class TrafficControl:
         with self.returning.alone:
             if self._lifecycle.ending is not None:
                 raise Overtaken(f"the promotion was overtaken: {self._lifecycle.ending}")
-            thoroughly(self._poll, lambda: self._leave_the_canary(why) if replaced else self._leave_stable(why))
+            end = self._leave_the_canary if replaced else self._leave_stable
+            thoroughly(self._tracker.poll, lambda: end(why))
         assert self._lifecycle.ending is not None
         return self._lifecycle.ending
 
     def _have_replaced(self, promotion: Promotion) -> bool:
-        """Have the cluster replace stable's replicas, and say what became of that; return whether it has."""
+        """Have the cluster replace stable's replicas, with an eye on the canary, and say what became of that.
+
+        Returns
+        -------
+        bool
+            Whether they are replaced.
+        """
         stable, canary = self._service.stable.name, self._service.canary.name
+        watcher = threading.Thread(target=self._watch, args=(promotion,), name="canarykit-promotion", daemon=True)
+        watcher.start()
         try:
             replaced = self._cluster.promote(promotion.cancelled)
+            said = f"stable is {canary} by now: its replicas had been replaced" if replaced else f"stable is {stable} as before"
+            promotion.finish(said, replaced=replaced)
+            return replaced
         except Exception as error:
             promotion.finish(str(error) if isinstance(error, UnrestoredError) else f"stable is {stable} as before")
             raise
-        if replaced:
-            promotion.finish(f"stable is {canary} by now: its replicas had been replaced", replaced=True)
-        else:
-            promotion.finish(f"stable is {stable} as before")
-        return replaced
+        finally:
+            watcher.join()
 
     def _after_failed_promotion(self, promotion: Promotion, error: Exception) -> None:
         """Return traffic to a stable that was not replaced, unless somebody else has done so."""
@@ -397,63 +388,47 @@ class TrafficControl:
             as_before = "" if isinstance(error, UnrestoredError) else f", {said}"
             self.returning.to_stable("failed", f"promotion failed{as_before}: {error}")
 
-    @contextmanager
-    def _watched(self, promotion: Promotion) -> Iterator[None]:
-        """Look after the canary, which has all traffic, while this thread replaces stable's replicas."""
-
-        def watch() -> None:
-            with self._events.quietly():
-                while not promotion.wait(self._tracker.state.plan.interval):
-                    self._poll()
-                    if (why := self._tracker.why_end_promotion()) is not None:
-                        promotion.cancel(why)
-                        with suppress(Exception):  # whoever promotes tries again
-                            self.returning.to_stable("rolled back", why)
-                        return
-
-        watcher = threading.Thread(target=watch, name="canarykit-promotion", daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            watcher.join()
-
-    def _poll(self) -> None:
-        with self._lifecycle.lock:
-            if self._lifecycle.deployed:
+    def _watch(self, promotion: Promotion) -> None:
+        """Look after the canary, which has all traffic, while another thread replaces stable's replicas."""
+        with self._events.quietly():
+            while not promotion.wait(self._tracker.state.plan.interval):
                 self._tracker.poll()
+                if (why := self._tracker.why_end_promotion()) is not None:
+                    promotion.cancel(why)
+                    with suppress(Exception):  # whoever promotes tries again
+                        self.returning.to_stable("rolled back", why)
+                    return
 
     def _leave_stable(self, why: str) -> None:
         """End with all traffic on the canary: both versions are somebody else's, and stay."""
         stable, canary = self._service.stable.name, self._service.canary.name
         ending = Ending("promoted", f"{canary} has all traffic, and {stable} stays beside it without any: {why}")
-        self._with_lock(lambda: self._tracker.end(ending))
+        with self._lifecycle.lock:
+            self._tracker.end(ending)
 
     def _leave_the_canary(self, why: str) -> None:
         """Return traffic to a stable that is of the canary's version by now."""
         try:
-            took = self.returning.all_to_stable()
+            took, _ = self.returning.all_to_stable()
         except Exception as error:
-            self._end_short(
-                f"but traffic was not seen to return to it from the canary's replicas, abort() tries again: {error}"
-            )
+            not_seen = "traffic was not seen to return to it from the canary's replicas, abort() tries again"
+            self._end("failed", f", but {not_seen}: {error}")
             raise
-        in_force = partial(self._tracker.in_force, TrafficSplit(0), took)
-        thoroughly(lambda: self._with_lock(in_force), lambda: self._retire_the_canary(why))
+
+        def in_force() -> None:
+            with self._lifecycle.lock:
+                self._tracker.in_force(TrafficSplit(0), took)
+
+        thoroughly(in_force, lambda: self._retire_the_canary(why))
 
     def _retire_the_canary(self, why: str) -> None:
         try:
             self._cluster.retire_canary()
         except Exception as error:
-            self._end_short(f"and has all traffic, but the canary's replicas were not retired: {error}")
+            self._end("failed", f", and has all traffic, but the canary's replicas were not retired: {error}")
             raise
-        ending = Ending("promoted", f"{self._service.canary.name} is stable now: {why}")
-        self._with_lock(lambda: self._tracker.end(ending))
+        self._end("promoted", f": {why}")
 
-    def _with_lock(self, step: Callable[[], None]) -> None:
+    def _end(self, outcome: Outcome, more: str) -> None:
         with self._lifecycle.lock:
-            step()
-
-    def _end_short(self, so_far: str) -> None:
-        ending = Ending("failed", f"{self._service.canary.name} is stable now, {so_far}")
-        self._with_lock(lambda: self._tracker.end(ending))
+            self._tracker.end(Ending(outcome, f"{self._service.canary.name} is stable now{more}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 
 from canarykit.clusters.base import Clock
@@ -37,9 +37,7 @@ class Events:
 
     def __init__(self, writer: JournalWriter, clock: Clock, notify: Callable[[str], object] | None = None) -> None:
         self._writer, self._clock = writer, clock
-        self._unseen = False
-        # Guarded here as well as around each line: the passing ones come from a thread of their own.
-        self._progress = Progress(None if notify is None else lambda line: self._show(notify, line))
+        self._progress = Progress(notify, self._cannot_show)
         self._began = clock.now()
         self._doing: list[str] = []
         self.said = ""
@@ -62,16 +60,16 @@ class Events:
         """Say a line that stays."""
         self.said = text = masked(text)
         if not _QUIET.get():
-            self._show(self._progress.say, self._timed(text))
+            self._progress.say(self._timed(text))
 
     def progress(self, text: str) -> None:
         """Say a line that the next one replaces."""
         if not _QUIET.get():
-            self._show(self._progress.passing, self._timed(masked(text)))
+            self._progress.passing(self._timed(masked(text)))
 
     def waiting(self, text: str) -> None:
         """Say what a cluster waits for, in its own words."""
-        self._show(self._progress.passing, masked(text))
+        self._progress.passing(masked(text))
 
     @contextmanager
     def busy(self, doing: str) -> Iterator[None]:
@@ -83,18 +81,9 @@ class Events:
         finally:
             self._doing.remove(doing)
 
-    @contextmanager
-    def shown(self, doing: str) -> Iterator[None]:
+    def shown(self, doing: str) -> AbstractContextManager[None]:
         """Say what takes time, to whoever waits for a cell."""
-        if _QUIET.get():
-            yield
-            return
-        during = self._progress.during(doing)
-        self._attempt(during.__enter__)
-        try:
-            yield
-        finally:
-            self._attempt(during.__exit__, None, None, None)
+        return nullcontext() if _QUIET.get() else self._progress.during(doing)
 
     @contextmanager
     def quietly(self) -> Iterator[None]:
@@ -105,21 +94,11 @@ class Events:
         finally:
             _QUIET.reset(token)
 
-    def _show(self, show: Callable[[str], object], text: str) -> None:
-        if not self._unseen:
-            self._attempt(show, text)
-
-    def _attempt(self, show: Callable[..., object], *what: object) -> None:
-        try:
-            show(*what)
-        except Exception as error:
-            if self._unseen:
-                return
-            self._unseen = True
-            said = f"lines of progress are shown no more, because one could not be: {type(error).__name__}: {error}"
-            _LOG.warning(said, exc_info=True)
-            with suppress(CanaryError):
-                self._writer.event(self._clock.now(), "problem", said)
+    def _cannot_show(self, error: Exception) -> None:
+        said = f"lines of progress are shown no more, because one could not be: {type(error).__name__}: {error}"
+        _LOG.warning(said, exc_info=error)
+        with suppress(CanaryError):
+            self._writer.event(self._clock.now(), "problem", said)
 
     def _timed(self, text: str) -> str:
         return f"{self._clock.now() - self._began:6.1f} s  {text}"

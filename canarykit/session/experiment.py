@@ -1,4 +1,4 @@
-"""Experiment: the session object of a notebook. What it does is done by the pieces in `conduct`."""
+"""Experiment: the session object of a notebook. What it does is done by the other modules here."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from canarykit.interrupts import Terminated, terminable, uninterrupted
 from canarykit.journal import Journal
 from canarykit.model import Ending, Guardrail, Judgement, Service, TrafficSplit
 from canarykit.plan import RolloutPlan, seconds
-from canarykit.rollout import Decision, RolloutState, begin
-from canarykit.session.assessment import Assessment
+from canarykit.rollout import Decision, begin
 from canarykit.session.control import TrafficControl
 from canarykit.session.events import Events
 from canarykit.session.journal_writer import JournalWriter, facts
@@ -27,7 +26,6 @@ from canarykit.session.lifecycle import Lifecycle
 from canarykit.session.loop import RolloutLoop
 from canarykit.session.snapshot import Snapshot
 from canarykit.session.tracker import Tracker
-from canarykit.session.traffic import OwnTraffic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,14 +111,12 @@ class Experiment:
     ) -> None:
         self.service = service
         self.cluster: Cluster = connect(cluster) if isinstance(cluster, str) else cluster
-        self.alpha = alpha
         if split not in ("realised", "known"):
             raise PlanError(f"split of an experiment must be realised or known, not {split!r}")
         self._how: dict[str, Any] = {"alpha": alpha, "dispersion": dispersion, "split": split}
         chosen = metrics.default() if guardrails is None else tuple(guardrails)
         # Nobody asked for the default ones: those about refusals are left out where the source of counts cannot tell.
-        optional = () if guardrails is not None else (metrics.refused(), metrics.denied())
-        self._optional = frozenset(guardrail.name for guardrail in optional)
+        self._optional = frozenset(each.name for each in (metrics.refused(), metrics.denied()) if guardrails is None)
         names = [guardrail.name for guardrail in chosen]
         if not names or len(set(names)) < len(names):
             raise PlanError(f"an experiment needs guardrails of different names, not {names}")
@@ -128,12 +124,10 @@ class Experiment:
         clock, plan = self.cluster.clock, plan or RolloutPlan.of(5, 25, 50)
         self._writer, self._lifecycle = JournalWriter(self.journal), Lifecycle(clock)
         self._events = Events(self._writer, clock, notify)
-        assessment = Assessment(self.cluster, self._writer, alpha=alpha)
-        self._traffic = OwnTraffic(self.cluster, self._lifecycle, assessment, self._writer, self._events)
         state = begin(plan, Judge(chosen, **self._how))
-        self._tracker = Tracker(self.cluster, state, self._lifecycle, assessment, self._traffic, self._writer, self._events)
+        self._tracker = Tracker(self.cluster, state, self._lifecycle, self._writer, self._events)
         self._control = TrafficControl(service, self.cluster, self._lifecycle, self._tracker, self._events)
-        self._loop = RolloutLoop(clock, self._lifecycle, self._tracker, self._control, self._writer, self._events)
+        self._loop = RolloutLoop(self._lifecycle, self._tracker, self._control, self._events)
         self._fault: str | None = None
         if isinstance(self.cluster, ReportsProgress):
             self.cluster.report_progress(self._events.say, self._events.waiting)
@@ -156,7 +150,7 @@ class Experiment:
     @property
     def load(self) -> Traffic | None:
         """The traffic that `send` started; None when none is sent."""
-        return self._traffic.load
+        return self._tracker.traffic.load
 
     # Life ------------------------------------------------------------------------------------------------------------
 
@@ -171,7 +165,7 @@ class Experiment:
         """
         start = self.cluster.clock.now()
         known = facts(self.service, self.cluster, plan=self._tracker.state.plan)
-        self._writer.begin({**known, **self._how}, self.guardrails)
+        self.journal.begin({**known, **self._how}, self.guardrails)
         with self._events.busy("bringing up both versions"):
             self.cluster.deploy(self.service)
         try:
@@ -196,7 +190,7 @@ class Experiment:
             ``duration``, ``timeout``, ``headers``, ``seed``; on a cluster also ``inside`` and ``url``.
         """
         self._lifecycle.need_deployment()
-        return self._traffic.send(rate, self._tracker.take_in, **options)
+        return self._tracker.traffic.send(rate, **options)
 
     def stop_sending(self) -> object:
         """End the traffic that `send` started last; return what became of all of it.
@@ -348,8 +342,7 @@ class Experiment:
         """
         if self._lifecycle.lock.acquire(blocking=False):
             try:
-                if self._lifecycle.deployed:
-                    self._tracker.poll()
+                self._tracker.poll()
             finally:
                 self._lifecycle.lock.release()
         return self.snapshot()
@@ -357,6 +350,8 @@ class Experiment:
     def snapshot(self) -> Snapshot:
         """Say where everything stands: at once, from any thread, whatever is being done."""
         load, state = self.load, self._tracker.state
+        # The source has to count it, too.
+        delay = self.cluster.telemetry.delay if self._lifecycle.deployed else 0.0
         return Snapshot(
             service=self.service.name,
             versions=(self.service.stable.name, self.service.canary.name),
@@ -365,10 +360,10 @@ class Experiment:
             now=self.cluster.clock.now(),
             state=state,
             running=self._tracker.running,
-            needed=self._needed(state),
+            needed=tuple(needed + delay for _, needed in state.evidence.still_needed),
             ending=self.ending,
             traffic=None if load is None else load.asked,
-            lost=self._traffic.lost,
+            lost=self._tracker.traffic.lost,
             faults=self._faults(),
             fault=self._fault,
             doing=self._events.doing,
@@ -445,7 +440,7 @@ class Experiment:
 
     def _begin(self, start: float) -> TrafficSplit:
         """Begin to count, with both versions up since `start`; return the split that was found. Needs the lock."""
-        self._lifecycle.begin()
+        self._lifecycle.stage = "deployed"
         left_out = self._tracker.begin(self._optional)
         took = self.cluster.clock.now() - start
         name = f"{self.service.name} (simulated)" if self.cluster.simulated else self.service.name
@@ -454,15 +449,10 @@ class Experiment:
             self._events.note("guardrails", f"the source of counts does not tell {' and '.join(left_out)}: not compared")
         return self.cluster.router.observed()
 
-    def _needed(self, state: RolloutState) -> tuple[float, ...]:
-        """Seconds until each guardrail is likely to be decided, and the source has counted what that takes."""
-        delay = self.cluster.telemetry.delay if self._lifecycle.deployed else 0.0
-        return tuple(seconds + delay for _, seconds in state.evidence.still_needed)
-
     def _undeploy(self, cause: BaseException) -> None:
         """After a deployment that failed with both versions up: leave nothing of it, so that `deploy` may be called again."""
         with uninterrupted():
-            self._lifecycle.undo()
+            self._lifecycle.stage = "new"
             try:
                 self.cluster.undeploy()
             except Exception as error:
@@ -473,7 +463,9 @@ class Experiment:
         self._tracker.handover.save(self._tracker.state, at_once=True)
         self._tracker.handover.finish()
         with self._lifecycle.urgently():
-            self._lifecycle.shut(end)
+            self._lifecycle.stage = "closed"
+            end()
+            self._lifecycle.wake()
             self.journal.close()
 
     def _faults(self) -> tuple[str, ...]:

@@ -56,12 +56,9 @@ class GatewayState:
         """Read the split back, unless a change is under way; what someone else did to it is told once."""
         if self.pending is not None:
             return
-        found = self._edit(asked)
-        news = found is not None and found != self.edit
-        self.edit = found
-        if news:
-            assert found is not None
-            self._events.note("problem", found)
+        before, self.edit = self.edit, self._edit(asked)
+        if self.edit is not None and self.edit != before:
+            self._events.note("problem", self.edit)
 
     def _edit(self, asked: TrafficSplit) -> str | None:
         try:

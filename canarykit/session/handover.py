@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from canarykit.clusters.base import Cluster, NotShared
-from canarykit.errors import CanaryError
+from canarykit.errors import PlanError
 from canarykit.model import Guardrail
 from canarykit.rollout import RolloutState
 from canarykit.session.events import Events
@@ -64,24 +64,26 @@ class Handover:
         if thread is not None:
             thread.join(_LAST)
 
-    def saved(self, guardrails: Sequence[Guardrail]) -> RolloutState | str:
-        """Return the state that another process wrote down about the same versions; in words why there is none.
+    def saved(self, guardrails: Sequence[Guardrail]) -> RolloutState:
+        """Return the state that another process wrote down about the same versions.
 
         Parameters
         ----------
         guardrails : sequence of Guardrail
             Guardrails of this process. Evidence of other ones is of no use; buckets of latency are those of the source.
+
+        Raises
+        ------
+        CanaryError
+            There is none, or it cannot be read or used.
         """
-        try:
-            written = self._cluster.holding.saved_rollout()
-            if written is None:
-                return "none was written down about these versions"
-            self._kept = True
-            state = RolloutState.of(written)
-        except CanaryError as error:
-            return str(error)
+        written = self._cluster.holding.saved_rollout()
+        if written is None:
+            raise PlanError("none was written down about these versions")
+        self._kept = True
+        state = RolloutState.of(written)
         if list(map(_without_buckets, state.evidence.guardrails)) != list(map(_without_buckets, guardrails)):
-            return "what was written down is of other guardrails"
+            raise PlanError("what was written down is of other guardrails")
         return state
 
     def _write_newest(self) -> None:

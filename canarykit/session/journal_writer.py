@@ -20,7 +20,7 @@ __all__ = ["JournalWriter", "facts", "thoroughly"]
 
 
 class JournalWriter:
-    """Writes into the journal, which has a lock of its own.
+    """Writes into the journal, which has a lock of its own, what comes while a rollout goes on.
 
     Parameters
     ----------
@@ -29,59 +29,51 @@ class JournalWriter:
     """
 
     def __init__(self, journal: Journal) -> None:
-        self._journal, self.digest = journal, Digest()
+        self.journal, self.digest = journal, Digest()
         self.giving_up = False
         """From then on a journal that fails no longer stops us."""
-
-    def begin(self, facts: Mapping[str, Any], guardrails: Sequence[Guardrail]) -> None:
-        """Record what is compared, and how; this must not fail."""
-        self._journal.begin(facts, guardrails)
-
-    def facts(self, facts: Mapping[str, Any]) -> None:
-        """Record what has become known about what is compared; this must not fail."""
-        self._journal.add_facts(facts)
 
     def judged_by(self, guardrails: Sequence[Guardrail]) -> None:
         """Record that other guardrails judge from now on, from no evidence; this must not fail."""
         self.digest.forget_polls()
-        self._journal.begin({}, guardrails)
+        self.journal.begin({}, guardrails)
 
     def brought(self, judge: Judge) -> None:
         """Record evidence that was brought along, before any window."""
-        self._write(self._journal.add_judged, 0, self.digest.news(), judge.state())
+        self._write(self.journal.add_judged, 0, self.digest.news(), judge.state())
 
     def history(self, judge: Judge) -> History:
         """Return all that was counted, and judged by this judge: nothing is read again."""
         digest = self.digest.copy()
         digest.poll(judge)
-        return history_of(self._journal, judge, digest)
+        return history_of(self.journal, judge, digest)
 
     def window(self, window: Window, judge: Judge) -> None:
         """Record what was counted, and from time to time how the judge, who knows it, judges all so far."""
         self._write(self._add_window, window, judge)
 
     def _add_window(self, window: Window, judge: Judge) -> None:
-        number = self._journal.add_window(window)
+        number = self.journal.add_window(window)
         self.digest.add(window, judge)
         if self.digest.due:
-            self._journal.add_judged(number, self.digest.news(), judge.state())
+            self.journal.add_judged(number, self.digest.news(), judge.state())
 
     def load(self, number: int, load: Traffic) -> None:
         """Record what became of the kit's own traffic so far."""
-        self._write(self._journal.set_load, number, {**load.record(), "asked": load.asked})
+        self._write(self.journal.set_load, number, {**load.record(), "asked": load.asked})
 
     def weight(self, time: float, asked: float, seconds: float, before: float) -> None:
         """Record a change of weight."""
-        self._write(self._journal.add_weight, time, asked, seconds, before)
+        self._write(self.journal.add_weight, time, asked, seconds, before)
 
     def event(self, time: float, kind: str, text: str) -> None:
         """Record something that happened, in words."""
-        self._write(self._journal.add_event, time, kind, text)
+        self._write(self.journal.add_event, time, kind, text)
 
     def end(self, ending: Ending, time: float, harm: Mapping[str, float | None]) -> None:
         """Record how it ended, and what the canary has hurt."""
-        self._write(self._journal.end, ending, time)
-        self._write(self._journal.add_facts, {"harm": harm})
+        self._write(self.journal.end, ending, time)
+        self._write(self.journal.add_facts, {"harm": harm})
 
     def _write(self, write: Callable[..., None], *values: Any) -> None:
         try:

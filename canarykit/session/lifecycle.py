@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from canarykit.clusters.base import Clock, SystemClock
@@ -35,7 +35,7 @@ class Lifecycle:
     """
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self.clock = clock
         self._news = threading.Condition()  # told when the rollout ends, or the experiment is closed
         self.lock = threading.RLock()
         self.changing = threading.RLock()
@@ -70,14 +70,6 @@ class Lifecycle:
         with self._news:
             self._news.wait_for(lambda: not self._urgent, _GIVES_WAY)
 
-    def begin(self) -> None:
-        """Both versions are up."""
-        self.stage = "deployed"
-
-    def undo(self) -> None:
-        """It did not begin after all."""
-        self.stage = "new"
-
     def need_deployment(self) -> None:
         """Check that there is something to work with."""
         if not self.deployed:
@@ -95,8 +87,8 @@ class Lifecycle:
 
     def wait(self, seconds: float, ending: Ending | None) -> None:
         """Let time pass, without the lock, but not beyond the end of the rollout."""
-        if not isinstance(self._clock, SystemClock):
-            self._clock.sleep(seconds)
+        if not isinstance(self.clock, SystemClock):
+            self.clock.sleep(seconds)
             return
         with self._news:
             self._news.wait_for(lambda: not self.goes_on(ending), seconds)
@@ -105,10 +97,3 @@ class Lifecycle:
         """Tell whoever waits that the rollout has ended, or the experiment."""
         with self._news:
             self._news.notify_all()
-
-    def shut(self, end: Callable[[], None]) -> None:
-        """Use nothing any more, and end it."""
-        with self.lock:
-            self.stage = "closed"
-            end()
-        self.wake()

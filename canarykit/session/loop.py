@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from canarykit.clusters.base import Clock
 from canarykit.errors import ClusterError, EditedError, PlanError
 from canarykit.interrupts import Terminated, uninterrupted
 from canarykit.model import SYMBOLS, Ending, Outcome, TrafficSplit
@@ -12,7 +11,7 @@ from canarykit.plan import RolloutPlan
 from canarykit.rollout import Decision
 from canarykit.session.control import TrafficControl
 from canarykit.session.events import Events
-from canarykit.session.journal_writer import JournalWriter, thoroughly
+from canarykit.session.journal_writer import thoroughly
 from canarykit.session.lifecycle import Lifecycle, Overtaken
 from canarykit.session.tracker import Tracker
 
@@ -30,63 +29,48 @@ class RolloutLoop:
 
     Parameters
     ----------
-    clock : Clock
-        Clock of the cluster.
     lifecycle : Lifecycle
-        Says whether it goes on, and has the lock.
+        Says whether it goes on, and has the lock and the cluster's clock.
     tracker : Tracker
         Says what the plan wants.
-    steering : TrafficControl
+    control : TrafficControl
         Does it.
-    writer, events : JournalWriter, Events
+    events : Events
         Told what happens.
     """
 
-    def __init__(
-        self,
-        clock: Clock,
-        lifecycle: Lifecycle,
-        tracker: Tracker,
-        steering: TrafficControl,
-        writer: JournalWriter,
-        events: Events,
-    ) -> None:
-        self._clock, self._lifecycle, self._tracker, self._control = clock, lifecycle, tracker, steering
-        self._writer, self._events = writer, events
+    def __init__(self, lifecycle: Lifecycle, tracker: Tracker, control: TrafficControl, events: Events) -> None:
+        self._lifecycle, self._tracker, self._control, self._events = lifecycle, tracker, control, events
         self._suspects: tuple[str, ...] = ()
         """Guardrails past their own line, as they were told last."""
 
     def watch(self, duration: float) -> None:
         """Look again and again for so many seconds."""
-        start, ending = self._clock.now(), self._lifecycle.ending
-        with self._lifecycle.lock:
-            self._tracker.poll()
+        clock, ending = self._lifecycle.clock, self._lifecycle.ending
+        start = clock.now()
+        self._tracker.poll()
         with self._events.shown("watching"):
-            while (left := start + duration - self._clock.now()) > 0 and self._lifecycle.goes_on(ending):
+            while (left := start + duration - clock.now()) > 0 and self._lifecycle.goes_on(ending):
                 self._lifecycle.wait(min(self._tracker.state.plan.interval, left), ending)
-                self._poll_once_more()
-                self._notify(f"{self._clock.now() - start:.0f} of {duration:.0f} s")
+                self._tracker.poll()
+                self._notify(f"{clock.now() - start:.0f} of {duration:.0f} s")
 
     def advance(self) -> Decision:
         """Look once, decide, and do what was decided."""
-        self._need_free_hands()
-        self._control.need_promotable()
-        self._control.need_served(self._tracker.state.plan)
-        self._begin_plan()
+        self._need_ready(self._tracker.state.plan)
+        self._tracker.carry_out()
         return self._advance()
 
     def run(self, plan: RolloutPlan | None = None) -> Ending:
         """Carry out the plan, or another one; whatever goes wrong, traffic returns to stable first."""
         with self._lifecycle.lock:
-            self._control.need_promotable()
-            self._need_free_hands()
-            self._control.need_served(plan or self._tracker.state.plan)
+            self._need_ready(plan or self._tracker.state.plan)
             if plan is not None:
                 self._tracker.follow(plan)
             self._tracker.running = True
         try:
             with self._events.busy("carrying out the plan"):
-                self._begin_plan()
+                self._tracker.carry_out()
                 self._carry_out()
         except KeyboardInterrupt:
             self._give_up("inconclusive", f"interrupted after {self._so_far()}")
@@ -110,11 +94,6 @@ class RolloutLoop:
 
     def _so_far(self) -> str:
         return f"{sum(self._tracker.state.judgement.requests):,} requests"
-
-    def _begin_plan(self) -> None:
-        with self._lifecycle.lock:
-            if self._lifecycle.ending is None:
-                self._tracker.carry_out()
 
     def _carry_out(self) -> None:
         while self._lifecycle.goes_on(None):
@@ -142,9 +121,12 @@ class RolloutLoop:
             self._events.note("hold", decision.reason)
         self._suspects = suspects
 
-    def _need_free_hands(self) -> None:
+    def _need_ready(self, plan: RolloutPlan) -> None:
+        """Check that a plan can be carried out, and that none is."""
+        self._control.need_promotable()
         if self._tracker.running:
             raise PlanError("the plan is being carried out already: wait for it, or abort()")
+        self._control.need_served(plan)
 
     def _advance(self) -> Decision:
         while True:
@@ -196,19 +178,14 @@ class RolloutLoop:
     def _see_out(self) -> None:
         """Watch the last split being served for a moment, then end the traffic."""
         self._lifecycle.wait(_SEE_OUT, self._lifecycle.ending)
-        self._poll_once_more()
+        self._tracker.poll()
         self._tracker.stop_traffic()
-
-    def _poll_once_more(self) -> None:
-        with self._lifecycle.lock:
-            if self._lifecycle.deployed:
-                self._tracker.poll()
 
     def _give_up(self, outcome: Outcome, why: str) -> None:
         """After an interruption or an error: traffic to stable first, then the record. Raises no other error."""
         try:
             with uninterrupted():
-                self._writer.giving_up = True
+                self._tracker.writer.giving_up = True
                 if self._lifecycle.deployed and self._lifecycle.ending is None:
                     self._attempt(lambda: self._end_on_stable(outcome, why))
         finally:

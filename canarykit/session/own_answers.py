@@ -51,13 +51,9 @@ class OwnAnswers:
             if answer.label is not None:
                 self._labelled[answer.role] += 1
                 self._readable += answer.said is not None
-                self._note_unread(answer)
-
-    def _note_unread(self, answer: Answer) -> None:
-        if answer.unread is None:
-            return
-        reasons = self._unread.setdefault(answer.role, Counter())
-        reasons[answer.unread if answer.unread in reasons or len(reasons) < _REASONS else "other reasons"] += 1
+            if answer.label is not None and answer.unread is not None:
+                reasons = self._unread.setdefault(answer.role, Counter())
+                reasons[answer.unread if answer.unread in reasons or len(reasons) < _REASONS else "other reasons"] += 1
 
     @property
     def useless(self) -> str | None:

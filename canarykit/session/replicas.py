@@ -29,7 +29,7 @@ class Replicas:
 
     def __init__(self, cluster: Cluster, events: Events) -> None:
         self._cluster, self._events = cluster, events
-        self._health: dict[Role, Health] = {}
+        self._health: dict[Role, Health] = dict.fromkeys(ROLES, Health())
         self._since: dict[Role, float] = {}
         self._told: dict[Role, str] = {}
         self._routed = True
@@ -53,23 +53,23 @@ class Replicas:
 
         What does not pass by itself counts at once, and a version that merely does not serve when that lasts.
         """
-        health = self._health.get(role, Health())
+        health = self._health[role]
         if health.final or (not health.serves and self._lasts(role)):
             return f"{role}: {health.problem}"
         return None
 
     def well(self, role: Role) -> bool:
         """Whether a version serves, and nothing is wrong with it that will not pass."""
-        health = self._health.get(role, Health())
+        health = self._health[role]
         return health.serves and not health.final
 
     def why_gone(self, role: Role) -> str | None:
         """Say why nothing of a version serves; None when something does, or the gap is a short one so far."""
-        return None if self._health.get(role, Health()).serves else self.why_off(role)
+        return None if self._health[role].serves else self.why_off(role)
 
     def gap(self, roles: Iterable[Role]) -> str | None:
         """Say which of these versions has nothing that serves at this moment; None when none is without."""
-        gaps = (f"{role}: {self._health[role].problem}" for role in roles if not self._health.get(role, Health()).serves)
+        gaps = (f"{role}: {self._health[role].problem}" for role in roles if not self._health[role].serves)
         return next(gaps, None)
 
     def _see(self, role: Role, health: Health) -> None:

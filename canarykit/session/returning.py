@@ -73,13 +73,10 @@ class Returning:
             self._awaited = False
             shares = [split.share for split in (self._tracker.state.split, self._tracker.gateway.in_place) if split is not None]
             problem = self._problem_of_none(awaited=awaited)
-            lacking = None if awaited or problem is not None else partial(self._problem_of_stable, max(shares))
-
-            def check() -> None:
-                if outcome is not None:
-                    self._lifecycle.need_no_end_since(None)
-
-            self._return(start, outcome, why, problem, check=check, lacking=lacking)
+            known = awaited or problem is not None
+            lacking = (lambda: problem) if known else partial(self._problem_of_stable, max(shares))
+            check = never if outcome is None else partial(self._lifecycle.need_no_end_since, None)
+            self._return(start, outcome, why, lacking, check=check)
 
     def end_promotion(self) -> None:
         """End a promotion that is under way, and wait until it is undone, or done: nobody needs it any more."""
@@ -106,16 +103,14 @@ class Returning:
         start: float,
         outcome: Outcome | None,
         why: str,
-        problem: str | None,
+        lacking: Callable[[], str | None],
         *,
         check: Callable[[], object],
-        also: Callable[[], object] | None = None,
-        lacking: Callable[[], str | None] | None = None,
+        also: Callable[[], object] = never,
     ) -> None:
-        """Give stable all traffic, with what it is known to lack; a promotion that is under way ends by that.
+        """Give stable all traffic; a promotion that is under way ends by that.
 
-        `also` is part of the record, and done with the lock. `lacking` brings up what stable lacks, and says what it lacks all
-        the same. It is called once the weight is written: a gateway takes up no route to a Service that somebody deleted.
+        `lacking` is that of `all_to_stable`. `also` is part of the record, and done with the lock.
         """
         promotion: Promotion | None = None
 
@@ -126,22 +121,19 @@ class Returning:
             if promotion is not None:
                 promotion.cancel()
 
-        def mend() -> None:
-            nonlocal problem
-            problem = problem if lacking is None else lacking()
-
-        took = self.all_to_stable(last, mend)
+        took, problem = self.all_to_stable(last, lacking)
         where = f"all traffic was back on stable after {1000 * (self._cluster.clock.now() - start):.0f} ms"
         steps: list[Callable[[], object]] = [lambda: self._tracker.in_force(_ALL, took)]
         if outcome is not None:
-            ending = _ending(outcome, f"{why}; {where}", promotion)
+            became = "" if promotion is None else f"; {promotion.outcome()}"
+            replaced = promotion is not None and promotion.replaced
+            ending = Ending("failed" if replaced else outcome, f"{why}; {where}{became}")
             steps.append(lambda: self._tracker.end(ending))
         if problem is not None:
             said = f"traffic was returned to stable although it is in trouble: {problem}"
             steps.append(lambda: self._events.note("problem", said))
-        steps += [also] if also is not None else []
         with self._lifecycle.urgently():
-            thoroughly(*steps)
+            thoroughly(*steps, also)
 
     def restore_stable(self, why: str) -> None:
         """End a rollout whose stable version serves nothing: bring it back, and return traffic to it.
@@ -183,7 +175,7 @@ class Returning:
             meanwhile = ", and the canary had all traffic meanwhile" if stands_in else ""
             start, said = self._cluster.clock.now(), f"{why}; {came_back}{meanwhile}"
             noted = partial(self._events.note, "restore", why)
-            self._return(start, "inconclusive", said, problem, check=check, also=noted)
+            self._return(start, "inconclusive", said, lambda: problem, check=check, also=noted)
 
     def _let_canary_stand_in(self) -> bool:
         """Give the canary all traffic, where that is better than none; return whether it has it."""
@@ -236,20 +228,23 @@ class Returning:
             return str(error)
         return None
 
-    def all_to_stable(self, check: Callable[[], object] = never, mend: Callable[[], object] = never) -> float:
+    def all_to_stable(
+        self, check: Callable[[], object] = never, lacking: Callable[[], str | None] = lambda: None
+    ) -> tuple[float, str | None]:
         """Return all traffic to stable; where that fails, a guard is to go on trying, whatever becomes of this process.
 
         Parameters
         ----------
         check : callable
             Called with the lock before anything is written; raises an error when it is not to be.
-        mend : callable
-            Called without the lock when the weight is written, before it is seen to be served.
+        lacking : callable
+            Brings up what stable lacks, and says what it lacks all the same. Called without the lock once the weight is
+            written, before it is seen to be served: a gateway takes up no route to a Service that somebody deleted.
 
         Returns
         -------
-        float
-            Seconds until it was served.
+        tuple of (float, str or None)
+            Seconds until it was served, and what stable lacks all the same.
         """
         start, change = self._cluster.clock.now(), None
         with self._lifecycle.urgently():
@@ -260,19 +255,11 @@ class Returning:
                 self._cluster.holding.leave_to_guard()
                 raise
         try:
-            mend()
+            problem = lacking()
             self._cluster.router.confirm(change, cancelled=lambda: not self._lifecycle.deployed)
         except Exception:
             with self._lifecycle.urgently():
                 self._tracker.gateway.drop(change)
                 self._cluster.holding.leave_to_guard()
             raise
-        return self._cluster.clock.now() - start
-
-
-def _ending(outcome: Outcome, sentence: str, promotion: Promotion | None) -> Ending:
-    """How the rollout ends, and what became of a promotion that was under way."""
-    if promotion is None:
-        return Ending(outcome, sentence)
-    said = promotion.outcome()
-    return Ending("failed" if promotion.replaced else outcome, f"{sentence}; {said}")
+        return self._cluster.clock.now() - start, problem

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from canarykit.model import Ending
@@ -63,7 +63,7 @@ class Snapshot:
     ending: Ending | None = None
     traffic: Mapping[str, Any] | None = None
     lost: int | None = None
-    faults: tuple[str, ...] = field(default=())
+    faults: tuple[str, ...] = ()
     fault: str | None = None
     doing: str = ""
     said: str = ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from canarykit.analysis import Judge
 from canarykit.clusters.base import Cluster, Limited
-from canarykit.errors import PlanError
+from canarykit.errors import CanaryError, PlanError
 from canarykit.model import ROLES, Ending, Guardrail, TrafficSplit
 from canarykit.plan import RolloutPlan
 from canarykit.rollout import Decision, RolloutState, Signals, advance, decide, enter, judged_by, observe, planned, resume
@@ -40,26 +40,16 @@ class Tracker:
         State before the deployment.
     lifecycle : Lifecycle
         Says whether it goes on, and has the lock.
-    assessment : Assessment
-        Takes in what is counted.
-    traffic : OwnTraffic
-        Has answers with labels.
     writer, events : JournalWriter, Events
         Told what happens.
     """
 
     def __init__(
-        self,
-        cluster: Cluster,
-        state: RolloutState,
-        lifecycle: Lifecycle,
-        assessment: Assessment,
-        traffic: OwnTraffic,
-        writer: JournalWriter,
-        events: Events,
+        self, cluster: Cluster, state: RolloutState, lifecycle: Lifecycle, writer: JournalWriter, events: Events
     ) -> None:
-        self._cluster, self._lifecycle, self._writer, self._events = cluster, lifecycle, writer, events
-        self._assessment, self.traffic = assessment, traffic
+        self._cluster, self._lifecycle, self.writer, self._events = cluster, lifecycle, writer, events
+        self.assessment = Assessment(cluster, writer.journal, alpha=state.evidence.alpha)
+        self.traffic = OwnTraffic(cluster, lifecycle, self.assessment, self.take_in, writer, events)
         self.state = state
         self.gateway = GatewayState(cluster, events)
         self.handover = Handover(cluster, events)
@@ -89,13 +79,13 @@ class Tracker:
             Names of guardrails that nobody asked for: they are left out then.
         """
         asked = self.state.evidence.guardrails
-        self._assessment.begin()
-        self._judge_by(self._assessment.countable(asked, optional))
+        self.assessment.begin()
+        self._judge_by(self.assessment.countable(asked, optional))
         self.state = enter(self.state, TrafficSplit(0), now=self._cluster.clock.now())
         self.gateway.in_place = self.state.split
         self._count(self.state.since)
-        self._judge_by(self._assessment.countable(self.state.evidence.guardrails))
-        self._assessment.record_sources()
+        self._judge_by(self.assessment.countable(self.state.evidence.guardrails))
+        self.assessment.record_sources()
         counted = {guardrail.name for guardrail in self.state.evidence.guardrails}
         return tuple(guardrail.name for guardrail in asked if guardrail.name not in counted)
 
@@ -103,7 +93,7 @@ class Tracker:
         """Judge by these from now on; when they are others than before, what was counted so far is not judged again."""
         if guardrails != self.state.evidence.guardrails:
             self.state = judged_by(self.state, Judge(guardrails, **self.state.evidence.options))
-            self._writer.judged_by(guardrails)
+            self.writer.judged_by(guardrails)
 
     def follow(self, plan: RolloutPlan) -> None:
         """Stand before the first step of another plan, or at the one whose weight was found."""
@@ -112,9 +102,10 @@ class Tracker:
 
     def carry_out(self) -> None:
         """Write down, once, that the plan is carried out: whoever goes on with the rollout goes on with this plan."""
-        if not self.state.carried_out:
-            self.state = replace(self.state, carried_out=True, begun=self._cluster.clock.now())
-            self._cluster.holding.save_state(plan=self._plan_written())
+        with self._lifecycle.lock:
+            if self._lifecycle.ending is None and not self.state.carried_out:
+                self.state = replace(self.state, carried_out=True, begun=self._cluster.clock.now())
+                self._cluster.holding.save_state(plan=self._plan_written())
 
     def found(self, split: TrafficSplit) -> str | None:
         """Begin at a weight that was found in force; say whose evidence it goes on with, or None when it cannot go on.
@@ -152,24 +143,31 @@ class Tracker:
 
     def _recall_evidence(self) -> str:
         """Take over the evidence of whoever conducted the rollout; say so, or why it begins anew."""
-        saved = self.handover.saved(self.state.evidence.guardrails)
-        if isinstance(saved, str):
-            return f"the evidence begins anew, because {saved}"
-        guardrails = saved.evidence.guardrails
-        if self._assessment.countable(guardrails) != guardrails or saved.evidence.options != self.state.evidence.options:
-            return "the evidence begins anew, because what was written down was judged in another way"
+        try:
+            saved = self.handover.saved(self.state.evidence.guardrails)
+            guardrails = saved.evidence.guardrails
+            if self.assessment.countable(guardrails) != guardrails or saved.evidence.options != self.state.evidence.options:
+                raise PlanError("what was written down was judged in another way")
+        except CanaryError as error:
+            return f"the evidence begins anew, because {error}"
         self._judge_by(guardrails)
         harm = saved.harm if saved.harm.weights == self.state.harm.weights else self.state.harm
         self.state = replace(self.state, evidence=saved.evidence, harm=harm)
-        self._writer.brought(saved.evidence)
+        self.writer.brought(saved.evidence)
         return f"the evidence goes on, with {sum(saved.judgement.requests):,} requests so far"
 
     def poll(self) -> None:
-        """See how the replicas are, take in everything since the last look, and read the split back."""
-        if self._lifecycle.ending is None:
-            self._routed = self._replicas.poll()
-        self.take_in()
-        self.gateway.read_back(self.state.split)
+        """See how the replicas are, take in everything since the last look, and read the split back; after a close do nothing.
+
+        Takes the lock itself.
+        """
+        with self._lifecycle.lock:
+            if not self._lifecycle.deployed:
+                return
+            if self._lifecycle.ending is None:
+                self._routed = self._replicas.poll()
+            self.take_in()
+            self.gateway.read_back(self.state.split)
 
     def take_in(self) -> None:
         """Take in everything since the last look; nothing while a change of weight is under way."""
@@ -179,13 +177,13 @@ class Tracker:
             self._count(self._cluster.clock.now())
         # After the end the roles may have changed hands: such a window is kept, and says nothing about the canary.
         judged = self._lifecycle.ending is None
-        window = self._assessment.take(self.traffic.load, since=self.state.since, judged=judged, routed=self._routed)
+        window = self.assessment.take(self.traffic.load, since=self.state.since, judged=judged, routed=self._routed)
         self._looked = window.end
-        self._judge_by(self._assessment.countable(self.state.evidence.guardrails))
+        self._judge_by(self.assessment.countable(self.state.evidence.guardrails))
         self.state = observe(self.state, window)
         self.losses.take(window)
         if not window.waiting:
-            self._writer.window(window, self.state.evidence)
+            self.writer.window(window, self.state.evidence)
         self.traffic.write_down()
         self._tell_of_own_traffic()
         self._amend()
@@ -193,10 +191,9 @@ class Tracker:
 
     def _tell_of_own_traffic(self) -> None:
         """Say once that nothing can be learned from the kit's own traffic, that answers cannot be read, or are cut off."""
-        found, before = self._assessment.useless_traffic, self._useless
-        self._useless = found
-        news = [found] if found is not None and before is None else []
-        for problem in [*news, *self._assessment.unread_answers(), self.losses.news()]:
+        before, self._useless = self._useless, self.assessment.own.useless
+        useless = self._useless if before is None else None
+        for problem in [useless, *self.assessment.own.news(), self.losses.news()]:
             if problem is not None:
                 self._events.note("problem", problem)
 
@@ -207,15 +204,15 @@ class Tracker:
             stable_problem=self._replicas.why_gone("stable") if self.state.split.stable else None,
             gap=self._replicas.gap([role for role in ROLES if getattr(self.state.split, role)]),
             doubt=self.doubt(),
-            unusable=self._assessment.useless_traffic,
+            unusable=self.assessment.own.useless,
             delay=self._cluster.telemetry.delay,
-            waiting=self._assessment.waiting,
+            waiting=self.assessment.waiting,
         )
         return decide(self.state, signals, now=self._cluster.clock.now())
 
     def doubt(self) -> str | None:
         """Say why the numbers must not be believed, as of the last look; None when nothing speaks against them."""
-        return self.gateway.edit or self._assessment.split_alarm(self._replicas.causes)
+        return self.gateway.edit or self.assessment.split_check.because(self._replicas.causes)
 
     @property
     def canary_may_stand_in(self) -> bool:
@@ -255,7 +252,7 @@ class Tracker:
         self._replicas.begin()
         thoroughly(
             lambda: self._count(now, replaced, seen=seen),
-            lambda: self._writer.weight(now, split.canary, took, replaced.canary),
+            lambda: self.writer.weight(now, split.canary, took, replaced.canary),
             lambda: self._cluster.holding.save_state(phase=state.phase, weight=split.canary, plan=self._plan_written()),
             lambda: self.handover.save(self.state, at_once=True),
         )
@@ -271,14 +268,14 @@ class Tracker:
     def _count(self, now: float, replaced: TrafficSplit | None = None, *, seen: bool = True) -> None:
         """Begin to count under the weight in force; the next look does so anew when it fails, or the weight was not seen."""
         self._counting = False
-        self._assessment.count_anew(now, replaced)
+        self.assessment.count_anew(now, replaced)
         self._cluster.telemetry.begin(self.state.split, now)
         self._counting = seen
 
     def stop_traffic(self) -> object:
         """End the kit's own traffic, with a last look; return what became of it. Takes the locks itself."""
         try:
-            return self.traffic.stop(self.take_in)
+            return self.traffic.stop()
         finally:
             with self._lifecycle.lock:
                 self._amend()
@@ -294,13 +291,12 @@ class Tracker:
 
     def _amend(self) -> None:
         """Add to the ending what was lost since it was written. Needs the lock."""
-        before = self._lifecycle.ending
-        if before is None or self._verdict is None:
+        if self._verdict is None:
             return
         after = self._with_losses(self._verdict)
-        if after != before:
+        if after != self._lifecycle.ending:
             self._lifecycle.ending = after
-            self._writer.end(after, self._cluster.clock.now(), self._harm())
+            self.writer.end(after, self._cluster.clock.now(), self._harm())
 
     def _with_losses(self, ending: Ending) -> Ending:
         """Ending that tells what was hurt and lost, and what failed where nothing was compared any more."""
@@ -318,7 +314,7 @@ class Tracker:
         self.state = advance(self.state, Decision("stop", ending.sentence, outcome=ending.outcome))
         self._lifecycle.wake()
         thoroughly(
-            lambda: self._writer.end(ending, now, self._harm()),
+            lambda: self.writer.end(ending, now, self._harm()),
             lambda: self._cluster.holding.save_state(phase=ending.outcome, plan=None),
             lambda: self.handover.save(self.state, at_once=True),
         )

@@ -30,17 +30,25 @@ class OwnTraffic:
         Has the experiment's lock.
     assessment : Assessment
         Told which labels there are.
+    look : callable
+        Takes in the last answers of a sender, under the experiment's lock.
     writer, events : JournalWriter, Events
         Told what became of it.
     """
 
     def __init__(
-        self, cluster: Cluster, lifecycle: Lifecycle, assessment: Assessment, writer: JournalWriter, events: Events
+        self,
+        cluster: Cluster,
+        lifecycle: Lifecycle,
+        assessment: Assessment,
+        look: Callable[[], object],
+        writer: JournalWriter,
+        events: Events,
     ) -> None:
-        self._cluster, self._lifecycle, self._assessment = cluster, lifecycle, assessment
+        self._cluster, self._lifecycle, self._assessment, self._look = cluster, lifecycle, assessment, look
         self._writer, self._events = writer, events
         self._sending = threading.RLock()
-        self._number = self._lost_before = 0
+        self._number = 0
         self._causes_before: Counter[str] = Counter()
         self.load: Traffic | None = None
         """The one that sends; None when none does."""
@@ -49,32 +57,28 @@ class OwnTraffic:
     @property
     def lost(self) -> int | None:
         """Requests lost so far, of all senders; None when there was none."""
-        load = self.load
-        lost = self._lost_before + (0 if load is None else int(load.record()["lost_total"]))
-        return lost if self._number else None
+        return sum(self.causes.values()) if self._number else None
 
     @property
     def causes(self) -> dict[str, int]:
         """Lost requests by cause, of all senders."""
         load, now = self.load, Counter(self._causes_before)
         if load is not None:
-            now.update(load.record().get("lost", {}))
+            now.update(load.record()["lost"])
         return dict(now)
 
-    def send(self, rate: float | str, look: Callable[[], object], **options: Any) -> Traffic:
+    def send(self, rate: float | str, **options: Any) -> Traffic:
         """Begin to send, in place of what was sent before.
 
         Parameters
         ----------
         rate : float or str
             Requests per second.
-        look : callable
-            See `stop`.
         **options
             See `Load`.
         """
         with self._sending:
-            self.stop(look)
+            self.stop()
             load = self._cluster.send(rate, **options)
             with self._lifecycle.lock:
                 self.load = load
@@ -94,15 +98,10 @@ class OwnTraffic:
                 f'the cluster with LocalCluster(timeout={timeout:g}), or where="local?timeout={timeout:g}"',
             )
 
-    def stop(self, look: Callable[[], object]) -> object:
+    def stop(self) -> object:
         """Send no more; return what became of all that the last sender sent, also when it has been stopped before.
 
         None when nothing was sent. Earlier senders are not in it: `lost` counts the lost requests of all.
-
-        Parameters
-        ----------
-        look : callable
-            Takes in the last answers, under the experiment's lock.
         """
         with self._sending:
             load = self.load
@@ -113,11 +112,10 @@ class OwnTraffic:
                 self._cluster.clock.sleep(self._cluster.telemetry.delay)
             with self._lifecycle.lock:
                 try:
-                    look()
+                    self._look()
                 finally:  # it sends no more, whether its last answers could be taken in or not
                     self.load = None
-                    self._lost_before += int(load.record()["lost_total"])
-                    self._causes_before.update(load.record().get("lost", {}))
+                    self._causes_before.update(load.record()["lost"])
             return self._summary
 
     def write_down(self) -> None:

@@ -37,7 +37,7 @@ def test_a_good_canary_is_promoted_with_nothing_lost(connect, experiment, servic
     assert ending.outcome == "promoted", str(ending)
     assert lost(exp) == 0
     assert [change["asked"] for change in exp.journal.weights()] == [5, 25, 50, 100, 0]
-    assert exp._tracker._assessment.split_alarm() is None
+    assert exp._tracker.assessment.split_check.alarm is None
     stable = admin.get("Deployment", "digits-stable")
     assert stable["metadata"]["labels"]["app.kubernetes.io/version"] == "v2"
     assert admin.get("Deployment", "digits-canary")["spec"]["replicas"] == 0

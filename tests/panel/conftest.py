@@ -43,7 +43,9 @@ def panel_of():
     made = []
 
     def make(exp, view=FakeView):
-        panel = ck.Panel(exp, view=view)
+        panel = ck.Panel(exp)
+        if view is not None:
+            panel._view = view(panel.do)
         made.append(panel)
         return panel
 

@@ -350,7 +350,7 @@ def test_a_slow_drawing_drops_frames_and_keeps_no_number_waiting(experiment, pan
 
 def test_a_click_that_is_none_is_an_error(experiment, panel_of):
     """
-    For whoever writes a view of their own.
+    A control of the view that the panel does not know is a mistake here.
     """
     with pytest.raises(ValueError, match="no control 'explode'"):
         panel_of(experiment()).do("explode")

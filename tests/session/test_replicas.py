@@ -95,7 +95,7 @@ def test_what_was_wrong_explains_a_split_that_is_not_served(experiment):
         experiment.cluster.clock.sleep(1)
         experiment.poll()
     experiment.ill.clear()
-    check = experiment._tracker._assessment._split_check
+    check = experiment._tracker.assessment.split_check
     check.alarm, check._fact = "check the router", "the gateway gave the canary 1 request"
     assert experiment.doubt.startswith(f"canary: {SHORT.problem}. Meanwhile the gateway gave the canary 1 request")
     experiment.poll()
@@ -108,7 +108,7 @@ def test_windows_in_which_a_version_had_nothing_are_no_evidence_about_the_router
     Nor the one in which it came back.
     """
     seen = []
-    check = experiment._tracker._assessment._split_check
+    check = experiment._tracker.assessment.split_check
     monkeypatch.setattr(check, "update", lambda window, *times: seen.append(window.end))
     experiment.cluster.clock.sleep(1)
     experiment.poll()
