@@ -42,6 +42,12 @@ class Bin:
         return (0, 0) if table is None else (int(table[0].sum()), int(table[1].sum()))
 
     @property
+    def served(self) -> float:
+        """Percent of the finished requests that the canary had; NaN when there was none."""
+        stable, canary = self.requests
+        return 100 * canary / (stable + canary) if stable + canary else float("nan")
+
+    @property
     def full(self) -> bool:
         """Whether each version that has weight has requests enough to say something."""
         table = self.counts.get("outcome")

@@ -154,12 +154,12 @@ class History:
         return pd.DataFrame(rows, columns=["seconds", "metric", "effect", "low", "high", "log_e", "log_e_safe"])
 
     def steps(self) -> pd.DataFrame:
-        """Weight of the canary over time, percent."""
+        """Weight of the canary over time, as asked for and as served, percent; NaN where nothing was counted."""
         import pandas as pd
 
-        rows = [(bin_.start - self.began, bin_.weight) for bin_ in self.bins]
-        rows += [(bin_.end - self.began, bin_.weight) for bin_ in self.bins[-1:]]
-        return pd.DataFrame(rows, columns=["seconds", "weight"])
+        rows = [(bin_.start - self.began, bin_.weight, bin_.served) for bin_ in self.bins]
+        rows += [(bin_.end - self.began, bin_.weight, bin_.served) for bin_ in self.bins[-1:]]
+        return pd.DataFrame(rows, columns=["seconds", "weight", "served"])
 
     def splits(self) -> pd.DataFrame:
         """Changes of weight: asked, served, requests, and the time until each was in force."""

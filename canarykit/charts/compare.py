@@ -20,7 +20,7 @@ _WIDTH, _ROW, _HEAD = 12.0, 1.75, 1.9
 
 # Inches around and between the charts: numbers stand on their left, the names of lines on their right, titles above.
 _LEFT, _RIGHT, _BOTTOM, _LINE, _ABOVE = 0.55, 1.15, 0.5, 0.22, 0.42
-_BESIDE, _BETWEEN = 1.65, 0.4
+_BESIDE, _BETWEEN, _TITLE = 1.65, 0.4, 0.25
 _HEIGHTS, _WIDTHS = 0.45, (1.5, 1.1, 0.9)
 
 
@@ -54,7 +54,7 @@ def compare(history: History) -> Chart:
     """
     drawn = _drawn(history)
     rows = len(drawn)
-    height = _HEAD + _ROW * rows
+    height, lines = _HEAD + _ROW * rows, title_of(finding(history), _WIDTH).count("\n") + 1
     figure = sheet(_WIDTH, height, arranged=False)
     axes = figure.subplots(
         rows + 1,
@@ -63,7 +63,7 @@ def compare(history: History) -> Chart:
         squeeze=False,
         height_ratios=[_HEIGHTS] + [1] * rows,
         width_ratios=_WIDTHS,
-        gridspec_kw=_places(rows, height, title_of(finding(history), _WIDTH).count("\n") + 1),
+        gridspec_kw=_places(rows, height, lines),
     )
     draw_weight(axes[0, 0], history.steps())
     notes = (
@@ -86,7 +86,10 @@ def compare(history: History) -> Chart:
     axes[-1, 0].xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for ax in axes[-1]:
         ax.set_xlabel("seconds", fontsize=8.5, color=INK)
-    return finished(figure, history, finding(history), _shows(history))
+    cuts = [ax.get_position().x0 - _LEFT / _WIDTH for ax in axes[0, 1:]]
+    return finished(
+        figure, history, finding(history), _shows(history), cuts=cuts, head=(_LINE * lines + _ABOVE - _TITLE) / height
+    )
 
 
 def _places(rows: int, height: float, lines: int) -> dict[str, float]:

@@ -135,21 +135,23 @@ def draw_evidence(ax: Axes, table: pd.DataFrame, *, metric: Metric, alarm_at: fl
 
 
 def draw_weight(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Draw the canary's weight as steps.
+    """Draw the canary's weight as steps, and the share of requests that it was served as dots.
 
     Parameters
     ----------
     ax : Axes
         Where.
     table : DataFrame
-        Columns seconds, weight (percent).
+        Columns seconds, weight, served (percent; as `History.steps` gives them).
     """
-    clean(ax, "canary weight, %")
+    clean(ax, "canary weight, %: allowed, and served (dots)")
     ax.set_ylim(0, 108)
     ax.set_yticks([0, 50, 100])
     if len(table):
         ax.step(table["seconds"], table["weight"], where="post", color=COLOURS["canary"], linewidth=1.4)
         ax.fill_between(table["seconds"], table["weight"], step="post", color=COLOURS["canary"], **BAND)
+        middle = (table["seconds"] + table["seconds"].shift(-1)) / 2
+        ax.plot(middle, table["served"], color=INK, linestyle="none", marker=".", markersize=3, label="served")
     return ax
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 from canarykit.charts.chart import Chart
 from canarykit.charts.style import GREY, INK
@@ -35,7 +36,7 @@ def title_of(finding: str, width: float) -> str:
     return textwrap.fill(finding, int(width * _LETTERS_PER_INCH))
 
 
-def finished(figure: Figure, history: History, finding: str, shows: str) -> Chart:
+def finished(figure: Figure, history: History, finding: str, shows: str, **more: Any) -> Chart:
     """Say on top what was found, and across it when it is simulated.
 
     Parameters
@@ -48,10 +49,15 @@ def finished(figure: Figure, history: History, finding: str, shows: str) -> Char
         Title of the whole.
     shows : str
         Alternative text: it describes the picture, and follows the finding.
+    **more
+        See `Chart`: where it may be cut.
     """
     title = title_of(finding, figure.get_figwidth())
     figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK)
     if history.simulated:
-        style = {"fontsize": 4 + 4.6 * figure.get_figwidth(), "color": GREY, "alpha": 0.15}
-        figure.text(0.5, 0.5, "simulated", ha="center", va="center", rotation=20, **style)  # type: ignore[arg-type]
-    return Chart(figure, f"{finding}. {'Simulated: ' if history.simulated else ''}{shows}")
+        edges = [0.0, *more.get("cuts", ()), 1.0]
+        for left, right in pairwise(edges):  # on each part of it
+            style = {"fontsize": 4 + 4.6 * figure.get_figwidth() * (right - left), "color": GREY, "alpha": 0.15}
+            place = ((left + right) / 2, 0.5)
+            figure.text(*place, "simulated", ha="center", va="center", rotation=20, **style)
+    return Chart(figure, f"{finding}. {'Simulated: ' if history.simulated else ''}{shows}", title=finding, **more)

@@ -2,13 +2,8 @@
 (function name(tries, spot) {
   const panel = spot.closest(".canarykit-panel");
   const handle = panel && panel.querySelector(".canarykit-slider [role=slider]");
-  const chart = panel && panel.querySelector("img.canarykit-chart");
+  const charts = panel ? [...panel.querySelectorAll("img.canarykit-chart")] : [];
   if (handle) handle.setAttribute("aria-label", "canary weight, percent of the traffic");
-  if (chart) {
-    chart.alt = spot.title;
-    chart.parentElement.tabIndex = 0; /* wider than a narrow panel: the arrow keys scroll it */
-    chart.parentElement.setAttribute("role", "region");
-    chart.parentElement.setAttribute("aria-label", "chart");
-  }
-  if (!(handle && chart) && tries) setTimeout(name, 200, tries - 1, spot);
+  charts.forEach((chart, number) => { chart.alt = number ? "" : spot.title; }); /* one picture in several parts */
+  if (!(handle && charts.length) && tries) setTimeout(name, 200, tries - 1, spot);
 })(50, this);

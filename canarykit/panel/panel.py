@@ -284,5 +284,5 @@ class Panel:
 
     def _paint_once(self) -> None:
         chart = self.experiment.compare()
-        self._picture = Picture(chart.png(), chart.alt)
+        self._picture = Picture(tuple(chart.strips()), chart.title, chart.alt)
         self.frames += 1

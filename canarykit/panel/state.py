@@ -18,13 +18,16 @@ class Picture:
 
     Parameters
     ----------
-    png : bytes
-        The picture.
+    strips : tuple of bytes
+        The picture as PNG, in parts that stand beside each other where there is room.
+    title : str
+        Finding that it shows.
     alt : str
         The sentence that says what it shows.
     """
 
-    png: bytes
+    strips: tuple[bytes, ...]
+    title: str
     alt: str
 
 

@@ -18,6 +18,8 @@ __all__ = ["PanelView"]
 _SOUND = "nothing"
 _RATE = 120.0
 _NARROW = {"description_width": "initial"}
+_STRIPS = 3
+"""Parts of the chart: levels, effects and evidence."""
 
 
 class PanelView:
@@ -37,12 +39,13 @@ class PanelView:
         self._make_traffic()
         self.head, self.table = _html("head"), _html("guardrails")
         self.message = _html("status")
-        self.chart = widgets.Image(format="png").add_class("canarykit-chart")
-        self.figure = widgets.Box([self.chart], layout=widgets.Layout(display="none")).add_class("canarykit-figure")
+        self.title = _html("title")
+        self.charts = [widgets.Image(format="png").add_class("canarykit-chart") for _ in range(_STRIPS)]
+        self.figure = widgets.Box(self.charts, layout=widgets.Layout(display="none")).add_class("canarykit-figure")
         hidden = widgets.Layout(display="none")
         self.style = widgets.HTML(f"<style>{_read('style.css')}</style>", layout=hidden)
         self.names = widgets.HTML(_names("the chart is being drawn"), layout=hidden)
-        rows = [self.head, self._weight, self._asked, self.message, self._traffic, self.table, self.figure]
+        rows = [self.head, self._weight, self._asked, self.message, self._traffic, self.table, self.title, self.figure]
         self.widget = widgets.VBox([*rows, self.style, self.names]).add_class("canarykit-panel")
 
     def show(self, state: PanelState) -> None:
@@ -95,9 +98,11 @@ class PanelView:
         if picture is None:
             return
         if self.figure.layout.display == "none":
-            self.style.value = f"<style>{_read('style.css')}{_shape(picture)}</style>"
-            self.figure.layout.display = "block"
-        self.chart.value = picture.png
+            self.style.value = f"<style>{_read('style.css')}{_shapes(picture)}</style>"
+            self.figure.layout.display = "flex"
+        for chart, strip in zip(self.charts, picture.strips, strict=True):
+            chart.value = strip
+        self.title.value = f"<b>{escape(picture.title)}</b>"
         self.names.value = _names(picture.alt)
 
     # Making ------------------------------------------------------------------------------------------------------------
@@ -197,7 +202,11 @@ def _names(alt: str) -> str:
     return f'<img src="{pixel}" alt="" title="{escape(alt)}" onload="{escape(_read("names.js"))}">'
 
 
-def _shape(picture: Picture) -> str:
-    """Keep the place of a picture while the next one loads: PNG says its size in bytes 16 to 24."""
-    width, height = (int.from_bytes(picture.png[at : at + 4]) for at in (16, 20))
-    return f".canarykit-chart {{ aspect-ratio: {width} / {height}; }}"
+def _shapes(picture: Picture) -> str:
+    """Keep the places of a picture's parts while the next one loads: PNG says its size in bytes 16 to 24."""
+    sizes = [tuple(int.from_bytes(strip[at : at + 4]) for at in (16, 20)) for strip in picture.strips]
+    whole = sum(width for width, _ in sizes)
+    return "".join(
+        f".canarykit-chart:nth-child({number}) {{ aspect-ratio: {width} / {height}; --share: {100 * width / whole:.3f}%; }}"
+        for number, (width, height) in enumerate(sizes, start=1)
+    )

@@ -29,7 +29,7 @@ class Hands:
         self.readout = self.panel.locator(".canarykit-slider .widget-readout")
         self.asked = self.panel.locator(".canarykit-asked")
         self.share = self.panel.locator(".canarykit-share")
-        self.chart = self.panel.locator("img.canarykit-chart")
+        self.chart = self.panel.locator("img.canarykit-chart").first
         self.phase = self.panel.locator(".canarykit-phase")
         self.verdict = self.panel.locator(".canarykit-verdict")
         self.message = self.panel.get_by_role("status")

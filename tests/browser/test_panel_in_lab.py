@@ -89,7 +89,9 @@ def test_everyone_can_use_it(show, picture):
         picture(f"simulated-{width}-{'dark' if dark else 'light'}", hands.panel)
         assert violations(notebook.page, PANEL) == "", f"{width} pixels wide, {'dark' if dark else 'light'}"
         assert hands.panel.evaluate("panel => panel.scrollWidth <= panel.clientWidth"), f"cut off at {width} pixels"
-        assert hands.chart.bounding_box()["width"] >= 600, "too small to be read"
+        assert hands.chart.bounding_box()["width"] >= 250, "too small to be read"
+        tops = [round(chart.bounding_box()["y"]) for chart in hands.panel.locator("img.canarykit-chart").all()]
+        assert len(set(tops)) == (1 if width > 640 else 3), "beside each other where there is room, else one below the other"
     hands.nudge(3)
     notebook.page.keyboard.press("Tab")
     while not hands.button("Apply").evaluate("button => button === document.activeElement"):

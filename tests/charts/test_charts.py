@@ -109,10 +109,15 @@ def test_evidence_is_drawn_beside_the_line_at_twenty(history, ax):
 
 def test_the_weight_is_drawn_as_steps(history, ax):
     """
-    The strip holds every weight that was served.
+    The strip holds every weight that was asked for, and as dots what was served of it.
     """
-    draw_weight(ax, history.steps())
-    assert set(ax.lines[0].get_ydata()) == set(history.steps().weight)
+    steps = history.steps()
+    draw_weight(ax, steps)
+    assert set(ax.lines[0].get_ydata()) == set(steps.weight)
+    asked, served = steps["weight"].to_numpy(), ax.lines[1].get_ydata()
+    known = np.isfinite(served)
+    assert known.sum() > 3
+    assert np.abs(served - asked)[known].mean() < 3
 
 
 def test_compare_states_its_finding_and_has_a_row_for_each_guardrail(history):

@@ -69,7 +69,7 @@ def test_only_what_changed_is_set(view, state):
     """
     view.show(state)
     sent = []
-    for widget in (view.head, view.served, view.table, view.message, view.slider, view.question, view.sending, view.chart):
+    for widget in (view.head, view.served, view.table, view.message, view.slider, view.question, view.sending, view.charts[0]):
         widget.observe(lambda change: sent.append(change["owner"]))
     view.show(replace(state))
     assert sent == []
@@ -121,14 +121,17 @@ def test_the_picture_is_one_image_whose_bytes_are_replaced(view, state, experime
     view.show(state)
     assert view.figure.layout.display == "none"
     chart = experiment().compare()
-    view.show(replace(state, picture=Picture(chart.png(), chart.alt)))
-    assert bytes(view.chart.value).startswith(b"\x89PNG")
-    size = tuple(map(int, re.search(r"aspect-ratio: (\d+) / (\d+)", view.style.value).groups()))
-    assert size == pytest.approx(chart.figure.get_size_inches() * chart.DPI, abs=1)
+    strips = tuple(chart.strips())
+    view.show(replace(state, picture=Picture(strips, chart.title, chart.alt)))
+    assert all(bytes(part.value).startswith(b"\x89PNG") for part in view.charts)
+    sizes = [tuple(map(int, found)) for found in re.findall(r"aspect-ratio: (\d+) / (\d+)", view.style.value)]
+    assert sum(width for width, _ in sizes) == pytest.approx(chart.figure.get_figwidth() * chart.DPI, abs=1)
+    assert len({height for _, height in sizes}) == 1
     assert "v2, no data so far" in view.names.value
-    first = view.chart
-    view.show(replace(state, picture=Picture(chart.png() + b"\0", "another")))
-    assert view.chart is first
+    assert "v2, no data so far" in view.title.value
+    first = list(view.charts)
+    view.show(replace(state, picture=Picture(strips, "found", "another")))
+    assert view.charts == first
     assert "another" in view.names.value
 
 
