@@ -120,7 +120,7 @@ class SentTraffic:
     Parameters
     ----------
     spec : dict
-        What they are told.
+        Settings that the senders get.
     """
 
     def __init__(self, spec: dict[str, Any]) -> None:

@@ -240,7 +240,7 @@ class Life:
         Parameters
         ----------
         pages : sequence of Page
-            What was read, in any order.
+            Pages that were read, in any order.
         """
         if self.proof or self._last is None or not pages:
             return
