@@ -131,3 +131,51 @@ def test_latency_cells_count_every_duration_once():
     assert (cells.sum(), cells[0], cells[-1]) == (5, 2, 2)
     with pytest.raises(ValueError, match="NaN"):
         ck.metrics.latency_cells([float("nan")])
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"deployment": "rec", "image": "a:1"}, "not image and deployment"),
+        ({"deployment": "rec", "like": "rec"}, "not deployment and like"),
+        ({"deployment": "rec", "args": ["--fast"]}, "args of version 'v1' cannot differ"),
+        ({"deployment": "rec", "env": {"A": "b"}}, "env= of version 'v1' cannot differ"),
+        ({"like": "rec", "service": "rec"}, "service= of version 'v1' is the Service of deployment="),
+        ({"image": "a:1", "container": "server"}, "container= of version 'v1' is a container of deployment= or like="),
+        ({"image": "a:1", "args": "--fast"}, "args of version 'v1' must be a list of words, not one string"),
+        ({"command": ["serve", "{port}"], "args": ["--fast"]}, "args= of version 'v1' is for a container"),
+        ({"like": "rec", "resources": "1 cpu"}, "resources= of version 'v1' is a mapping"),
+    ],
+)
+def test_what_cannot_be_said_of_a_deployment_of_ones_own_is_refused(given, says):
+    """
+    It runs already, and a copy of it is another way.
+    """
+    with pytest.raises(PlanError, match=says):
+        ck.Version("v1", **given)
+
+
+@pytest.mark.parametrize(
+    ("stable", "canary", "says"),
+    [
+        ({"like": "rec"}, {"like": "rec"}, "stable of 'rec' is what serves now"),
+        ({"deployment": "rec"}, {"image": "a:2"}, "one version of 'rec' is a Deployment of your own and the other is not"),
+        ({"image": "a:1"}, {"like": "rec"}, "one version of 'rec' is a Deployment of your own and the other is not"),
+        ({"deployment": "rec"}, {"like": "other"}, "is a copy of other, and stable is rec"),
+        ({"deployment": "rec"}, {"deployment": "rec"}, "both versions of 'rec' are Deployment rec"),
+    ],
+)
+def test_versions_of_different_ways_are_refused(stable, canary, says):
+    """
+    Both are a team's own, or none is.
+    """
+    with pytest.raises(PlanError, match=says):
+        ck.Service("rec", ck.Version("v1", **stable), ck.Version("v2", **canary))
+
+
+def test_a_copy_may_have_another_image():
+    """
+    Image and the Deployment that it is like belong together.
+    """
+    canary = ck.Version("v2", like="rec", image="a:2", args=["--fast"], resources={"requests": {"cpu": "1"}})
+    assert ck.Service("rec", ck.Version("v1", deployment="rec"), canary).canary.image == "a:2"

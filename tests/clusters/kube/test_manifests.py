@@ -185,3 +185,17 @@ def test_a_server_of_http_2_is_named_as_gateways_read_it():
     for role in ("stable", "canary"):
         (port,) = service_object(service, role, Workload())["spec"]["ports"]
         assert port["appProtocol"] == "kubernetes.io/h2c"
+
+
+def test_a_version_has_arguments_and_resources_of_its_own():
+    """
+    The other version has those of its image and of the workload.
+    """
+    asked = {"requests": {"cpu": "2"}}
+    service = ck.Service("ai", ck.Version("v1", image="a:1"), ck.Version("v2", image="a:2", args=["--fast"], resources=asked))
+    plain, own = (
+        deployment(service, role, Workload())["spec"]["template"]["spec"]["containers"][0] for role in ("stable", "canary")
+    )
+    assert (own["args"], own["resources"]) == (["--fast"], asked)
+    assert "args" not in plain
+    assert plain["resources"]["limits"] == {"memory": "1Gi"}

@@ -339,12 +339,14 @@ def _container(service: Service, role: Role, workload: Workload, model: Model | 
         "image": version.image or workload.image,
         "ports": [{"name": "http", "containerPort": workload.port, "protocol": "TCP"}],
         "env": [{"name": name, "value": str(env[name])} for name in sorted(env)],
-        "resources": _resources(workload),
+        "resources": _resources(workload) if version.resources is None else dict(version.resources),
         # A server may take long to load its model; once it has answered, three missed seconds take it off the lists.
         "startupProbe": {**probe, "failureThreshold": 600},
         "readinessProbe": {**probe, "failureThreshold": 3},
         "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_LISTS}}},
     }
+    if version.args is not None:
+        container["args"] = list(version.args)
     if workload.pull_policy or version.image is None:
         container["imagePullPolicy"] = workload.pull_policy or "IfNotPresent"
     if version.image is None:

@@ -139,7 +139,7 @@ class Pods:
             wanted = max(asked, replicas) if whole else replicas
             if whole and ready > most:
                 end, most = time.monotonic() + within, ready
-            pods = [pod for pod in self.of(role) if _of_template(pod, found)]
+            pods = [pod for pod in self.of(role) if _of_template(pod, found, self._places[role].container)]
             up = min(ready, sum(map(is_ready, pods)))  # while pods are replaced, a Deployment does not say which are ready
             why = diagnose(pods, self._events.of(unready(pods)), refused=refusal(found))
             hopeless = why is not None and why[3]
@@ -218,7 +218,13 @@ def _by_age(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
 
 
-def _of_template(pod: Mapping[str, Any], deployment: Mapping[str, Any]) -> bool:
-    """Whether a pod is of the present template: those of an older one say nothing about it."""
-    (runs, *_), (asked, *_) = pod["spec"]["containers"], deployment["spec"]["template"]["spec"]["containers"]
+def _of_template(pod: Mapping[str, Any], deployment: Mapping[str, Any], container: str | None) -> bool:
+    """Whether a pod is of the present template: those of an older one say nothing about it.
+
+    The container that serves decides; others may have been injected before it.
+    """
+    (asked, *_) = [
+        each for each in deployment["spec"]["template"]["spec"]["containers"] if container in (None, each.get("name"))
+    ]
+    (runs, *_) = [each for each in pod["spec"]["containers"] if container in (None, each.get("name"))] or [{}]
     return all(runs.get(field) == asked.get(field) for field in ("image", "args", "command"))
