@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from raw_servers import answering
 
 from canarykit.web import Client, NoAnswerError, checked_token, read_token
 
@@ -61,25 +62,6 @@ def server():
     yield made
     made.shutdown()
     made.server_close()
-
-
-def answering(written, hold=0.0):
-    """A server that writes the same bytes to each connection, and closes it after a while."""
-    listening = socket.create_server(("127.0.0.1", 0))
-
-    def serve():
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            with connection:
-                connection.recv(65536)
-                connection.sendall(written)
-                time.sleep(hold)
-
-    threading.Thread(target=serve, daemon=True).start()
-    return listening
 
 
 def test_an_answer_has_status_headers_and_body(server):

@@ -6,10 +6,10 @@ import json
 import socket
 import sys
 import textwrap
-import threading
 import zlib
 
 import pytest
+from raw_servers import answering
 
 import canarykit as ck
 from canarykit.clusters.local import h2c
@@ -237,24 +237,6 @@ def test_a_probe_reads_the_status_of_http_2(second):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         free = listening.getsockname()[1]
     assert (probe(free, "/", "h2c"), probe(free, "/")) == (None, None)
-
-
-def answering(written):
-    """A server that writes the same bytes to each connection; its port, and how to end it."""
-    listening = socket.create_server(("127.0.0.1", 0))
-
-    def serve():
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            with connection:
-                connection.recv(65536)
-                connection.sendall(written)
-
-    threading.Thread(target=serve, daemon=True).start()
-    return listening
 
 
 SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
