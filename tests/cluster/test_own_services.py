@@ -11,7 +11,7 @@ import yaml
 import canarykit as ck
 from canarykit.clusters.kube.api.client import Client, path_of
 from canarykit.clusters.kube.workloads.pods import Pods
-from canarykit.errors import ForbiddenError
+from canarykit.errors import ForbiddenError, PlanError
 from canarykit.places import Place
 
 pytestmark = [pytest.mark.real("cluster"), pytest.mark.real("gateway")]
@@ -90,6 +90,8 @@ def rolled_out(experiment):
         )
         exp = experiment(service, cluster, guardrails=[ck.metrics.error_rate()])
         exp.deploy()
+        with pytest.raises(PlanError, match="path= is missing"):
+            exp.send(200)
         exp.send(200, path="/recommend", payloads=[{"body": {"user": 1}}])
         ending = exp.run(plan)
         lost = exp.stop_sending()

@@ -30,7 +30,7 @@ from canarykit.clusters.kube.workloads.ownership import remove
 from canarykit.clusters.kube.workloads.pods import Pods
 from canarykit.clusters.kube.workloads.prepared import Prepared
 from canarykit.clusters.kube.workloads.removal import carried_by
-from canarykit.errors import ClusterError, RoutingError
+from canarykit.errors import ClusterError, PlanError, RoutingError
 from canarykit.health import Health
 from canarykit.interrupts import never, uninterrupted
 from canarykit.load import Load
@@ -147,6 +147,7 @@ class KubeCluster(Preview):
         self._lease_seconds, self._given = lease, notify
         self._notify: Callable[[str], object] = notify or print
         self._passing = self._notify
+        self._prepared: Prepared | None = None
         self._versions: Workloads | None = None
         self._endpoints: Endpoints | None = None
         self._seen: Pods | None = None
@@ -251,9 +252,10 @@ class KubeCluster(Preview):
             return
         ensure = partial(self.ensure_capacity, "stable")
         router = self._bound
-        if self._prepared.leaves_canary and lease.state.get("phase") == "promoted":
+        prepared = _running(self._prepared)
+        if prepared.leaves_canary and lease.state.get("phase") == "promoted":
             router.reset(keep=True)
-        elif can_take_over(self.client, self._prepared.places, router, ensure_capacity=ensure, notify=self._notify):
+        elif can_take_over(self.client, prepared.places, router, ensure_capacity=ensure, notify=self._notify):
             router.reset()
         if held:
             lease.keep()
@@ -301,6 +303,8 @@ class KubeCluster(Preview):
         **options
             See `Load`; also ``url``, the gateway's address as the pods see it, where it is another than from here.
         """
+        if _running(self._prepared).own and "path" not in options:
+            raise PlanError('path= is missing: say which path of your service is asked, such as "/predict"')
         path = request_path(options.pop("path", f"/v2/models/{self._deployed.name}/infer"))
         if hostname := self._bound.hostname:
             options["headers"] = {"host": hostname, **options.get("headers", {})}
@@ -339,7 +343,7 @@ class KubeCluster(Preview):
 
         Where both versions are Deployments of your own, nothing is replaced, and the canary keeps the traffic.
         """
-        if self._prepared.leaves_canary:
+        if _running(self._prepared).leaves_canary:
             return False
         _running(self._versions).promote(self._ready_within, cancelled)
         self._bound.promoted()
@@ -348,7 +352,7 @@ class KubeCluster(Preview):
     def retire_canary(self) -> None:
         """Scale the canary down; its pods finish what they have. They stay where a rule of the team's still leads to them."""
         end_testers_at("promoted", self._bound, self._notify)
-        name, canary = self._deployed.name, self._prepared.places["canary"].service
+        name, canary = self._deployed.name, _running(self._prepared).places["canary"].service
         if (by := carried_by(self.client, name, canary, self._notify)) is not None:
             self._notify(f"the canary's pods stay, because {by} still sends requests to Service {canary}")
             return
