@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -93,6 +94,9 @@ class KubeCluster(Preview):
         Take over objects of these names that someone else made; `teardown` gives them back as they were.
     ready_within : float
         Seconds that a version may take until it is ready; where its pods are replaced one by one, each of them.
+    hand_over : float, optional
+        Seconds in which a promotion waits for a GitOps controller, or for you, to give your own Deployment what the canary
+        has. The change is written to a file of the working folder, as a patch for Kustomize. By default the kit writes it.
     lease : int
         Seconds without a sign of life after which traffic returns to stable by itself, 5 or more.
     notify : callable, optional
@@ -131,6 +135,7 @@ class KubeCluster(Preview):
         ignore: str | Sequence[str] | None = None,
         adopt: bool = False,
         ready_within: float = 120.0,
+        hand_over: float | None = None,
         lease: int = 60,
         notify: Callable[[str], object] | None = None,
     ) -> None:
@@ -143,7 +148,9 @@ class KubeCluster(Preview):
         asked |= checked(testers, settle)
         client = Client(context, namespace, notify=lambda line: self._passing(line))
         super().__init__(client, (workload or Workload()).fronted(), asked, counting, adopt=adopt)
-        self._ready_within = ready_within
+        if hand_over is not None and not 0 < hand_over < math.inf:
+            raise PlanError(f"hand_over= takes seconds above 0, not {hand_over!r}")
+        self._ready_within, self._hand_over = ready_within, hand_over
         self._lease_seconds, self._given = lease, notify
         self._notify: Callable[[str], object] = notify or print
         self._passing = self._notify
@@ -393,7 +400,7 @@ class KubeCluster(Preview):
         self._endpoints = Endpoints(client, prepared.places, pods, prepared.port)
         told: dict[str, Any] = {"notify": self._passing, "say": self._notify}
         if prepared.own:
-            self._versions = OwnVersions(held, prepared, pods, **told)
+            self._versions = OwnVersions(held, prepared, pods, hand_over=self._hand_over, **told)
         else:
             self._versions = ManagedVersions(held, prepared, self.workload, pods, adopt=self._adopt, **told)
 

@@ -1,6 +1,7 @@
 """Versions of a team: what is found of them, what a rollout waits for and scales, and what a promotion writes."""
 
 import copy
+import itertools
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import yaml
 from kube_doubles import Namespace
 
 import canarykit as ck
+from canarykit import polling
 from canarykit.clusters.kube.workloads import pods as pods_module
 from canarykit.clusters.kube.workloads.own import OwnVersions, prepare_own
 from canarykit.clusters.kube.workloads.pods import Pods
@@ -256,3 +258,71 @@ def test_a_service_of_the_copy_is_made_again_and_one_of_the_team_is_not(server):
     assert server.get("Service", "recommender-canary") is not None
     assert server.get("Service", "recommender") is None
     assert said == ["Service recommender-canary was deleted: it was made again"]
+
+
+def controller(server, text, *, after):
+    """A GitOps controller that applies the patch of a file after so many reads, with its variables in an order of its own."""
+    reads = itertools.count()
+
+    def ready():
+        if next(reads) == after:
+            (patch,) = yaml.safe_load(Path(text).read_text())["spec"]["template"]["spec"]["containers"]
+            found = server.get("Deployment", "recommender")["spec"]["template"]
+            container = found["spec"]["containers"][1]
+            container["image"] = patch["image"]
+            container["env"] = [*patch["env"], *(each for each in container["env"] if each["name"] != "MODEL")]
+            server.edit("Deployment", "recommender", template=found)
+        return 2
+
+    server.ready["recommender"] = ready
+
+
+@pytest.fixture
+def handed_over(server, tmp_path, monkeypatch):
+    """Versions that somebody else promotes, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(polling.time, "sleep", lambda seconds: None)
+    versions, said = versions_of(server)
+    versions._hand_over = 0.5
+    return versions, said
+
+
+def test_a_promotion_is_handed_over_as_a_patch(server, handed_over, tmp_path):
+    """
+    What differs is in a file that its owner alone reads; the kit writes nothing of the team's, and sees that it is applied.
+    """
+    versions, said = handed_over
+    file = tmp_path / "recommender-promotion.yaml"
+    controller(server, file, after=3)
+    writes = list(server.writes)
+    versions.promote(60.0, lambda: False)
+    assert yaml.safe_load(file.read_text())["spec"]["template"]["spec"]["containers"] == [
+        {"name": "server", "image": "registry.example/recommender:2", "env": [{"name": "MODEL", "value": "2026-11"}]}
+    ]
+    assert file.stat().st_mode & 0o077 == 0
+    assert server.writes == [*writes, ("Deployment", "recommender")]  # the controller's
+    assert said == [f"commit what is in {file}: Deployment recommender has 0.5 s to run it"]
+    assert versions.service.stable.name == "v2"
+
+
+@pytest.mark.parametrize(("cancelled", "error"), [(True, CancelledError), (False, ClusterError)])
+def test_a_promotion_that_nobody_carries_out_ends(server, handed_over, cancelled, error):
+    """
+    In time, or when it is cancelled; stable is what it was.
+    """
+    versions, _ = handed_over
+    with pytest.raises(error, match=r"run what is in recommender-promotion\.yaml"):
+        versions.promote(60.0, lambda: cancelled)
+    assert versions.service.stable.name == "v1"
+
+
+def test_a_promotion_that_was_handed_over_and_fails_is_no_old_version(server, handed_over, tmp_path):
+    """
+    The controller has applied it, and the pods do not come up: the kit cannot take that back.
+    """
+    versions, _ = handed_over
+    controller(server, tmp_path / "recommender-promotion.yaml", after=3)
+    ready = server.ready["recommender"]
+    server.ready["recommender"] = lambda: ready() and 0
+    with pytest.raises(UnrestoredError, match=r"runs the change of .* by now: revert it there"):
+        versions.promote(60.0, lambda: False)

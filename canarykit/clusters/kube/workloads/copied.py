@@ -11,7 +11,7 @@ from canarykit.clusters.kube.workloads.selectors import equal
 from canarykit.errors import PlanError
 from canarykit.model import Version
 
-__all__ = ["SUFFIX", "Original", "copy_of", "find_original", "label_of", "replacing"]
+__all__ = ["SUFFIX", "Original", "copy_of", "find_original", "label_of", "merge_patch", "replacing", "runs"]
 
 SUFFIX = "-canary"
 
@@ -250,6 +250,37 @@ def replacing(deployment: Mapping[str, Any], container: str, wanted: Mapping[str
         change = {"op": "add", "value": wanted[key]} if key in wanted else {"op": "remove"}
         changes.append({**change, "path": f"{path}/{key}"})
     return [{"op": "test", "path": f"{path}/name", "value": container}, *changes] if changes else []
+
+
+def runs(container: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a container has what another one has of the fields that a promotion changes, in whatever order of variables."""
+    return all(_unordered(container.get(key)) == _unordered(wanted.get(key)) for key in _REPLACED)
+
+
+def merge_patch(original: Original, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a strategic merge patch, as Kustomize takes it, that gives the team's container what the canary's has.
+
+    Parameters
+    ----------
+    original : Original
+        The team's objects.
+    wanted : mapping
+        The canary's container.
+    """
+    now = original.serving
+    fields = {key: wanted[key] for key in _REPLACED if key != "env" and key in wanted and wanted[key] != now.get(key)}
+    variables = [each for each in wanted.get("env") or () if each not in (now.get("env") or ())]
+    changed = {"name": original.container, **fields, **({"env": variables} if variables else {})}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": original.name},
+        "spec": {"template": {"spec": {"containers": [changed]}}},
+    }
+
+
+def _unordered(value: Any) -> Any:
+    return {each["name"]: each for each in value} if isinstance(value, list) and value and "name" in value[0] else value or None
 
 
 def suffixed(name: str) -> str:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from canarykit.clusters.kube.api.client import Client
-from canarykit.clusters.kube.workloads.copied import Original, copy_of, find_original, replacing
+from canarykit.clusters.kube.workloads.copied import Original, copy_of, find_original, merge_patch, replacing, runs
 from canarykit.clusters.kube.workloads.diagnose import progress
 from canarykit.clusters.kube.workloads.manifests import BUILD, SETTINGS, check_name, labels, settings_of
 from canarykit.clusters.kube.workloads.pods import Pods
 from canarykit.clusters.kube.workloads.prepared import Prepared
 from canarykit.clusters.kube.workloads.selectors import equal, matches
-from canarykit.errors import ClusterError, PlanError, UnrestoredError
+from canarykit.errors import CancelledError, ClusterError, PlanError, UnrestoredError
 from canarykit.model import READY, ROLES, Role, Service, Version
 from canarykit.places import Place
+from canarykit.polling import poll
 
 __all__ = ["OwnVersions", "prepare_own"]
 
@@ -129,6 +133,8 @@ class OwnVersions:
         Takes one line of progress.
     say : callable
         Takes a line that stays.
+    hand_over : float, optional
+        Seconds in which somebody else is to change stable's Deployment in a promotion; by default the kit changes it.
     """
 
     def __init__(
@@ -139,7 +145,9 @@ class OwnVersions:
         *,
         notify: Callable[[str], object],
         say: Callable[[str], object],
+        hand_over: float | None = None,
     ) -> None:
+        self._hand_over = hand_over
         self._client, self._prepared, self._pods, self._notify, self._say = client, prepared, pods, notify, say
         self.service = prepared.service
         self.wanted: dict[Role, int] = {"canary": 1} if prepared.bodies else {}
@@ -180,8 +188,37 @@ class OwnVersions:
         ClusterError
             That failed, or was cancelled; the Deployment has what it had.
         """
-        place, wanted = self._prepared.places["stable"], self._prepared.originals["canary"].serving
-        before = self._pods.deployment("stable")
+        wanted = self._prepared.originals["canary"].serving
+        if self._hand_over is None:
+            self._replace(wanted, within, cancelled)
+        else:
+            self._wait_for_others(wanted, self._hand_over, cancelled)
+        self.service = replace(self.service, stable=replace(self.service.stable, name=self.service.canary.name))
+
+    def _wait_for_others(self, wanted: Mapping[str, Any], within: float, cancelled: Callable[[], bool]) -> None:
+        """Write the change as a file, and wait until whoever has the Deployment under control has applied it."""
+        name = self._prepared.places["stable"].deployment
+        path = Path(f"{name}-promotion.yaml")
+        path.touch(0o600)
+        path.write_text(yaml.safe_dump(merge_patch(self._prepared.originals["stable"], wanted), sort_keys=False))
+        self._say(f"commit what is in {path.resolve()}: Deployment {name} has {within:g} s to run it")
+        container = str(self._prepared.places["stable"].container)
+
+        def applied() -> bool:
+            return runs(Original(self._pods.deployment("stable"), {}, container, 0).serving, wanted)
+
+        if not poll(applied, within=within, every=1.0, cancelled=cancelled):
+            if cancelled():
+                raise CancelledError(f"nobody waits any more for Deployment {name} to run what is in {path}")
+            raise ClusterError(f"Deployment {name} did not run what is in {path} within {within:g} s")
+        try:
+            self._pods.wait_ready("stable", 1, within, cancelled=cancelled)
+        except ClusterError as error:
+            raise UnrestoredError(f"{error}; Deployment {name} runs the change of {path} by now: revert it there") from error
+
+    def _replace(self, wanted: Mapping[str, Any], within: float, cancelled: Callable[[], bool]) -> None:
+        """Have the team's container be like the canary's; on an error, give back what it had."""
+        place, before = self._prepared.places["stable"], self._pods.deployment("stable")
         old = Original(before, {}, str(place.container), 0).serving
         try:
             self._give(wanted)
@@ -195,7 +232,6 @@ class OwnVersions:
                     f"`kubectl rollout status deployment {place.deployment}`"
                 ) from error
             raise
-        self.service = replace(self.service, stable=replace(self.service.stable, name=self.service.canary.name))
 
     def _give(self, container: Mapping[str, Any]) -> None:
         """Have stable's container be like another one, by a patch of just the fields that differ."""
