@@ -188,7 +188,7 @@ class OwnVersions:
         ClusterError
             That failed, or was cancelled; the Deployment has what it had.
         """
-        wanted = self._prepared.originals["canary"].serving
+        wanted = self._serving("canary")  # what was tried, as the API server has it
         if self._hand_over is None:
             self._replace(wanted, within, cancelled)
         else:
@@ -202,12 +202,7 @@ class OwnVersions:
         path.touch(0o600)
         path.write_text(yaml.safe_dump(merge_patch(self._prepared.originals["stable"], wanted), sort_keys=False))
         self._say(f"commit what is in {path.resolve()}: Deployment {name} has {within:g} s to run it")
-        container = str(self._prepared.places["stable"].container)
-
-        def applied() -> bool:
-            return runs(Original(self._pods.deployment("stable"), {}, container, 0).serving, wanted)
-
-        if not poll(applied, within=within, every=1.0, cancelled=cancelled):
+        if not poll(lambda: runs(self._serving("stable"), wanted), within=within, every=1.0, cancelled=cancelled):
             if cancelled():
                 raise CancelledError(f"nobody waits any more for Deployment {name} to run what is in {path}")
             raise ClusterError(f"Deployment {name} did not run what is in {path} within {within:g} s")
@@ -218,8 +213,7 @@ class OwnVersions:
 
     def _replace(self, wanted: Mapping[str, Any], within: float, cancelled: Callable[[], bool]) -> None:
         """Have the team's container be like the canary's; on an error, give back what it had."""
-        place, before = self._prepared.places["stable"], self._pods.deployment("stable")
-        old = Original(before, {}, str(place.container), 0).serving
+        name, old = self._prepared.places["stable"].deployment, self._serving("stable")
         try:
             self._give(wanted)
             self._pods.wait_ready("stable", 1, within, cancelled=cancelled)
@@ -228,8 +222,8 @@ class OwnVersions:
                 self._give(old)
             except ClusterError as failed:
                 raise UnrestoredError(
-                    f"{error}; Deployment {place.deployment} could not be given back what it had ({failed}): see "
-                    f"`kubectl rollout status deployment {place.deployment}`"
+                    f"{error}; Deployment {name} could not be given back what it had ({failed}): see "
+                    f"`kubectl rollout status deployment {name}`"
                 ) from error
             raise
 
@@ -238,6 +232,10 @@ class OwnVersions:
         place = self._prepared.places["stable"]
         if changes := replacing(self._pods.deployment("stable"), str(place.container), container):
             self._client.patch("Deployment", place.deployment, changes, how="json")
+
+    def _serving(self, role: Role) -> Mapping[str, Any]:
+        """Container of a version that serves, as it is now."""
+        return Original(self._pods.deployment(role), {}, str(self._prepared.places[role].container), 0).serving
 
     def scale(self, role: Role, replicas: int) -> None:
         """Have so many pods of the copy; what belongs to the team keeps its own number."""
