@@ -182,3 +182,22 @@ def test_two_deployments_are_rolled_out_by_weights_alone(admin, shop, rolled_out
             for ref in rule["backendRefs"]:
                 ref.pop("weight")
     assert after == before
+
+
+def test_a_template_of_the_teams_is_taken_by_the_api_server(admin):
+    """
+    Everything that the example's pods have, over the kit's own template: the server checks all of it, and writes nothing.
+    """
+    deployment = next(body for body in team_objects(admin.namespace) if body["kind"] == "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    del pod["containers"][1]["command"]
+    template = {"metadata": {"annotations": {"example.com/owner": "shop"}}, "spec": pod}
+    name, url = parts.gateway()
+    cluster = ck.KubeCluster(None, admin.namespace, gateway=name, url=url, workload=ck.Workload(template=template))
+    versions = (
+        ck.Version("v1", image="registry.example/recommender:1"),
+        ck.Version("v2", image="registry.example/recommender:2"),
+    )
+    changes = cluster.plan(ck.Service("recommender", *versions))
+    assert [change.action for change in changes if change.kind == "Deployment"] == ["create", "create"]
+    assert admin.list("Deployment") == []

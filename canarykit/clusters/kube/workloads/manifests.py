@@ -9,8 +9,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version as version_of
+from pathlib import Path
 from typing import Any, Literal
 
+from canarykit.clusters.kube.workloads.template import merged, read_template
 from canarykit.errors import PlanError
 from canarykit.model import ROLES, Role, Service, Version
 from canarykit.places import version_name
@@ -43,6 +45,9 @@ SETTINGS = "canarykit.dev/settings"
 
 MAX_MODEL_BYTES = 1_000_000
 """A ConfigMap holds one mebibyte, its name and labels included."""
+
+SERVER = "server"
+"""Name of the container that serves."""
 
 MODEL_FOLDER, MODEL_FILE = "/models", "model.skops"
 LEAVE_LISTS = 5
@@ -89,6 +94,9 @@ class Workload:
         Seconds that a pod has to end, when it is replaced or retired: five to leave the gateway's lists, five to take leave
         of its clients' connections, the rest to finish what it has begun. The answer of a language model may take minutes;
         what is not finished then is cut off.
+    template : str, path or mapping, optional
+        Patch of the pod template that is merged over the kit's own (a strategic merge patch: ``metadata`` and ``spec``), or a
+        YAML file with it: secrets, volumes, init and side containers, tolerations. The container ``server`` serves.
     """
 
     port: int = 8080
@@ -101,6 +109,7 @@ class Workload:
     server_image: str | None = None
     pull_policy: str | None = None
     grace: int = 40
+    template: str | Path | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.service_type not in (None, "LoadBalancer", "ClusterIP", "NodePort"):
@@ -112,6 +121,8 @@ class Workload:
             raise PlanError(f"gpus must be 0 or more, not {self.gpus}")
         if not isinstance(self.grace, int) or self.grace <= LEAVE_LISTS + LINGER:
             raise PlanError(f"grace must be a whole number of seconds above {LEAVE_LISTS + LINGER}, not {self.grace!r}")
+        if self.template is not None:
+            object.__setattr__(self, "template", read_template(self.template))
 
     def fronted(self) -> Workload:
         """Return the same behind a router: no load balancer for each version, unless one was asked for."""
@@ -242,6 +253,10 @@ def deployment(service: Service, role: Role, workload: Workload, model: Model | 
     if model is not None:
         pod["securityContext"] = {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
         pod["volumes"] = [{"name": "model", "configMap": {"name": f"{service.name}-model-{model.digest}"}}]
+    template: dict[str, Any] = {"metadata": {"labels": {**selector(service, role), **named}}, "spec": pod}
+    if isinstance(workload.template, Mapping):
+        template = _patched(template, workload.template)
+        container = next(each for each in template["spec"]["containers"] if each["name"] == SERVER)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -254,9 +269,26 @@ def deployment(service: Service, role: Role, workload: Workload, model: Model | 
             "replicas": service.replicas,
             "selector": {"matchLabels": selector(service, role)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-            "template": {"metadata": {"labels": {**selector(service, role), **named}}, "spec": pod},
+            "template": template,
         },
     }
+
+
+def _patched(template: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge a team's patch over the kit's pod template, but let it take nothing that a rollout needs.
+
+    Raises
+    ------
+    PlanError
+        It changes the labels that tell the versions apart, or removes the container that serves.
+    """
+    made, labelled = merged(template, patch), template["metadata"]["labels"]
+    for key in ("app", "version"):
+        if made["metadata"].get("labels", {}).get(key) != labelled[key]:
+            raise PlanError(f"template= changes the label {key}, which tells the versions apart: leave it out")
+    if SERVER not in [each["name"] for each in made["spec"]["containers"]]:
+        raise PlanError(f"template= removes the container {SERVER}, which serves")
+    return made
 
 
 def service_object(service: Service, role: Role, workload: Workload) -> dict[str, Any]:
@@ -335,7 +367,7 @@ def _container(service: Service, role: Role, workload: Workload, model: Model | 
     env = {**service.env, **version.env, "PORT": str(workload.port), "CANARYKIT_ROLE": role}
     probe = {"httpGet": {"path": version.ready, "port": "http"}, "periodSeconds": 1, "timeoutSeconds": 2}
     container: dict[str, Any] = {
-        "name": "server",
+        "name": SERVER,
         "image": version.image or workload.image,
         "ports": [{"name": "http", "containerPort": workload.port, "protocol": "TCP"}],
         "env": [{"name": name, "value": str(env[name])} for name in sorted(env)],
