@@ -71,8 +71,6 @@ class Client:
     proxies : bool
         Whether to use the proxies that the environment names. What listens on this machine is asked directly: no proxy
         reaches it.
-    authority : path, optional
-        File with the certificates of a private authority; the system's own by default.
     unix : path, optional
         Socket in the file system that the server listens on, whatever `url` says.
     """
@@ -83,13 +81,10 @@ class Client:
         *,
         timeout: float = 10.0,
         proxies: bool = False,
-        authority: str | Path | None = None,
         unix: Path | None = None,
     ) -> None:
         parts = urlsplit(url)
         options: dict[str, Any] = {"timeout": Timeout(connect=timeout, read=timeout), "maxsize": 1, "retries": False}
-        if authority is not None:
-            options["ca_certs"] = str(authority)
         host = parts.hostname or ""
         direct = not proxies or is_loopback(host) or urllib.request.proxy_bypass(host)
         proxy = None if direct else urllib.request.getproxies().get(parts.scheme)
