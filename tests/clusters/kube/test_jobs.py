@@ -161,7 +161,8 @@ def test_a_path_is_checked_before_anything_is_sent_from_a_cluster():
     """
     told = []
     router = SimpleNamespace(hostname=None, capabilities=Capabilities())
-    cluster = SimpleNamespace(_deployed=SERVICE, _bound=router, url="http://web.ns", client=None, workload=None)
+    kept = {"_deployed": SERVICE, "_bound": router, "_prepared": SimpleNamespace(own=False)}
+    cluster = SimpleNamespace(**kept, url="http://web.ns", client=None, workload=None)
     for inside in (0, 2):
         with pytest.raises(PlanError, match="whole address"):
             KubeCluster.send(cluster, 10, inside=inside, path="http://web.ns/predict")
@@ -170,6 +171,9 @@ def test_a_path_is_checked_before_anything_is_sent_from_a_cluster():
         patched.setattr("canarykit.clusters.kube.cluster.JobLoad", lambda *_, url, **__: told.append(url) or started)
         assert KubeCluster.send(cluster, 10, inside=2, path="predict") == "started"
     assert told == ["http://web.ns/predict"]
+    cluster._prepared.own = True
+    with pytest.raises(PlanError, match="path= is missing: say which path of your service is asked"):
+        KubeCluster.send(cluster, 10)
 
 
 def test_a_sender_that_ended_by_itself_is_told():
