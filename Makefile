@@ -55,7 +55,7 @@ docs: $(READY) ## The documentation, in build/docs, with every notebook run; no 
 lint: $(READY) ## Style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: $(READY) ## The figures of docs/measured.md, in about an hour; those of clusters (kube_shift, api_requests) are run by themselves
+bench: $(READY) ## The figures of docs/measured.md, in about three hours; those of clusters (kube_shift, api_requests) are run by themselves
 	@for script in $(filter-out benchmarks/kube_shift.py benchmarks/api_requests.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean: ## Remove what the other targets made
