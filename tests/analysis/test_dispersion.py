@@ -198,8 +198,14 @@ def test_replicas_teach_what_few_windows_cannot(phi, low, high):
 
 @pytest.mark.parametrize(
     "served",
-    [{}, {"stable-0": (50, 1000)}, {"stable-0": (50, 1000), "stable-1": (0, 0)}, {"stable-0": (9, 9), "stable-1": (9, 9)}],
-    ids=["none", "one", "one that had no request", "two that fail everything"],
+    [
+        {},
+        {"stable-0": (50, 1000)},
+        {"stable-0": (50, 1000), "stable-1": (0, 0)},
+        {"stable-0": (0, 0), "stable-1": (0, 0)},
+        {"stable-0": (9, 9), "stable-1": (9, 9)},
+    ],
+    ids=["none", "one", "one that had no request", "two that had no request", "two that fail everything"],
 )
 def test_replicas_that_cannot_be_compared_say_nothing(served):
     """
